@@ -1,0 +1,49 @@
+"""Chat with language models inside a notebook, on the notebook's own event loop.
+
+Every public name is imported on use: loading the package costs nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+from ipychat._lazy import attributes
+
+if TYPE_CHECKING:
+    from ipychat import providers as providers
+    from ipychat.ask import ask as ask, events as events, stream as stream
+    from ipychat.catalog import register as register
+    from ipychat.errors import ChatError as ChatError
+    from ipychat.messages import (
+        FinishReason as FinishReason,
+        Message as Message,
+        Notice as Notice,
+        Reasoning as Reasoning,
+        Reply as Reply,
+        Text as Text,
+        ToolCall as ToolCall,
+        Usage as Usage,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ChatError": "ipychat.errors",
+    "FinishReason": "ipychat.messages",
+    "Message": "ipychat.messages",
+    "Notice": "ipychat.messages",
+    "Reasoning": "ipychat.messages",
+    "Reply": "ipychat.messages",
+    "Text": "ipychat.messages",
+    "ToolCall": "ipychat.messages",
+    "Usage": "ipychat.messages",
+    "ask": "ipychat.ask",
+    "events": "ipychat.ask",
+    "register": "ipychat.catalog",
+    "stream": "ipychat.ask",
+}
+__all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with what there is
+
+__getattr__ = attributes(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,127 @@
+"""One question and its answer, with no conversation around them: `events`, `stream`, `ask`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from types import MappingProxyType
+from typing import Any
+
+from ipychat import catalog
+from ipychat.errors import ChatError
+from ipychat.messages import (
+    ChatRequest,
+    Event,
+    FinishReason,
+    Message,
+    Notice,
+    Prompt,
+    Reasoning,
+    Reply,
+    Text,
+    ToolCall,
+    Usage,
+    parse_messages,
+)
+
+
+def request(
+    prompt: Prompt, *, model: str | None = None, system: str | None = None, **options: Any
+) -> ChatRequest:
+    """Build what will be asked; `options` go to the provider, those that are None aside."""
+    messages = parse_messages(prompt)
+    if system:
+        messages = (Message("system", system), *messages)
+    given = {name: value for name, value in options.items() if value is not None}
+    return ChatRequest(catalog.resolve(model), messages, MappingProxyType(given))
+
+
+class Answer:
+    """An answer while it grows: iterate `events()` once; `reply()` is what has come so far."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.request = request
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._notices: list[str] = []
+        self._tool_calls: list[ToolCall] = []
+        self._usage: Usage | None = None
+        self._finish: str | None = None
+        self._begin = time.monotonic()
+        self._first_text: float | None = None
+        self._seconds = 0.0
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Ask, and give the events. An error has in its `reply` what came before it."""
+        try:
+            async with contextlib.aclosing(catalog.events(self.request)) as events:
+                async for event in events:
+                    self._add(event)
+                    yield event
+        except ChatError as error:
+            error.reply = self.reply()
+            raise
+
+    def _add(self, event: Event) -> None:
+        self._seconds = time.monotonic() - self._begin
+        match event:
+            case Text(text):
+                if self._first_text is None:
+                    self._first_text = self._seconds
+                self._text.append(text)
+            case Reasoning(text):
+                self._reasoning.append(text)
+            case Notice(text):
+                self._notices.append(text)
+            case ToolCall():
+                self._tool_calls.append(event)
+            case Usage():
+                self._usage = event
+            case FinishReason(reason):
+                self._finish = reason
+
+    def reply(self) -> Reply:
+        """Return what has come so far."""
+        return Reply(
+            request=self.request,
+            text="".join(self._text),
+            reasoning="".join(self._reasoning),
+            tool_calls=tuple(self._tool_calls),
+            notices=tuple(self._notices),
+            finish=self._finish,
+            usage=self._usage,
+            seconds=self._seconds,
+            first_text=self._first_text,
+        )
+
+
+async def events(
+    prompt: Prompt, *, model: str | None = None, system: str | None = None, **options: Any
+) -> AsyncGenerator[Event, None]:
+    """Ask, and give the answer as typed events, `FinishReason` last."""
+    answer = Answer(request(prompt, model=model, system=system, **options))
+    async with contextlib.aclosing(answer.events()) as given:
+        async for event in given:
+            yield event
+
+
+async def stream(
+    prompt: Prompt, *, model: str | None = None, system: str | None = None, **options: Any
+) -> AsyncGenerator[str, None]:
+    """Ask, and give the answer's text as it comes."""
+    async with contextlib.aclosing(events(prompt, model=model, system=system, **options)) as given:
+        async for event in given:
+            if isinstance(event, Text):
+                yield event.text
+
+
+async def ask(
+    prompt: Prompt, *, model: str | None = None, system: str | None = None, **options: Any
+) -> Reply:
+    """Ask, and return the whole answer."""
+    answer = Answer(request(prompt, model=model, system=system, **options))
+    async with contextlib.aclosing(answer.events()) as given:
+        async for _ in given:
+            pass
+    return answer.reply()

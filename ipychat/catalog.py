@@ -1,0 +1,187 @@
+"""Names → provider and model: the built-in ones, those of installed packages, the registered ones.
+
+A provider is imported when it is asked, or when a bare model name has to be looked up.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, replace
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ipychat import config, provider, secrets
+from ipychat.errors import ModelNotSupportedError, UsageError
+from ipychat.messages import ChatRequest, Event, ModelId
+
+if TYPE_CHECKING:
+    from ipychat.provider import Provider
+
+BUILT_IN = {
+    "autonomous": "ipychat.providers.autonomous:AutonomousAI",
+    "koala": "ipychat.providers.koala:Koala",
+    "openai": "ipychat.providers.openai:OpenAI",
+    "robocoders": "ipychat.providers.robocoders:RobocodersAPI",
+}
+ENTRY_POINTS = "ipychat.providers"
+MODEL_VARIABLE = "IPYCHAT_MODEL"
+KEYS = {"OPENAI_API_KEY": "openai"}
+"""Which provider answers by default where its key is in the environment, the first one first."""
+
+_registered: dict[str, type[Provider]] = {}
+
+P = TypeVar("P", bound=type)
+
+
+def register(cls: P, name: str | None = None) -> P:
+    """Make a provider of one's own known, by `name` or its class's name in small letters.
+
+    Returns the class, so that it serves as a decorator. A later one of the same name replaces it.
+    """
+    if not callable(getattr(cls, "create_async_generator", None)):
+        raise UsageError(f"{cls!r} is no provider: it has no create_async_generator.")
+    name = name or cls.__name__.lower()
+    if ":" in name or not name.strip():
+        raise UsageError(f"A provider can't be called {name!r}.")
+    _registered[name] = cls
+    return cls
+
+
+@functools.cache
+def _entry_points() -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def names() -> list[str]:
+    """Return the names of all providers."""
+    return sorted({*BUILT_IN, *_entry_points(), *_registered})
+
+
+def load(name: str) -> type[Provider]:
+    """Return the provider of that name, imported now if it was not.
+
+    Raises UsageError where there is none, or where the package that brings it fails to import.
+    """
+    if name in _registered:
+        return _registered[name]
+    if name in BUILT_IN:
+        module, _, cls = BUILT_IN[name].partition(":")
+        found: type[Provider] = getattr(import_module(module), cls)
+        return found
+    if point := _entry_points().get(name):
+        try:
+            registered: type[Provider] = register(point.load(), name)
+            return registered
+        except Exception as error:
+            package = point.dist.name if point.dist else point.value
+            raise UsageError(
+                f"The provider {name}, of the package {package}, can't be imported:\n"
+                f"{type(error).__name__}: {error}"
+            ) from error
+    raise ModelNotSupportedError(
+        f"There is no provider {name!r}.{_near(name, names())}\nThere are: {', '.join(names())}."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model that can be asked, and what is missing before it can."""
+
+    model: ModelId
+    missing: str | None = None
+
+
+def offers() -> list[Offer]:
+    """Return what each provider offers; one that can't be imported is logged and left out."""
+    found: list[Offer] = []
+    for name in names():
+        try:
+            cls = load(name)
+        except UsageError as error:
+            secrets.log.warning("%s", error)
+            continue
+        if issubclass(cls, provider.ProviderModelMixin):
+            missing = _missing(name, cls)
+            found += [Offer(ModelId(name, model), missing) for model in cls.get_models()]
+    return found
+
+
+def _missing(name: str, cls: type[Provider]) -> str | None:
+    if not issubclass(cls, provider.AsyncGeneratorProvider):
+        return None
+    if not cls.working and not (config.current().urls.get(name) or cls.root() != cls.base_url):
+        return f"offline upstream: set {cls.url_variable}"
+    return cls.missing()
+
+
+def resolve(name: str | None = None) -> ModelId:
+    """Return the model that `name` means; nothing means the default.
+
+    Raises ModelNotSupportedError with what comes near, or with the full names to choose from.
+    """
+    aliases = config.current().aliases
+    name = (name or "").strip() or _default()
+    followed: set[str] = set()
+    while name in aliases and name not in followed:
+        followed.add(name)
+        name = aliases[name]
+    before, _, after = name.partition(":")
+    if before in names():
+        cls = load(before)
+        if issubclass(cls, provider.ProviderModelMixin):
+            return ModelId(before, cls.get_model(after))
+        return ModelId(before, after)
+    return _look_up(name)
+
+
+def _default() -> str:
+    if model := config.current().model or os.environ.get(MODEL_VARIABLE):
+        return model
+    for variable, name in KEYS.items():
+        if os.environ.get(variable):
+            return name
+    raise UsageError(
+        "No model is set.\n"
+        f"Name one (model=…), set {MODEL_VARIABLE}, or set a key such as {next(iter(KEYS))}."
+    )
+
+
+def _look_up(name: str) -> ModelId:
+    """Find a bare name among what the providers offer."""
+    everything = offers()
+    found = [offer for offer in everything if name in _names_of(offer.model)]
+    ready = [offer for offer in found if offer.missing is None]
+    if len(found) == 1 or len(ready) == 1:
+        return (ready or found)[0].model
+    if found:
+        full = ", ".join(str(offer.model) for offer in found)
+        raise ModelNotSupportedError(f"Several providers offer {name!r}. Name one of: {full}.")
+    known = {*names(), *(n for offer in everything for n in _names_of(offer.model))}
+    raise ModelNotSupportedError(
+        f"There is no model {name!r}.{_near(name, known)}\n"
+        f"Models that aren't listed are asked as provider:name, such as openai:{name}."
+    )
+
+
+def _names_of(model: ModelId) -> set[str]:
+    cls = load(model.provider)
+    aliases = cls.model_aliases if issubclass(cls, provider.ProviderModelMixin) else {}
+    return {model.name, *(alias for alias, target in aliases.items() if target == model.name)}
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    by_small_letters = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), by_small_letters, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(by_small_letters[one] for one in near)}?" if near else ""
+
+
+def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
+    """Ask the provider of the request's model, at the address that the user set for it, if any."""
+    name = request.model.provider
+    options: dict[str, Any] = dict(request.options)
+    if (url := config.current().urls.get(name)) and "base_url" not in options:
+        options["base_url"] = url
+    return provider.events(load(name), replace(request, options=options))

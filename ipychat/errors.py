@@ -1,0 +1,134 @@
+"""Every error that ipychat raises.
+
+    ChatError
+    ├── UsageError                  what was asked cannot be done as it stands
+    │   ├── ModelNotSupportedError  no such model, provider, or several of that name
+    │   ├── MissingKeyError         the service wants a key and there is none
+    │   └── MissingRequirementsError  an optional package is not installed
+    ├── ServiceError                a service refused, failed or could not be reached
+    │   ├── RequestError            400, 409, 413, 422: it did not like the request
+    │   ├── AuthenticationError     401
+    │   ├── ForbiddenError          403
+    │   │   └── CloudflareError     403 with a page of Cloudflare's
+    │   ├── NotFoundError           404
+    │   ├── RateLimitError          402, 429
+    │   ├── ServerError             5xx
+    │   ├── UnreachableError        no connection, no such host, a proxy that refuses
+    │   └── ServiceTimeoutError     nothing came for too long
+    ├── AnswerError                 an answer that had begun went wrong
+    │   ├── BrokenAnswerError       it ended before its end
+    │   └── FormatError             it was not what its protocol allows
+    └── StoreError                  what is kept on disk could not be read or written
+
+Each says in one to five lines what happened and what to do, with every known secret masked. In a
+notebook it shows as just these lines, without a traceback. An error that ends an answer carries
+what had arrived in `reply`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipychat.secrets import mask
+
+if TYPE_CHECKING:
+    from ipychat.messages import Reply
+
+MAX_LINES = 5
+MAX_LINE = 500
+
+
+class ChatError(Exception):
+    """The root of the tree."""
+
+    reply: Reply | None = None
+    """What had arrived when the answer went wrong."""
+
+    def __str__(self) -> str:
+        return mask(super().__str__())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: one to five lines."""
+        first, *rest = str(self).splitlines() or [""]
+        lines = [f"{type(self).__name__}: {first}", *rest[: MAX_LINES - 1]]
+        return [line if len(line) <= MAX_LINE else line[:MAX_LINE] + " …" for line in lines]
+
+
+class UsageError(ChatError):
+    """What was asked cannot be done as it stands."""
+
+
+class ModelNotSupportedError(UsageError):
+    """No model or provider of that name, or more than one."""
+
+
+class MissingKeyError(UsageError):
+    """The service wants a key and there is none."""
+
+
+class MissingRequirementsError(UsageError):
+    """An optional package is not installed."""
+
+
+class ServiceError(ChatError):
+    """A service refused, failed or could not be reached."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status, where there was one."""
+
+
+class RequestError(ServiceError):
+    """The service did not like the request."""
+
+
+class AuthenticationError(ServiceError):
+    """The service does not know the key or token."""
+
+
+class ForbiddenError(ServiceError):
+    """The service knows who asks, and refuses."""
+
+
+class CloudflareError(ForbiddenError):
+    """Cloudflare stands before the service and blocked the request."""
+
+
+class NotFoundError(ServiceError):
+    """No such address or model at the service."""
+
+
+class RateLimitError(ServiceError):
+    """Too many requests, or no credit left."""
+
+
+class ServerError(ServiceError):
+    """The service failed."""
+
+
+class UnreachableError(ServiceError):
+    """No connection to the service."""
+
+
+class ServiceTimeoutError(ServiceError):
+    """Nothing came for too long."""
+
+
+class AnswerError(ChatError):
+    """An answer that had begun went wrong."""
+
+
+class BrokenAnswerError(AnswerError):
+    """An answer ended before its end."""
+
+
+class FormatError(AnswerError):
+    """An answer was not what its protocol allows."""
+
+
+class StoreError(ChatError):
+    """What is kept on disk could not be read or written."""

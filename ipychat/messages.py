@@ -1,0 +1,259 @@
+"""Values that travel: model ids, messages, requests, events, replies.
+
+All are frozen. Whatever a caller gives as a prompt becomes messages once, in `parse_messages`;
+whatever a provider yields becomes an event once, in `ipychat.provider.events`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+from ipychat.errors import UsageError
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelId:
+    """A model of a provider, written `provider:name`."""
+
+    provider: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}:{self.name}"
+
+
+# -- messages
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A piece of a message that is text."""
+
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As chat-completion protocols write it."""
+        return {"type": "text", "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image: its address, or its bytes as a `data:` URL."""
+
+    url: str
+
+    @classmethod
+    def of_bytes(cls, data: bytes, media_type: str) -> ImagePart:
+        """Make a part that carries the image itself."""
+        return cls(f"data:{media_type};base64,{base64.b64encode(data).decode()}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As chat-completion protocols write it."""
+        return {"type": "image_url", "image_url": {"url": self.url}}
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file by its name and bytes."""
+
+    name: str
+    data: bytes
+    media_type: str = "application/octet-stream"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As chat-completion protocols write it."""
+        url = f"data:{self.media_type};base64,{base64.b64encode(self.data).decode()}"
+        return {"type": "file", "file": {"filename": self.name, "file_data": url}}
+
+
+Part: TypeAlias = TextPart | ImagePart | FilePart
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; its content is text, or parts where there is more than text."""
+
+    role: Role
+    content: str | tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The text alone, without images and files."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As chat-completion protocols write it."""
+        content = self.content
+        return {
+            "role": self.role,
+            "content": content if isinstance(content, str) else [p.to_dict() for p in content],
+        }
+
+
+Prompt: TypeAlias = (
+    str | Message | Mapping[str, Any] | Iterable["str | Message | Mapping[str, Any]"]
+)
+
+
+def parse_messages(prompt: Prompt) -> tuple[Message, ...]:
+    """Turn whatever a caller gives into messages.
+
+    Raises UsageError for what is neither a text, a message nor a list of those, and for nothing.
+    """
+    given = [prompt] if isinstance(prompt, str | Message | Mapping) else prompt
+    if not isinstance(given, Iterable):
+        raise UsageError(f"A prompt is a text or a list of messages, not {type(given).__name__}.")
+    messages = tuple(map(_parse_message, given))
+    if not any(m.content if isinstance(m.content, tuple) else m.content.strip() for m in messages):
+        raise UsageError("The prompt is empty: there is nothing to send.")
+    return messages
+
+
+def _parse_message(given: Any) -> Message:
+    match given:
+        case Message():
+            return given
+        case str():
+            return Message("user", given)
+        case {"role": str(role), "content": content}:
+            if role not in ROLES:
+                raise UsageError(f"A message's role is one of {', '.join(ROLES)}, not {role!r}.")
+            return Message(cast("Role", role), _parse_content(content))
+    raise UsageError(
+        f"A message is a text or a dict with role and content, not {type(given).__name__}."
+    )
+
+
+def _parse_content(content: Any) -> str | tuple[Part, ...]:
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, Iterable) and not isinstance(content, Mapping | bytes):
+        return tuple(map(_parse_part, content))
+    raise UsageError(f"A message's content is a text or parts, not {type(content).__name__}.")
+
+
+def _parse_part(part: Any) -> Part:
+    match part:
+        case TextPart() | ImagePart() | FilePart():
+            return part
+        case str(text) | {"type": "text" | "input_text", "text": str(text)}:
+            return TextPart(text)
+        case {"type": "image_url", "image_url": {"url": str(url)} | str(url)}:
+            return ImagePart(url)
+        case {"type": "file", "file": {"filename": str(name), "file_data": str(url)}}:
+            return _parse_file(name, url)
+        case {"type": kind}:
+            raise UsageError(f"A part of type {kind!r} can't be sent: text, image_url, file can.")
+    raise UsageError(f"A part of a message is a dict with a type, not {type(part).__name__}.")
+
+
+def _parse_file(name: str, url: str) -> FilePart:
+    head, comma, data = url.partition(",")
+    if not (comma and head.startswith("data:") and head.endswith(";base64")):
+        raise UsageError(f"The file {name} must come as a base64 data URL.")
+    try:
+        return FilePart(name, base64.b64decode(data, validate=True), head[5:-7])
+    except binascii.Error:
+        raise UsageError(f"The data of the file {name} is not base64.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What is asked of whom."""
+
+    model: ModelId
+    messages: tuple[Message, ...]
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+# -- events: what an answer is made of
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Some of the answer's text. How it is cut into events has no meaning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Some of what the model thought before it answered."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for, whole; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the service counted, in tokens; `cached` of the input came from its cache."""
+
+    input: int = 0
+    output: int = 0
+    reasoning: int = 0
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FinishReason:
+    """How the answer ended: `stop`, `length`, `content_filter`, `tool_calls` or a service's own."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know, said by ipychat and not by the model."""
+
+    text: str
+
+
+Event: TypeAlias = Text | Reasoning | ToolCall | Usage | FinishReason | Notice
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as far as it came. Usable as its text: `str(reply)`."""
+
+    request: ChatRequest
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    notices: tuple[str, ...] = ()
+    finish: str | None = None
+    """None where the answer did not come to its end."""
+    usage: Usage | None = None
+    seconds: float = 0.0
+    first_text: float | None = None
+    """Seconds until the first text came."""
+
+    @property
+    def model(self) -> ModelId:
+        """Who answered."""
+        return self.request.model
+
+    @property
+    def provider(self) -> str:
+        """The name of the provider that answered."""
+        return self.request.model.provider
+
+    def __str__(self) -> str:
+        return self.text

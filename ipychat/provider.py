@@ -1,0 +1,196 @@
+"""What a provider is, and the one place where what it yields becomes events.
+
+A provider is any class with a classmethod `create_async_generator(model, messages, **options)` that
+returns an async iterator. It may yield text, dicts with `text` or `content`, or events. It may
+inherit from the two classes here, and may declare `ends_with`:
+
+- `"finish"`: its protocol ends every answer with a finish reason; a stream without one was cut off;
+- `"body"`: the clean end of the body is the end of the answer; so it is where nothing is declared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+
+from ipychat.errors import (
+    AnswerError,
+    BrokenAnswerError,
+    ChatError,
+    FormatError,
+    ModelNotSupportedError,
+    ServerError,
+    UsageError,
+)
+from ipychat.messages import (
+    ChatRequest,
+    Event,
+    FinishReason,
+    Message,
+    Notice,
+    Prompt,
+    Reasoning,
+    Text,
+    ToolCall,
+    Usage,
+    parse_messages,
+)
+from ipychat.wire.http import error_message
+
+Messages: TypeAlias = list[dict[str, Any]]
+"""What providers are given: `{"role": …, "content": text or parts}` for each message."""
+AsyncResult: TypeAlias = AsyncIterator[Any]
+"""What providers return."""
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """Any class that can be asked."""
+
+    @classmethod
+    def create_async_generator(cls, model: str, messages: Messages, **options: Any) -> AsyncResult:
+        """Return the answer, piece by piece."""
+        ...
+
+
+class ProviderModelMixin:
+    """A provider that knows its models by name; one that lists none takes any name."""
+
+    default_model: ClassVar[str] = ""
+    models: ClassVar[list[str]] = []
+    model_aliases: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def get_models(cls) -> list[str]:
+        """Return the names of its models; the default one if it lists none."""
+        return list(cls.models) or [cls.default_model]
+
+    @classmethod
+    def get_model(cls, name: str | None) -> str:
+        """Return the name that the service knows: nothing → the default, an alias → its target.
+
+        Raises ModelNotSupportedError, which lists the valid names.
+        """
+        if not name:
+            return cls.default_model
+        name = cls.model_aliases.get(name, name)
+        if cls.models and name not in cls.get_models():
+            raise ModelNotSupportedError(
+                f"{cls.__name__} has no model {name!r}.\nIt has: {', '.join(cls.get_models())}."
+            )
+        return name
+
+
+class AsyncGeneratorProvider:
+    """What the catalog may ask of a provider; all but `create_async_generator` has a default."""
+
+    label: ClassVar[str] = ""
+    url: ClassVar[str] = ""
+    working: ClassVar[bool] = True
+    """Whether the service answers at its original address."""
+    supports_stream: ClassVar[bool] = True
+    supports_system_message: ClassVar[bool] = True
+    supports_message_history: ClassVar[bool] = True
+    ends_with: ClassVar[Literal["finish", "body"]] = "body"
+    base_url: ClassVar[str] = ""
+    """The root that its paths are appended to, unless `url_variable` or an option says another."""
+    url_variable: ClassVar[str] = ""
+    """The environment variable for a root of the user's own; read when it is needed."""
+
+    @classmethod
+    def root(cls, given: str | None = None) -> str:
+        """Return the root URL: the one given, else the environment's, else its own."""
+        return (given or os.environ.get(cls.url_variable) or cls.base_url).rstrip("/")
+
+    @classmethod
+    def create_async_generator(cls, model: str, messages: Messages, **options: Any) -> AsyncResult:
+        """Return the answer, piece by piece."""
+        raise NotImplementedError
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Return what the user has to provide before it can be asked; None if it is ready."""
+        return None
+
+
+async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerator[Event, None]:
+    """Ask, and give the answer as events of the closed union, FinishReason once and last.
+
+    Closing it closes the provider's connection at once. Raises ChatError only.
+    """
+    messages = [message.to_dict() for message in request.messages]
+    finish: FinishReason | None = None
+    try:
+        answer = provider.create_async_generator(
+            model=request.model.name, messages=messages, **request.options
+        )
+        async with contextlib.aclosing(_generator(answer, provider)) as pieces:
+            async for piece in pieces:
+                match _parse_piece(piece, provider):
+                    case FinishReason() as finish:
+                        pass
+                    case Text("") | Reasoning(""):
+                        pass
+                    case event:
+                        yield event
+    except ChatError:
+        raise
+    except Exception as error:
+        # a provider that anyone wrote: its fault becomes one of ours, its traceback stays chained
+        raise AnswerError(
+            f"{provider.__name__} failed with {type(error).__name__}: {error}"
+        ) from error
+    if finish is None and getattr(provider, "ends_with", "body") == "finish":
+        raise BrokenAnswerError(
+            f"{provider.__name__} ended the answer without saying that it was whole."
+        )
+    yield finish or FinishReason("stop")
+
+
+def _generator(answer: Any, provider: type[Provider]) -> AsyncGenerator[Any, None]:
+    if isinstance(answer, AsyncGenerator):
+        return answer
+    if isinstance(answer, AsyncIterator):
+        return _iterate(answer)
+    raise UsageError(
+        f"{provider.__name__}.create_async_generator returned {type(answer).__name__}, "
+        "not an async iterator."
+    )
+
+
+async def _iterate(answer: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    async for piece in answer:
+        yield piece
+
+
+def _parse_piece(piece: Any, provider: type[Provider]) -> Event:
+    match piece:
+        case str():
+            return Text(piece)
+        case Text() | Reasoning() | ToolCall() | Usage() | FinishReason() | Notice():
+            return piece
+        case {"error": error} if error:
+            raise ServerError(f"{provider.__name__} broke off: {error_message(error)}")
+        case {"text": str(text)} | {"content": str(text)}:
+            return Text(text)
+    raise FormatError(
+        f"{provider.__name__} yielded {type(piece).__name__}, which is neither text, "
+        "a dict with text or content, nor an event."
+    )
+
+
+# -- helpers that providers share, under the names that g4f-style packages know
+
+
+def format_prompt(messages: Prompt | Iterable[Mapping[str, Any]]) -> str:
+    """Write a conversation as one text: a single message as it is, several as `Role: text` lines.
+
+    Blank ones are left out; a last `Assistant:` asks for the next.
+    """
+    parsed: tuple[Message, ...] = parse_messages(messages)
+    if len(parsed) == 1:
+        return parsed[0].text
+    lines = [f"{m.role.capitalize()}: {m.text}" for m in parsed if m.text.strip()]
+    return "\n".join([*lines, "Assistant:"])

@@ -1,0 +1,56 @@
+"""The providers, one file a service, and the helpers and types that providers share.
+
+All names are imported on use: a service costs nothing until it is asked.
+"""
+
+from typing import TYPE_CHECKING
+
+from ipychat._lazy import attributes
+
+if TYPE_CHECKING:
+    from ipychat.errors import (
+        MissingRequirementsError as MissingRequirementsError,
+        ModelNotSupportedError as ModelNotSupportedError,
+    )
+    from ipychat.provider import (
+        AsyncGeneratorProvider as AsyncGeneratorProvider,
+        AsyncResult as AsyncResult,
+        Messages as Messages,
+        ProviderModelMixin as ProviderModelMixin,
+        format_prompt as format_prompt,
+    )
+    from ipychat.providers.autonomous import AutonomousAI as AutonomousAI
+    from ipychat.providers.koala import Koala as Koala, get_random_string as get_random_string
+    from ipychat.providers.openai import OpenAI as OpenAI
+    from ipychat.providers.robocoders import RobocodersAPI as RobocodersAPI
+    from ipychat.store.files import get_cookies_dir as get_cookies_dir
+    from ipychat.wire.http import (
+        get_connector as get_connector,
+        raise_for_status as raise_for_status,
+    )
+
+_HOMES = {
+    "AsyncGeneratorProvider": "ipychat.provider",
+    "AsyncResult": "ipychat.provider",
+    "AutonomousAI": "ipychat.providers.autonomous",
+    "Koala": "ipychat.providers.koala",
+    "Messages": "ipychat.provider",
+    "MissingRequirementsError": "ipychat.errors",
+    "ModelNotSupportedError": "ipychat.errors",
+    "OpenAI": "ipychat.providers.openai",
+    "ProviderModelMixin": "ipychat.provider",
+    "RobocodersAPI": "ipychat.providers.robocoders",
+    "format_prompt": "ipychat.provider",
+    "get_connector": "ipychat.wire.http",
+    "get_cookies_dir": "ipychat.store.files",
+    "get_random_string": "ipychat.providers.koala",
+    "raise_for_status": "ipychat.wire.http",
+}
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - a test compares it with what can be imported
+
+
+__getattr__ = attributes(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

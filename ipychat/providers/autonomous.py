@@ -1,0 +1,80 @@
+"""AutonomousAI: base64 messages in, chat-completion chunks out. Offline upstream."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ipychat.messages import Event
+from ipychat.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
+from ipychat.providers import _completions
+from ipychat.providers._browser import USER_AGENT
+from ipychat.wire.http import Call, Transport
+
+ROOT = "https://chatgpt.autonomous.ai"
+PATHS = {
+    "llama": "/api/v1/ai/chat",
+    "qwen_coder": "/api/v1/ai/chat",
+    "hermes": "/api/v1/ai/chat-hermes",
+    "vision": "/api/v1/ai/chat-vision",
+    "summary": "/api/v1/ai/summary",
+}
+HEADERS = {
+    "accept": "*/*",
+    "accept-language": "en-US,en;q=0.9",
+    "country-code": "US",
+    "origin": "https://www.autonomous.ai",
+    "referer": "https://www.autonomous.ai/",
+    "time-zone": "America/New_York",
+    "user-agent": USER_AGENT,
+}
+
+
+class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
+    """`autonomous:…`, one model for each of its endpoints."""
+
+    label = "AutonomousAI"
+    url = "https://www.autonomous.ai/anon/"
+    base_url = ROOT
+    url_variable = "IPYCHAT_AUTONOMOUS_URL"
+    working = False
+    ends_with = "finish"
+
+    api_endpoints = {model: f"{ROOT}{path}" for model, path in PATHS.items()}
+    default_model = "llama"
+    models = list(PATHS)
+    model_aliases = {
+        "llama-3.3-70b": "llama",
+        "qwen-2.5-coder-32b": "qwen_coder",
+        "hermes-3": "hermes",
+        "llama-3.2-90b": "vision",
+        "llama-3.2-70b": "summary",
+    }
+
+    @classmethod
+    async def create_async_generator(
+        cls,
+        model: str,
+        messages: Messages,
+        proxy: str | None = None,
+        stream: bool = False,  # noqa: FBT001, FBT002 - the documented signature
+        *,
+        base_url: str | None = None,
+        **options: Any,
+    ) -> AsyncIterator[Event]:
+        """Ask, and give the answer's events, whichever of its two forms the service chose."""
+        model = cls.get_model(model)
+        encoded = base64.b64encode(json.dumps(messages).encode()).decode()
+        async with Call(
+            "POST",
+            cls.root(base_url) + PATHS[model],
+            headers=HEADERS,
+            json={"messages": encoded, "threadId": model, "stream": stream, "aiAgent": model},
+            transport=Transport.take({"proxy": proxy, **options}),
+        ) as call:
+            async for notice in call.send():
+                yield notice
+            async for event in _completions.read(call.content, cls.label):
+                yield event

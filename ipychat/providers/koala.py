@@ -1,0 +1,144 @@
+"""Koala: an event stream whose data are JSON values. Offline upstream."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import string
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ipychat.errors import FormatError
+from ipychat.messages import parse_messages
+from ipychat.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
+from ipychat.providers import _form
+from ipychat.providers._browser import FIREFOX
+from ipychat.wire.http import Call, Transport
+from ipychat.wire.sse import EventDecoder
+
+if TYPE_CHECKING:
+    import aiohttp
+
+HEADERS = {
+    "User-Agent": FIREFOX,
+    "Accept": "text/event-stream",
+    "Accept-Language": "de,en-US;q=0.7,en;q=0.3",
+    "Accept-Encoding": "gzip, deflate, br",
+    "Referer": "https://koala.sh/chat",
+    "Flag-Real-Time-Data": "false",
+    "Origin": "https://koala.sh",
+    "Alt-Used": "koala.sh",
+    "Sec-Fetch-Dest": "empty",
+    "Sec-Fetch-Mode": "cors",
+    "Sec-Fetch-Site": "same-origin",
+    "TE": "trailers",
+}
+DONE = "[DONE]"
+
+
+class _Response(Protocol):
+    """All that reading an answer needs of it."""
+
+    @property
+    def content(self) -> AsyncIterable[bytes]:
+        """The body, in pieces."""
+        ...
+
+
+class Koala(AsyncGeneratorProvider, ProviderModelMixin):
+    """`koala:…`."""
+
+    label = "Koala"
+    url = "https://koala.sh/chat"
+    base_url = "https://koala.sh"
+    url_variable = "IPYCHAT_KOALA_URL"
+    api_endpoint = "https://koala.sh/api/gpt/"
+    working = False
+    supports_message_history = True
+    default_model = "gpt-4o-mini"
+    models = [default_model]
+
+    @classmethod
+    async def create_async_generator(
+        cls,
+        model: str,
+        messages: Messages,
+        proxy: str | None = None,
+        connector: aiohttp.BaseConnector | None = None,
+        *,
+        base_url: str | None = None,
+        **options: Any,
+    ) -> AsyncIterator[Any]:
+        """Ask, and give what the service sends: texts, or dicts with `text`.
+
+        A `connector` of the caller's own is used and not closed.
+        """
+        options = {"proxy": proxy, **options}
+        async with contextlib.AsyncExitStack() as stack:
+            if connector is not None:
+                import aiohttp
+
+                options["session"] = await stack.enter_async_context(
+                    aiohttp.ClientSession(connector=connector, connector_owner=False)
+                )
+            call = await stack.enter_async_context(
+                Call(
+                    "POST",
+                    f"{cls.root(base_url)}/api/gpt/",
+                    headers={**HEADERS, "Visitor-ID": get_random_string(20)},
+                    json=_body(cls.get_model(model), messages),
+                    transport=Transport.take(options),
+                )
+            )
+            async for notice in call.send():
+                yield notice
+            async for payload in cls._parse_event_stream(call):
+                yield payload
+
+    @staticmethod
+    async def _parse_event_stream(response: _Response) -> AsyncIterator[Any]:
+        """Give every JSON value of the stream, decoded, however the bytes are cut."""
+        form, content = await _form.tell(response.content, "Koala")
+        if form == "json":
+            for payload in _payloads(await _form.read_json(content, "Koala")):
+                yield payload
+            return
+        decoder = EventDecoder()
+        async for chunk in content:
+            for event in decoder.feed(chunk):
+                for payload in _payloads(event.data):
+                    yield payload
+        for event in decoder.close():
+            for payload in _payloads(event.data):
+                yield payload
+
+
+def _payloads(data: str) -> list[Any]:
+    """Decode one event's data: a JSON value, or several where the service left out line ends."""
+    payloads = []
+    data = data.strip()
+    while data and data != DONE:
+        try:
+            payload, end = json.JSONDecoder().raw_decode(data)
+        except ValueError:
+            raise FormatError("Koala sent a line that is not valid JSON.") from None
+        payloads.append(payload)
+        data = data[end:].lstrip().removeprefix("data:").lstrip()
+    return payloads
+
+
+def _body(model: str, messages: Messages) -> dict[str, Any]:
+    *before, last = parse_messages(messages)
+    system = " ".join(m.text for m in [*before, last] if m.role == "system")
+    return {
+        "input": f"{last.text} {system}" if system else last.text,
+        "inputHistory": [m.text for m in before if m.role == "user"],
+        "outputHistory": [m.text for m in [*before, last] if m.role == "assistant"],
+        "model": model,
+    }
+
+
+def get_random_string(length: int = 10) -> str:
+    """Return random small letters and digits."""
+    return "".join(random.choices(string.ascii_lowercase + string.digits, k=length))  # noqa: S311 - an id, no secret

@@ -1,0 +1,314 @@
+"""RobocodersAPI: a token, a session, and NDJSON events of an agent. Offline upstream.
+
+The token and session id are kept for all kernels of the user. A stale one is renewed once, without
+a word, before anything was answered; after that a 401 is an error and what was kept is cleared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipychat import secrets
+from ipychat.errors import (
+    AuthenticationError,
+    BrokenAnswerError,
+    FormatError,
+    MissingRequirementsError,
+    ServerError,
+)
+from ipychat.messages import FinishReason, Notice
+from ipychat.provider import (
+    AsyncGeneratorProvider,
+    Messages,
+    ProviderModelMixin,
+    format_prompt,
+)
+from ipychat.providers._browser import USER_AGENT
+from ipychat.store import files
+from ipychat.store.credentials import ROOT, ServiceSession
+from ipychat.wire.http import Call, Transport, error_message
+from ipychat.wire.ndjson import LineDecoder
+
+if TYPE_CHECKING:
+    import aiohttp
+
+TIMEOUT = 600.0
+"""Seconds for a whole answer, where the caller sets nothing."""
+MAX_CONTINUATIONS = 32
+"""How often one answer is continued when the service asks for it."""
+CONTINUE = "continue"
+ACCEPT_PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+class _AtHome:
+    """A path below ipychat's home, looked up when it is asked for: the home may be set later."""
+
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> Path:
+        return files.home() / self._name
+
+
+class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
+    """`robocoders:…`, whose models are agents."""
+
+    label = "API Robocoders AI"
+    url = "https://api.robocoders.ai/docs"
+    base_url = "https://api.robocoders.ai"
+    url_variable = "IPYCHAT_ROBOCODERS_URL"
+    api_endpoint = "https://api.robocoders.ai/chat"
+    working = False
+    supports_message_history = True
+    default_model = "GeneralCodingAgent"
+    agent = [default_model, "RepoAgent", "FrontEndAgent"]
+    models = [*agent]
+
+    CACHE_DIR = _AtHome()
+    CACHE_FILE = _AtHome("robocoders.json")
+
+    @classmethod
+    async def create_async_generator(
+        cls,
+        model: str,
+        messages: Messages,
+        proxy: str | None = None,
+        *,
+        base_url: str | None = None,
+        **options: Any,
+    ) -> AsyncIterator[str | Notice | FinishReason]:
+        """Log in if need be, ask, follow the service's continuations, and give the text."""
+        transport = Transport.take({"timeout": TIMEOUT, "proxy": proxy, **options})
+        root = cls.root(base_url)
+        agent = cls.get_model(model)
+        prompt = format_prompt(messages)
+        token, sid = await cls._get_or_create_access_and_session(root=root, transport=transport)
+        renewed = False
+        continued = 0
+        while True:
+            wants_more = False
+            try:
+                async with Call(
+                    "POST",
+                    f"{root}/chat",
+                    headers=_bearer(token),
+                    json={"sid": sid, "prompt": prompt, "agent": agent},
+                    transport=transport,
+                ) as call:
+                    async for notice in call.send():
+                        yield notice
+                    async for event in _events(call.content):
+                        if text := _text(event):
+                            yield text
+                        if wants_more := _wants_more(event):
+                            break
+            except AuthenticationError:
+                if renewed or continued:
+                    await cls._forget(token)
+                    raise
+                renewed = True
+                token, sid = await cls._get_or_create_access_and_session(
+                    root=root, transport=transport, stale=token
+                )
+                continue
+            if not wants_more:
+                return
+            if continued == MAX_CONTINUATIONS:
+                yield Notice(f"Stopped after {MAX_CONTINUATIONS} continuations; it wanted more.")
+                yield FinishReason("length")
+                return
+            continued += 1
+            prompt = CONTINUE
+
+    # -- the login
+
+    @classmethod
+    async def _get_or_create_access_and_session(
+        cls,
+        session: aiohttp.ClientSession | None = None,
+        *,
+        root: str | None = None,
+        transport: Transport | None = None,
+        stale: str | None = None,
+    ) -> tuple[str, str]:
+        """Return token and session id: the ones kept, else new ones from a single login.
+
+        A token that is `stale` counts as none.
+        """
+        root = root or cls.root()
+        how = transport or Transport(session=session)
+        kept = await asyncio.to_thread(cls._kept, root, stale)
+        if "access_token" in kept and "sid" in kept:
+            return kept["access_token"], kept["sid"]
+        async with cls._cache().login():
+            kept = await asyncio.to_thread(cls._kept, root, stale)
+            token, sid = kept.get("access_token"), kept.get("sid")
+            if token and not sid:
+                with contextlib.suppress(AuthenticationError):
+                    sid = await cls._create_and_cache_session(None, token, root=root, transport=how)
+            if not (token and sid):
+                token = await cls._fetch_and_cache_access_token(None, root=root, transport=how)
+                sid = await cls._create_and_cache_session(None, token, root=root, transport=how)
+        return token, sid
+
+    @classmethod
+    async def _fetch_and_cache_access_token(
+        cls,
+        session: aiohttp.ClientSession | None = None,
+        *,
+        root: str | None = None,
+        transport: Transport | None = None,
+    ) -> str:
+        """Get a token from the login page and keep it."""
+        try:
+            from bs4 import BeautifulSoup
+        except ImportError:
+            raise MissingRequirementsError(
+                "Reading the login page needs beautifulsoup4: pip install beautifulsoup4"
+            ) from None
+        root = root or cls.root()
+        async with Call(
+            "GET",
+            f"{root}/auth",
+            headers={"User-Agent": USER_AGENT, "Accept": ACCEPT_PAGE},
+            transport=transport or Transport(session=session),
+        ) as call:
+            page = await call.body()
+        element = BeautifulSoup(page, "html.parser").find("pre", id="token")
+        token = element.get_text(strip=True) if element else ""
+        if not token:
+            raise FormatError(f"The login page {root}/auth holds no token.")
+        secrets.register(token)
+        await asyncio.to_thread(cls._save_cached_data, {ROOT: root, "access_token": token})
+        return token
+
+    @classmethod
+    async def _create_and_cache_session(
+        cls,
+        session: aiohttp.ClientSession | None,
+        access_token: str,
+        *,
+        root: str | None = None,
+        transport: Transport | None = None,
+    ) -> str:
+        """Get a session id for the token and keep it. A 401 clears what is kept."""
+        root = root or cls.root()
+        try:
+            async with Call(
+                "GET",
+                f"{root}/create-session",
+                headers=_bearer(access_token),
+                transport=transport or Transport(session=session),
+            ) as call:
+                answer = await call.body()
+        except AuthenticationError:
+            await cls._forget(access_token)
+            raise
+        try:
+            sid = json.loads(answer)["sid"]
+        except (ValueError, KeyError, TypeError):
+            sid = None
+        if not (isinstance(sid, str) and sid):
+            raise FormatError(f"{root}/create-session gave no session id.")
+        await asyncio.to_thread(cls._update_cached_data, {ROOT: root, "sid": sid})
+        return sid
+
+    # -- what is kept
+
+    @classmethod
+    def _cache(cls) -> ServiceSession:
+        return ServiceSession(Path(cls.CACHE_FILE))
+
+    @classmethod
+    def _kept(cls, root: str, stale: str | None) -> dict[str, str]:
+        kept = cls._cache().read_for(root)
+        return {} if stale and kept.get("access_token") == stale else kept
+
+    @classmethod
+    async def _forget(cls, token: str) -> None:
+        """Clear what is kept, unless another kernel has a new token there by now."""
+        if (await asyncio.to_thread(cls._get_cached_data)).get("access_token") == token:
+            await asyncio.to_thread(cls._clear_cached_data)
+
+    @classmethod
+    def _get_cached_data(cls) -> dict[str, str]:
+        """Return what is kept; empty where the file is missing or damaged."""
+        return cls._cache().read()
+
+    @classmethod
+    def _save_cached_data(cls, new_data: dict[str, str]) -> None:
+        """Keep `new_data` in place of what was kept."""
+        cls._cache().save(new_data)
+
+    @classmethod
+    def _update_cached_data(cls, updated_data: dict[str, str]) -> None:
+        """Keep `updated_data` beside what is kept."""
+        cls._cache().update(updated_data)
+
+    @classmethod
+    def _clear_cached_data(cls) -> None:
+        """Forget everything."""
+        cls._cache().clear()
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def _events(content: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+    """Give the events in a body. Lines that are no JSON are logged and skipped.
+
+    Raises FormatError where every line was such a one, BrokenAnswerError where the last is torn.
+    """
+    decoder = LineDecoder()
+    skipped = read = 0
+    async for chunk in content:
+        for line in decoder.feed(chunk):
+            if (event := _parse(line)) is not None:
+                read += 1
+                yield event
+            else:
+                skipped += 1
+                secrets.log.warning("RobocodersAPI sent a line that is not JSON: %.80s", line)
+    for line in decoder.close():
+        if (event := _parse(line)) is None:
+            if line.lstrip().startswith("{"):
+                raise BrokenAnswerError("RobocodersAPI broke off in the middle of a line.")
+            skipped += 1
+        else:
+            read += 1
+            yield event
+    if skipped and not read:
+        raise FormatError("RobocodersAPI sent something else than an answer; see the log.")
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _text(event: dict[str, Any]) -> str:
+    """Return the text of an event: what the agent says, else what the service says of it."""
+    match event:
+        case {"args": {"content": str(text)}} if text:
+            return text
+        case {"message": str(text)}:
+            return text
+        case {"error": error} if error:
+            raise ServerError(f"RobocodersAPI broke off: {error_message(error)}")
+    return ""
+
+
+def _wants_more(event: dict[str, Any]) -> bool:
+    match event:
+        case {"action": "message", "args": {"wait_for_response": wait}}:
+            return bool(wait)
+    return False

@@ -1,0 +1,51 @@
+"""The secrets that are known, and masking them in any text.
+
+A secret is registered once, where it enters (a key is read, a token arrives, a proxy address is
+parsed); from then on `mask` takes it out of every message, log line and `repr` of this package.
+Texts shorter than twelve characters are refused: masking them would garble ordinary words.
+"""
+
+import json
+import logging
+import re
+from urllib.parse import quote, unquote, urlsplit
+
+MIN_LENGTH = 12
+MASK = "•••"
+
+_known: set[str] = set()
+_pattern: re.Pattern[str] | None = None
+
+
+def register(secret: str) -> str:
+    """Remember `secret`, as it is and as it looks inside a URL or JSON; return it unchanged."""
+    global _pattern  # noqa: PLW0603 - the one pattern is compiled anew when a secret is new
+    if len(secret) >= MIN_LENGTH and secret not in _known:
+        _known.update({secret, quote(secret, safe=""), json.dumps(secret)[1:-1]})
+        longest_first = sorted(_known, key=len, reverse=True)
+        _pattern = re.compile("|".join(map(re.escape, longest_first)))
+    return secret
+
+
+def register_url(url: str) -> str:
+    """Register the password that `url` may carry (a proxy's, usually); return the URL unchanged."""
+    if password := urlsplit(url).password:
+        register(password)
+        register(unquote(password))
+    return url
+
+
+def mask(text: str) -> str:
+    """`text` with every known secret replaced."""
+    return _pattern.sub(MASK, text) if _pattern else text
+
+
+class _Masked(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = mask(record.getMessage()), ()
+        return True
+
+
+log = logging.getLogger("ipychat")
+"""The package's only logger, so that one filter masks every line."""
+log.addFilter(_Masked())

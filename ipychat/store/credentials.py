@@ -1,0 +1,107 @@
+"""The tokens and session ids that services hand out, shared by all kernels of the user.
+
+A file holds what one service gave: an access token, a session id, and the root URL they belong to.
+For another root they count as absent, so a token never goes to a server that did not give it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ipychat import secrets
+from ipychat.errors import StoreError
+from ipychat.store import files
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+ROOT = "root"
+LOGIN_POLL = 0.02
+"""Seconds between two tries to take the login lock, which is held as long as a login takes."""
+
+_logins: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, asyncio.Lock]] = (
+    weakref.WeakKeyDictionary()
+)
+_unsaved: dict[Path, dict[str, Any]] = {}
+"""What the disk would not take: it serves this kernel until the disk does."""
+
+
+class ServiceSession:
+    """What one service gave to this user, in the kernel's memory and on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, str]:
+        """Return all that is kept, whatever root it belongs to; empty if there is nothing."""
+        kept = _unsaved.get(self.path) or files.read_json(self.path)
+        texts = {name: value for name, value in kept.items() if isinstance(value, str)}
+        _register(texts)
+        return texts
+
+    def read_for(self, root: str) -> dict[str, str]:
+        """Return what `root` gave."""
+        kept = self.read()
+        return kept if kept.get(ROOT) == root else {}
+
+    def save(self, values: dict[str, str]) -> None:
+        """Keep `values` in place of what is kept."""
+        self._write(values, lambda _: values)
+
+    def update(self, values: dict[str, str]) -> None:
+        """Keep `values` beside what is kept; what belongs to another root than theirs goes."""
+
+        def change(kept: dict[str, Any]) -> dict[str, Any]:
+            same = ROOT not in values or kept.get(ROOT) == values[ROOT]
+            return {**(kept if same else {}), **values}
+
+        self._write(values, change)
+
+    def _write(
+        self, values: dict[str, str], change: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> None:
+        _register(values)
+        try:
+            files.update_json(self.path, change)
+            _unsaved.pop(self.path, None)
+        except StoreError as error:
+            _unsaved[self.path] = change(_unsaved.get(self.path, {}))
+            secrets.log.warning("%s The login lasts as long as this kernel.", error)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        _unsaved.pop(self.path, None)
+        files.remove(self.path)
+
+    @contextlib.asynccontextmanager
+    async def login(self) -> AsyncIterator[None]:
+        """Hold the right to log in: of all tasks and kernels that want to, one does.
+
+        Read again inside: another may have logged in while this one waited.
+        """
+        import filelock
+
+        # The tasks of one loop queue here, and only one of them asks the disk.
+        mine = _logins.setdefault(asyncio.get_running_loop(), {})
+        turn = mine.setdefault(self.path, asyncio.Lock())
+        async with turn, contextlib.AsyncExitStack() as stack:
+            try:
+                files.private_folder(self.path.parent)
+                lock = files.lock_file(self.path.with_name(f"{self.path.name}.login"))
+                await stack.enter_async_context(
+                    filelock.AsyncFileLock(lock, mode=0o600, poll_interval=LOGIN_POLL)
+                )
+            except (OSError, StoreError) as error:
+                # a disk that can't be written shares no logins either
+                secrets.log.warning("No lock for %s: %s", self.path.name, error)
+            yield
+
+
+def _register(values: dict[str, str]) -> None:
+    for name, value in values.items():
+        if name != ROOT:
+            secrets.register(value)

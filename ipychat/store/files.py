@@ -1,0 +1,165 @@
+"""Where things live, and writing them so that nothing is lost: private, atomic, locked.
+
+Folders are 0700 and files 0600. A file is replaced as a whole or not at all; a damaged one is moved
+aside and reported, never written over.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ipychat.errors import StoreError
+
+LOCK_TIMEOUT = 30.0
+"""Seconds. A lock is held for milliseconds; whoever waits this long should be told."""
+LOCK_POLL = 0.002
+"""Seconds between two tries to take a lock."""
+ORPHAN_AGE = 3600.0
+"""Seconds. A temporary file this old belongs to a process that was killed while it wrote."""
+
+
+def home() -> Path:
+    """Return the folder for all that ipychat keeps: `IPYCHAT_HOME`, else the platform's place."""
+    if given := os.environ.get("IPYCHAT_HOME"):
+        return Path(given).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("ipychat", appauthor=False))
+
+
+def private_folder(path: Path) -> Path:
+    """Make the folder and those above it that are missing, for this user alone."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"Can't make the folder {path}: {error.strerror}.") from None
+    return path
+
+
+def write(path: Path, content: bytes) -> None:
+    """Put `content` in place of what `path` holds, at once and whole, for this user alone.
+
+    Raises StoreError; the file is then as it was. Not synced to the platter: after a power cut the
+    file may be an older one, or damaged and then moved aside; a killed process leaves it whole.
+    """
+    private_folder(path.parent)
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)  # noqa: PTH105 - the atomic call, by its own name
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108 - beside its twin above
+        if isinstance(error, OSError):
+            raise StoreError(f"Can't write {path}: {error.strerror}.") from None
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`; empty if there is none.
+
+    A damaged or unreadable file is moved aside with a warning, and counts as none.
+    """
+    try:
+        return _parse(path)
+    except _DamagedError:
+        with locked(path):  # whoever holds it may be replacing the damaged file just now
+            return _parse_or_move(path)
+
+
+def update_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replace the JSON object in `path` by what `change` makes of it, no other writer between."""
+    with locked(path):
+        _sweep(path)
+        content = json.dumps(change(_parse_or_move(path)), indent=1, ensure_ascii=False)
+        write(path, content.encode())
+
+
+def remove(path: Path) -> None:
+    """Remove the file, if it is there."""
+    with locked(path):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"Can't remove {path}: {error.strerror}.") from None
+
+
+class _DamagedError(Exception):
+    """Why a file cannot be used."""
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError):
+        raise _DamagedError("it is not valid JSON") from None
+    except OSError as error:
+        raise _DamagedError(error.strerror) from None
+    if not isinstance(value, dict):
+        raise _DamagedError("it holds no JSON object")
+    return value
+
+
+def _parse_or_move(path: Path) -> dict[str, Any]:
+    try:
+        return _parse(path)
+    except _DamagedError as fault:
+        _move_aside(path, str(fault))
+        return {}
+
+
+def _move_aside(path: Path, fault: str) -> None:
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise StoreError(f"Can't read {path} ({fault}), nor move it: {error.strerror}.") from None
+    warnings.warn(f"{path} could not be read: {fault}. Kept as {aside.name}.", stacklevel=2)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left beside `path` while they wrote it."""
+    for orphan in path.parent.glob(f".{path.name}.*"):
+        with contextlib.suppress(OSError):
+            if time.time() - orphan.stat().st_mtime > ORPHAN_AGE:
+                orphan.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that stands for `path`, against all threads and processes. Not re-entrant."""
+    import filelock
+
+    private_folder(path.parent)
+    try:
+        with filelock.FileLock(
+            lock_file(path), timeout=LOCK_TIMEOUT, mode=0o600, poll_interval=LOCK_POLL
+        ):
+            yield
+    except filelock.Timeout:
+        raise StoreError(
+            f"Another process has held {lock_file(path)} for {LOCK_TIMEOUT:g} s.\n"
+            "If none is at work there, delete that file."
+        ) from None
+    except OSError as error:
+        raise StoreError(f"Can't lock {path}: {error.strerror}.") from None
+
+
+def lock_file(path: Path) -> str:
+    """Return the name of the file whose lock stands for `path`."""
+    return f"{path}.lock"
+
+
+def get_cookies_dir() -> str:
+    """Return the folder for what services hand out: `home()`, by its documented name."""
+    return str(home())

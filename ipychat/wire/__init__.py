@@ -1,0 +1,1 @@
+"""Bytes on the wire: decoders that do no I/O, and the one HTTP client."""

@@ -1,0 +1,58 @@
+"""Chunks of bytes → the whole lines in them, as text. Shared by the decoders of this folder."""
+
+from ipychat.errors import FormatError
+
+MAX_LINE = 16 * 1024 * 1024
+"""Bytes. Services were seen to send lines of 1.5 MiB; beyond this a stream is hostile."""
+
+
+class Lines:
+    r"""Cuts a stream of bytes at LF, CRLF and CR, each seen as `\n` from then on.
+
+    Takes time linear in what is fed however it is cut, and holds no more than one unfinished line.
+    Bytes that are not UTF-8 become U+FFFD; a byte order mark at the very start is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._unfinished: list[bytes] = []
+        self._size = 0
+        self._after_cr = False  # an LF that comes next belongs to the CR before it
+        self._at_start = True
+
+    def feed(self, chunk: bytes) -> str:
+        r"""Return the lines that `chunk` completes, each with its `\n`; an empty text if none."""
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        end = chunk.rfind(b"\n") + 1
+        if not end:
+            self._keep(chunk)
+            return ""
+        whole = b"".join([*self._unfinished, chunk[:end]])
+        self._unfinished.clear()
+        self._size = 0
+        self._keep(chunk[end:])
+        return self._decode(whole)
+
+    def close(self) -> str:
+        r"""Return the last line if it had no line end, with a `\n` all the same."""
+        last = b"".join(self._unfinished)
+        self._unfinished.clear()
+        return self._decode(last) + "\n" if last else ""
+
+    def _keep(self, rest: bytes) -> None:
+        if rest:
+            self._size += len(rest)
+            if self._size > MAX_LINE:
+                raise FormatError(f"The service sent a line of over {MAX_LINE >> 20} MiB.")
+            self._unfinished.append(rest)
+
+    def _decode(self, whole: bytes) -> str:
+        text = whole.decode("utf-8", "replace")
+        if self._at_start:
+            self._at_start = False
+            return text.removeprefix("\ufeff")
+        return text

@@ -1,0 +1,445 @@
+"""The one HTTP client: sessions, time-outs, proxies, retries, and statuses turned into errors.
+
+Refuses redirects: a request that carries a key goes to the host it was written for or nowhere.
+Keeps no cookies. Never sends what is meant for this machine's loopback through a proxy that comes
+from the environment or the configuration: such a proxy could not reach it, and would see the path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json as jsonlib
+import random
+import time
+import weakref
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from ipychat import config, errors, secrets
+from ipychat.messages import Notice
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import aiohttp
+
+MAX_ERROR_BODY = 64 * 1024
+"""Bytes of an error's body that are read for its message."""
+MAX_BODY = 64 * 1024 * 1024
+"""Bytes of a body that is read as a whole."""
+MAX_MESSAGE = 300
+"""Characters of a service's own message that an error repeats."""
+MAX_WAIT = 60.0
+"""Seconds. A service that asks to wait longer gets no second request: the user is told."""
+FIRST_PAUSE = 0.5
+"""Seconds before the first retry where the service names no time; doubled each time."""
+READ_BUFFER = 256 * 1024
+"""Bytes. A slow reader stops the service here; more only costs memory with many streams."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transport:
+    """How a request travels. None of it can change the answer."""
+
+    proxy: str | None = None
+    connect_timeout: float = field(default_factory=lambda: config.current().connect_timeout)
+    idle_timeout: float = field(default_factory=lambda: config.current().idle_timeout)
+    timeout: float | None = field(default_factory=lambda: config.current().timeout)
+    retries: int = field(default_factory=lambda: config.current().retries)
+    session: aiohttp.ClientSession | None = None
+    """A session of the caller's own, used and not closed."""
+
+    @classmethod
+    def take(cls, options: dict[str, Any]) -> Self:
+        """Take what is about travelling out of a provider's options."""
+        names = [f.name for f in fields(cls) if f.name in options]
+        given = {name: options.pop(name) for name in names}
+        return cls(**{name: value for name, value in given.items() if value is not None})
+
+
+class Call:
+    """One request and its answer.
+
+    Usage::
+
+        async with Call("POST", url, json=body) as call:
+            async for notice in call.send():  # one for each wait before it is sent again
+                ...
+            async for chunk in call.content:
+                ...
+
+    Leaving the block closes the connection at once if the answer was not read to its end. Raises
+    what `ipychat.errors` lists under ServiceError, and BrokenAnswerError.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        transport: Transport | None = None,
+    ) -> None:
+        self._method = method
+        self._url = url
+        self._headers = headers
+        self._json = json
+        self._transport = transport or Transport()
+        self._response: aiohttp.ClientResponse | None = None
+
+    @property
+    def response(self) -> aiohttp.ClientResponse:
+        """The answer's status and headers, once `send` has come to its end."""
+        if self._response is None:
+            raise RuntimeError("not sent yet")
+        return self._response
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._response is not None:
+            self._response.close()  # gives a connection that was read to its end back to the pool
+
+    async def send(self) -> AsyncIterator[Notice]:
+        """Send the request, again where the service is busy; end with a 200 or raise."""
+        pause = FIRST_PAUSE
+        for left in range(self._transport.retries, -1, -1):
+            self._response = await self._send()
+            status = self._response.status
+            if not left or not (status == 429 or status >= 500):
+                break
+            wait = _retry_after(self._response)
+            if wait is None:
+                wait = pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+                pause *= 2
+            elif wait > MAX_WAIT:
+                break
+            said = await _message(self._response)
+            self._response.close()
+            yield Notice(
+                f"{_host(self._url)} answered {status}{': ' + said if said else ''}; "
+                f"asking again in {wait:.3g} s ({left} more {'try' if left == 1 else 'tries'})."
+            )
+            await asyncio.sleep(wait)
+        await raise_for_status(self.response)
+
+    @property
+    def content(self) -> AsyncIterator[bytes]:
+        """The answer's body in the chunks it arrives in, any gzip, deflate or br undone."""
+        return self._read()
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        with _translated(self._url, self._transport, reading=True):
+            async for chunk in self.response.content.iter_any():
+                yield chunk
+
+    async def body(self) -> bytes:
+        """Send and return the whole body; what it waits for is logged."""
+        async for notice in self.send():
+            secrets.log.warning(notice.text)
+        chunks, size = [], 0
+        async for chunk in self.content:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise errors.FormatError(f"{_host(self._url)} sent over {MAX_BODY >> 20} MiB.")
+        return b"".join(chunks)
+
+    async def _send(self) -> aiohttp.ClientResponse:
+        import aiohttp
+
+        how = self._transport
+        proxy = proxy_for(self._url, how.proxy)
+        socks = proxy if proxy and proxy.startswith("socks") else None
+        with _translated(self._url, how, proxy=proxy):
+            return await (how.session or session(socks)).request(
+                self._method,
+                self._url,
+                headers=self._headers,
+                json=self._json,
+                proxy=None if socks else proxy,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=how.timeout,
+                    sock_connect=how.connect_timeout,
+                    sock_read=how.idle_timeout,
+                ),
+            )
+
+
+# -- sessions
+
+_sessions: weakref.WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[str | None, aiohttp.ClientSession]
+] = weakref.WeakKeyDictionary()
+
+
+def session(socks: str | None = None) -> aiohttp.ClientSession:
+    """Return the running loop's session (and one more for each SOCKS proxy), made on first use."""
+    import aiohttp
+
+    mine = _sessions.setdefault(asyncio.get_running_loop(), {})
+    if socks not in mine or mine[socks].closed:
+        mine[socks] = aiohttp.ClientSession(
+            connector=get_connector(proxy=socks) or aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=READ_BUFFER,
+        )
+    return mine[socks]
+
+
+async def close() -> None:
+    """Close the running loop's sessions and their connections."""
+    for one in _sessions.pop(asyncio.get_running_loop(), {}).values():
+        await one.close()
+
+
+def get_connector(
+    connector: aiohttp.BaseConnector | None = None,
+    proxy: str | None = None,
+    *,
+    rdns: bool = True,
+) -> aiohttp.BaseConnector | None:
+    """Return `connector`, else one for a SOCKS `proxy`, else None.
+
+    Raises MissingRequirementsError where that needs aiohttp-socks.
+    """
+    if connector is not None or not (proxy and proxy.startswith("socks")):
+        return connector
+    try:
+        from aiohttp_socks import ProxyConnector
+    except ImportError:
+        raise errors.MissingRequirementsError(
+            "A SOCKS proxy needs the package aiohttp-socks: pip install aiohttp-socks"
+        ) from None
+    # socks5h and socks4a are other tools' words for "the proxy looks names up", which rdns says
+    plain = proxy.replace("socks5h://", "socks5://").replace("socks4a://", "socks4://")
+    made: aiohttp.BaseConnector = ProxyConnector.from_url(plain, rdns=rdns, limit=0)
+    return made
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` names this machine's loopback."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def proxy_for(url: str, given: str | None = None) -> str | None:
+    """Return the proxy for `url`: the one given, else the configuration's, else the environment's.
+
+    The latter two never hold for loopback.
+    """
+    proxy = given
+    if proxy is None and not is_loopback(url):
+        proxy = config.current().proxy or _environment_proxy(url)
+    if not proxy:
+        return None
+    return secrets.register_url(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _environment_proxy(url: str) -> str | None:
+    parts = urlsplit(url)
+    proxies = getproxies()
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    return proxies.get(parts.scheme) or proxies.get("all")
+
+
+# -- errors
+
+
+@contextlib.contextmanager
+def _translated(
+    url: str, how: Transport, *, proxy: str | None = None, reading: bool = False
+) -> Iterator[None]:
+    """Turn aiohttp's exceptions into ours, without their texts: these may hold a URL's secrets."""
+    import aiohttp
+
+    host = _host(url)
+    through = f" through the proxy {_host(proxy)}" if proxy else ""
+    try:
+        yield
+    except (aiohttp.ConnectionTimeoutError, aiohttp.SocketTimeoutError, TimeoutError) as error:
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            what = f"No connection to {host}{through} within {how.connect_timeout:g} s."
+        elif isinstance(error, aiohttp.SocketTimeoutError):
+            what = f"{host} sent nothing for {how.idle_timeout:g} s."
+        else:
+            what = f"{host} was not done within {how.timeout or 0:g} s."
+        raise errors.ServiceTimeoutError(f"{what}\nSee --timeout, or try again.") from None
+    except aiohttp.InvalidURL:
+        raise errors.UnreachableError(f"This is not a web address: {secrets.mask(url)}") from None
+    except aiohttp.ClientHttpProxyError as error:
+        raise errors.UnreachableError(
+            f"The proxy {_host(proxy)} refused to connect to {host} ({error.status})."
+        ) from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise errors.UnreachableError(
+            f"The certificate of {host} is not valid: {_certificate_fault(error.certificate_error)}"
+        ) from None
+    except aiohttp.ClientConnectorError as error:
+        raise errors.UnreachableError(
+            f"No connection to {host}{through}: {error.os_error.strerror or error.os_error}\n"
+            "Is it running, and is the address right?"
+        ) from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        if reading:
+            raise errors.BrokenAnswerError(
+                f"The connection to {host} broke off before the answer was whole."
+            ) from None
+        raise errors.UnreachableError(
+            f"{host} closed the connection without an answer{through} ({type(error).__name__})."
+        ) from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in {"aiohttp_socks", "python_socks"}:
+            raise
+        raise errors.UnreachableError(f"No connection to {host}{through}.") from None
+
+
+def _certificate_fault(error: Exception) -> str:
+    import ssl
+
+    return (
+        error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else "not trusted"
+    )
+
+
+def _host(url: str | None) -> str:
+    """Host and port of `url`: all of it that an error may show."""
+    parts = urlsplit(url or "")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    host = parts.hostname or "the service"
+    return f"{host}:{port}" if port else host
+
+
+async def raise_for_status(response: aiohttp.ClientResponse) -> None:
+    """Raise the error that `response.status` stands for; return if it is a 2xx.
+
+    The service's own message goes along where there is one; a page of HTML never does.
+    """
+    status = response.status
+    if 200 <= status < 300:
+        return
+    host = _host(str(response.url))
+    if 300 <= status < 400:
+        target = _host(response.headers.get("Location"))
+        raise errors.ServiceError(
+            f"{host} sends the request on to {target} ({status}); keys don't follow redirects.\n"
+            "If that is right, set it as the provider's URL.",
+            status,
+        )
+    body = await _error_body(response)
+    if status == 403 and _is_cloudflare(response, body):
+        raise errors.CloudflareError(
+            f"Blocked by Cloudflare, which stands before {host} (403).\n"
+            "It takes this machine for a robot; another network or a proxy may help.",
+            status,
+        )
+    kind, what, advice = _STATUSES.get(status) or (
+        _SERVER_FAULT if status >= 500 else _REQUEST_FAULT
+    )
+    said = _said(body)
+    wait = _retry_after(response)
+    lines = [f"{host} {what} ({status}){': ' + said if said else '.'}"]
+    if status == 429 and wait is not None:
+        advice = f"It asks to wait {wait:.3g} s."
+    if advice:
+        lines.append(advice)
+    raise kind("\n".join(lines), status)
+
+
+_REQUEST_FAULT = (errors.RequestError, "did not like the request", "")
+_SERVER_FAULT = (errors.ServerError, "failed", "It may help to try again later.")
+_LATER = "It may help to try again later."
+_STATUSES: dict[int, tuple[type[errors.ServiceError], str, str]] = {
+    400: _REQUEST_FAULT,
+    401: (errors.AuthenticationError, "does not accept the key or token", ""),
+    402: (errors.RateLimitError, "wants to be paid: there is no credit left", ""),
+    403: (errors.ForbiddenError, "refuses this request", ""),
+    404: (errors.NotFoundError, "knows no such address or model", ""),
+    422: (errors.RequestError, "found the request not valid", ""),
+    429: (errors.RateLimitError, "got too many requests", _LATER),
+    502: (errors.ServerError, "stands before a service that is down: bad gateway", _LATER),
+    504: (errors.ServerError, "waited for its service in vain: gateway time-out", _LATER),
+    520: (errors.ServerError, "failed behind Cloudflare: unknown error", _LATER),
+}
+
+
+def _is_cloudflare(response: aiohttp.ClientResponse, body: str) -> bool:
+    page = body.lower()
+    challenge = response.headers.get("Cf-Mitigated") == "challenge"
+    return challenge or ("cloudflare" in page and "<html" in page)
+
+
+async def _error_body(response: aiohttp.ClientResponse) -> str:
+    """The beginning of an error's body; whatever of it arrives."""
+    import aiohttp
+
+    body = b""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        while len(body) < MAX_ERROR_BODY and (chunk := await response.content.readany()):
+            body += chunk
+    return body[:MAX_ERROR_BODY].decode("utf-8", "replace")
+
+
+async def _message(response: aiohttp.ClientResponse) -> str:
+    return _said(await _error_body(response))
+
+
+def _said(body: str) -> str:
+    """A service's own message, in any of the forms that services use. HTML gives none."""
+    text = body.strip()
+    if text.startswith("<") or "<html" in text[:1000].lower():
+        return ""
+    with contextlib.suppress(ValueError):
+        text = error_message(jsonlib.loads(text))
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
+
+
+def error_message(body: Any) -> str:
+    """Find the message in the JSON of an error, in any of the forms that services use."""
+    match body:
+        case str():
+            return body
+        case {"error": error} if error:
+            return error_message(error)
+        case {"loc": [*place], "msg": str(message)}:  # FastAPI's validation errors
+            return f"{'.'.join(map(str, place))}: {message}"
+        case {"message": inner} | {"detail": inner} | {"msg": inner} if inner:
+            return error_message(inner)
+        case [*several]:
+            return "; ".join(filter(None, map(error_message, several)))
+        case {"type": str(kind)} | {"code": str(kind)}:
+            return kind
+    return ""
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds that the service asks to wait, in either form of RFC 9110, section 10.2.3."""
+    value = response.headers.get("Retry-After", "").strip()
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(value))
+    with contextlib.suppress(ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    return None

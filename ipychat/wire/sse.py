@@ -1,0 +1,91 @@
+"""Bytes → server-sent events, after the WHATWG's "9.2 Server-sent events". No I/O.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+
+One deviation, on purpose: an event that the end of the stream leaves without its blank line is
+given by `close()`, since services do leave it out. Whether an answer came to its end is told by
+its finish reason, not by a blank line.
+"""
+
+from typing import NamedTuple
+
+from ipychat.errors import FormatError
+from ipychat.wire._lines import MAX_LINE, Lines
+
+
+class ServerSentEvent(NamedTuple):
+    """One event. `id` is the last one that the stream named; `retry` is in milliseconds."""
+
+    data: str
+    event: str = "message"
+    id: str = ""
+    retry: int | None = None
+
+
+class EventDecoder:
+    """Feed it chunks of any size; it gives whole events. Linear time, bounded memory."""
+
+    def __init__(self) -> None:
+        self._lines = Lines()
+        self._unfinished: list[str] = []  # whole lines of an event that has not ended
+        self._size = 0
+        self._id = ""
+        self._retry: int | None = None
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """Return the events that `chunk` completes."""
+        lines = self._lines.feed(chunk)
+        if (blank := lines.rfind("\n\n")) >= 0:
+            end = blank + 2
+        elif lines.startswith("\n"):  # ends the unfinished event, whose lines are whole
+            end = 1
+        else:
+            self._keep(lines)
+            return []
+        whole = "".join([*self._unfinished, lines[:end]])
+        self._unfinished.clear()
+        self._size = 0
+        self._keep(lines[end:])
+        return self._parse(whole)
+
+    def close(self) -> list[ServerSentEvent]:
+        """Return the last event, if it had no blank line after it."""
+        last = "".join(self._unfinished) + self._lines.close()
+        self._unfinished.clear()
+        return self._parse(last)
+
+    def _keep(self, lines: str) -> None:
+        if lines:
+            self._size += len(lines)
+            if self._size > MAX_LINE:
+                raise FormatError(f"The service sent an event of over {MAX_LINE >> 20} MiB.")
+            self._unfinished.append(lines)
+
+    def _parse(self, blocks: str) -> list[ServerSentEvent]:
+        events: list[ServerSentEvent] = []
+        for block in blocks.split("\n\n"):
+            # Nearly every event of a chat service is this one line.
+            if block.startswith("data: ") and "\n" not in block:
+                events.append(ServerSentEvent(block[6:], "message", self._id, self._retry))
+            elif (event := self._parse_block(block)) is not None:
+                events.append(event)
+        return events
+
+    def _parse_block(self, block: str) -> ServerSentEvent | None:
+        data: list[str] = []
+        kind = ""
+        for line in block.split("\n"):
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            match name:
+                case "data":
+                    data.append(value)
+                case "event":
+                    kind = value
+                case "id" if "\0" not in value:
+                    self._id = value
+                case "retry" if value.isascii() and value.isdigit():
+                    self._retry = int(value)
+        if not data:
+            return None
+        return ServerSentEvent("\n".join(data), kind or "message", self._id, self._retry)
