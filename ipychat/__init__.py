@@ -9,7 +9,7 @@ from ipychat._lazy import attributes
 
 if TYPE_CHECKING:
     from ipychat import providers as providers
-    from ipychat.ask import ask as ask, events as events, stream as stream
+    from ipychat.answer import ask as ask, events as events, stream as stream
     from ipychat.catalog import register as register
     from ipychat.errors import ChatError as ChatError
     from ipychat.messages import (
@@ -35,10 +35,10 @@ _HOMES = {
     "Text": "ipychat.messages",
     "ToolCall": "ipychat.messages",
     "Usage": "ipychat.messages",
-    "ask": "ipychat.ask",
-    "events": "ipychat.ask",
+    "ask": "ipychat.answer",
+    "events": "ipychat.answer",
     "register": "ipychat.catalog",
-    "stream": "ipychat.ask",
+    "stream": "ipychat.answer",
 }
 __all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with what there is
 

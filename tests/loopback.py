@@ -1,7 +1,7 @@
 """Real servers on loopback, each in a thread of its own: a scripted service, and two proxies.
 
-A script is a sequence of steps: bytes are written as they are, a number pauses, and `HANG`, `FIN` and `RESET` do
-what they say. Whoever scripts a service has its every byte in hand.
+A script is a sequence of steps: bytes are written as they are, a number pauses, and `HANG`, `FIN`
+and `RESET` do what they say. Whoever scripts a service has its every byte in hand.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +65,7 @@ def gzipped(data: bytes, content_type: str = "text/event-stream") -> list[Any]:
 class Received:
     method: str
     path: str
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: bytes
     gone: threading.Event = field(default_factory=threading.Event)
     """Set once the client has closed the connection before the script was over."""
@@ -144,7 +144,7 @@ class Service(_Threaded):
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         received = Received(
-            request.method, request.path, dict(request.headers), await request.read()
+            request.method, request.path, request.headers.copy(), await request.read()
         )
         self.requests.append(received)
         scripts = self._scripts.get(request.path)

@@ -6,11 +6,10 @@ import time
 
 import pytest
 
-from ipychat import errors
-from ipychat.ask import Answer
+from ipychat import catalog, errors
+from ipychat.answer import Answer
 from ipychat.messages import ChatRequest, FinishReason, Message, ModelId, Notice, Text
 from ipychat.provider import events
-from ipychat import catalog
 from tests.loopback import END, FIN, HANG, RESET, answer, byte_by_byte, chunk, gzipped, head
 from tests.protocols import PROTOCOLS
 
@@ -151,7 +150,7 @@ async def test_a_service_that_stays_busy_is_asked_as_often_as_set_and_then_an_er
 
 
 async def test_a_service_that_asks_to_wait_for_long_is_not_waited_for(ask, protocol, service):
-    with pytest.raises(errors.RateLimitError, match="wait 3600 s|3.6e"):
+    with pytest.raises(errors.RateLimitError, match="wait 3600 s"):
         await ask(answer(b"busy", status=429, Retry_After="3600"))
     assert len(service.asked(protocol.path)) == 1
 
@@ -321,9 +320,7 @@ async def test_every_request_goes_through_a_socks_proxy(ask, protocol, service, 
     assert set(socks_proxy.seen) == {f"127.0.0.1:{service.port}"}
 
 
-async def test_a_proxy_of_the_environment_is_never_used_for_loopback(
-    ask, protocol, monkeypatch
-):
+async def test_a_proxy_of_the_environment_is_never_used_for_loopback(ask, protocol, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     assert (await ask(protocol.whole("Hello"))).text == "Hello"

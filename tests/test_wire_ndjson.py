@@ -1,5 +1,7 @@
 """The line decoder."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -42,7 +44,7 @@ def test_any_stream_at_any_cuts_agrees_with_a_simple_reference(parts, cuts):
     stream = b"".join(parts)
     text = stream.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    chunks = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = [stream[a:b] for a, b in itertools.pairwise(edges)]
     assert decode(*chunks) == [line for line in text.split("\n") if line.strip()]
 
 

@@ -1,5 +1,6 @@
 """The event-stream decoder: the WHATWG's own examples, every cut, and a simple reference."""
 
+import itertools
 import time
 
 import pytest
@@ -117,7 +118,7 @@ def reference(stream: bytes) -> list[Event]:
             data, kind = [], ""
             continue
         name, _, value = line.partition(":")
-        value = value[1:] if value.startswith(" ") else value
+        value = value.removeprefix(" ")
         if name == "data":
             data.append(value)
         elif name == "event":
@@ -140,7 +141,7 @@ pieces = st.sampled_from(
 def test_any_stream_at_any_cuts_agrees_with_the_reference(parts, cuts):
     stream = b"".join(parts)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    chunks = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = [stream[a:b] for a, b in itertools.pairwise(edges)]
     assert decode(*chunks) == reference(stream)
 
 

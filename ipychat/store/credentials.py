@@ -38,7 +38,11 @@ class ServiceSession:
 
     def read(self) -> dict[str, str]:
         """Return all that is kept, whatever root it belongs to; empty if there is nothing."""
-        kept = _unsaved.get(self.path) or files.read_json(self.path)
+        try:
+            kept = _unsaved.get(self.path) or files.read_json(self.path)
+        except StoreError as error:
+            secrets.log.warning("%s", error)
+            return {}
         texts = {name: value for name, value in kept.items() if isinstance(value, str)}
         _register(texts)
         return texts
@@ -66,7 +70,7 @@ class ServiceSession:
     ) -> None:
         _register(values)
         try:
-            files.update_json(self.path, change)
+            files.update_json(self.path, lambda kept: change(_unsaved.get(self.path, kept)))
             _unsaved.pop(self.path, None)
         except StoreError as error:
             _unsaved[self.path] = change(_unsaved.get(self.path, {}))
@@ -75,7 +79,10 @@ class ServiceSession:
     def clear(self) -> None:
         """Forget everything."""
         _unsaved.pop(self.path, None)
-        files.remove(self.path)
+        try:
+            files.remove(self.path)
+        except StoreError as error:
+            secrets.log.warning("%s", error)
 
     @contextlib.asynccontextmanager
     async def login(self) -> AsyncIterator[None]:

@@ -161,6 +161,7 @@ class Call:
     async def _send(self) -> aiohttp.ClientResponse:
         import aiohttp
 
+        _check(self._url)
         how = self._transport
         proxy = proxy_for(self._url, how.proxy)
         socks = proxy if proxy and proxy.startswith("socks") else None
@@ -265,6 +266,14 @@ def _environment_proxy(url: str) -> str | None:
 # -- errors
 
 
+def _check(url: str) -> None:
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in {"http", "https"} and parts.hostname:
+            return
+    raise errors.UnreachableError(f"This is not a web address: {url}")
+
+
 @contextlib.contextmanager
 def _translated(
     url: str, how: Transport, *, proxy: str | None = None, reading: bool = False
@@ -285,7 +294,7 @@ def _translated(
             what = f"{host} was not done within {how.timeout or 0:g} s."
         raise errors.ServiceTimeoutError(f"{what}\nSee --timeout, or try again.") from None
     except aiohttp.InvalidURL:
-        raise errors.UnreachableError(f"This is not a web address: {secrets.mask(url)}") from None
+        raise errors.UnreachableError(f"This is not a web address: {url}") from None
     except aiohttp.ClientHttpProxyError as error:
         raise errors.UnreachableError(
             f"The proxy {_host(proxy)} refused to connect to {host} ({error.status})."
@@ -362,7 +371,7 @@ async def raise_for_status(response: aiohttp.ClientResponse) -> None:
     wait = _retry_after(response)
     lines = [f"{host} {what} ({status}){': ' + said if said else '.'}"]
     if status == 429 and wait is not None:
-        advice = f"It asks to wait {wait:.3g} s."
+        advice = f"It asks to wait {wait:.0f} s."
     if advice:
         lines.append(advice)
     raise kind("\n".join(lines), status)

@@ -1,0 +1,233 @@
+"""The HTTP client, beyond what the contract tests through the providers."""
+
+import asyncio
+import email.utils
+import socket
+import time
+
+import aiohttp
+import pytest
+
+from ipychat import config, errors
+from ipychat.providers import get_connector, raise_for_status
+from ipychat.wire import http
+from ipychat.wire.http import Call, Transport
+from tests.loopback import Proxy, answer, head
+
+pytestmark = pytest.mark.usefixtures("sessions")
+
+
+async def get(url: str, **transport) -> bytes:
+    async with Call("GET", url, transport=Transport(**transport)) as call:
+        return await call.body()
+
+
+async def test_one_session_serves_a_loop_and_is_made_anew_once_closed():
+    one = http.session()
+    assert http.session() is one
+    await http.close()
+    assert one.closed
+    assert http.session() is not one
+
+
+async def test_more_than_a_hundred_requests_run_at_once(service):
+    gate = asyncio.Event()
+    service.on("/", [head(200), 1.0, b"0\r\n\r\n"])
+
+    async def one():
+        async with Call("GET", service.url) as call:
+            async for _ in call.send():
+                pass
+            if len(service.requests) >= 150:
+                gate.set()
+            await gate.wait()
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(one() for _ in range(150)))
+
+
+async def test_no_cookie_is_kept(service):
+    service.on("/", answer(b"a", Set_Cookie="session=1"))
+    await get(service.url)
+    await get(service.url)
+    assert "Cookie" not in service.requests[1].headers
+
+
+async def test_an_answer_read_to_its_end_gives_its_connection_back(service):
+    keep = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    service.on("/", [keep, 0.5])
+    assert await get(service.url) == b"ok"
+    assert len(http.session().connector._conns) == 1
+
+
+def test_the_proxy_is_the_one_given_else_configured_else_the_environments(monkeypatch):
+    far = "http://far.example/x"
+    assert http.proxy_for(far) is None
+    monkeypatch.setenv("HTTP_PROXY", "http://environment:1")
+    assert http.proxy_for(far) == "http://environment:1"
+    monkeypatch.setenv("NO_PROXY", "far.example")
+    assert http.proxy_for(far) is None
+    config.use(config.Config(proxy="configured:2"))
+    assert http.proxy_for(far) == "http://configured:2"
+    assert http.proxy_for(far, "given:3") == "http://given:3"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "[::1]", "a.localhost"])
+def test_loopback_never_uses_a_proxy_that_was_not_given(monkeypatch, host):
+    monkeypatch.setenv("HTTP_PROXY", "http://environment:1")
+    monkeypatch.setenv("ALL_PROXY", "http://environment:1")
+    config.use(config.Config(proxy="http://configured:2"))
+    assert http.proxy_for(f"http://{host}:80/secret/path") is None
+    assert http.proxy_for(f"http://{host}:80/", "http://given:3") == "http://given:3"
+
+
+async def test_the_environments_proxy_is_used_for_a_host_elsewhere(monkeypatch, proxy, service):
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    with pytest.raises(errors.UnreachableError):
+        await get("http://name.invalid/")
+    assert set(proxy.seen) == {"GET http://name.invalid/"}
+
+
+async def test_a_proxy_that_wants_a_login_gets_it_and_its_password_is_masked(service):
+    proxy = Proxy("Basic dXNlcjp2ZXJ5LXNlY3JldC1wYXNzd29yZA==")
+    service.on("/", answer(b"ok"))
+    address = f"user:very-secret-password@127.0.0.1:{proxy.port}"
+    try:
+        assert await get(service.url, proxy=f"http://{address}") == b"ok"
+        with pytest.raises(errors.ServiceError) as caught:
+            await get(service.url, proxy=f"http://127.0.0.1:{proxy.port}")
+        assert caught.value.status == 407
+    finally:
+        proxy.close()
+    dead = "http://user:very-secret-password@127.0.0.1:9"
+    with pytest.raises(
+        errors.UnreachableError, match=r"through the proxy 127\.0\.0\.1:9"
+    ) as caught:
+        await get(service.url, proxy=dead)
+    assert "very-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4"])
+async def test_a_dead_socks_proxy_is_an_error_that_names_it(service, scheme):
+    with pytest.raises(errors.UnreachableError, match="the proxy 127"):
+        await get(service.url, proxy=f"{scheme}://127.0.0.1:9")
+
+
+async def test_socks_without_its_package_is_an_error_with_the_command(service, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "aiohttp_socks", None)
+    with pytest.raises(errors.MissingRequirementsError, match="pip install aiohttp-socks"):
+        await get(service.url, proxy="socks5://127.0.0.1:9")
+
+
+async def test_the_documented_connector_helper():
+    async with aiohttp.TCPConnector() as mine:
+        assert get_connector(mine, "socks5://127.0.0.1:9") is mine
+    assert get_connector() is None
+    assert get_connector(proxy="http://127.0.0.1:9") is None
+    async with get_connector(proxy="socks5://127.0.0.1:9") as made:
+        assert made.limit == 0
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://host/x", "http://[broken"])
+async def test_what_is_no_web_address_is_an_error(url):
+    with pytest.raises(errors.UnreachableError):
+        await get(url)
+
+
+async def test_a_certificate_that_is_not_trusted_is_named(tmp_path, monkeypatch):
+    import ssl
+    import subprocess
+
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
+         "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem", "-days", "1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(errors.UnreachableError, match=r"certificate of 127\.0\.0\.1:\d+ is not"):
+        await get(f"https://127.0.0.1:{port}/")
+    server.close()
+
+
+async def test_a_service_that_accepts_and_says_nothing_times_out():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with pytest.raises(errors.ServiceTimeoutError, match=r"sent nothing for 0\.2 s"):
+            await get(f"http://127.0.0.1:{port}/", idle_timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high"),
+    [("0", 0, 0), ("1.5", 1.5, 1.5), ("-3", 0, 0), ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0)],
+)
+async def test_retry_after_is_read_in_either_form(service, value, low, high):
+    service.on("/", answer(b"x", Retry_After=value))
+    async with http.session().get(service.url) as response:
+        assert low <= http._retry_after(response) <= high
+
+
+async def test_retry_after_may_be_a_date_to_come(service):
+    date = email.utils.formatdate(time.time() + 30, usegmt=True)
+    service.on("/", answer(b"x", Retry_After=date), answer(b"x", Retry_After="soon"))
+    async with http.session().get(service.url) as response:
+        assert 25 < http._retry_after(response) < 31
+    async with http.session().get(service.url) as response:
+        assert http._retry_after(response) is None
+
+
+async def test_waits_that_the_service_does_not_name_grow(service, monkeypatch, caplog):
+    monkeypatch.setattr(http, "FIRST_PAUSE", 0.02)
+    service.on("/", answer(b"x", status=500), answer(b"x", status=503), answer(b"ok"))
+    assert await get(service.url, retries=2) == b"ok"
+    assert "asking again in" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"error": {"message": "a"}}, "a"),
+        ({"error": "a"}, "a"),
+        ({"message": "a"}, "a"),
+        ({"detail": "a"}, "a"),
+        ({"detail": [{"loc": ["body", 0, "x"], "msg": "a"}, {"msg": "b"}]}, "body.0.x: a; b"),
+        ([{"error": {"message": "a"}}], "a"),
+        ({"error": {"code": "bad_key"}}, "bad_key"),
+        ({"error": {"type": "overloaded"}}, "overloaded"),
+        ({"error": None, "message": "a"}, "a"),
+        ({"other": 1}, ""),
+        (7, ""),
+        ("a", "a"),
+    ],
+)
+def test_the_message_of_an_error_is_found_in_the_forms_that_services_use(body, message):
+    assert http.error_message(body) == message
+
+
+async def test_the_documented_status_helper_raises_for_errors_only(service):
+    service.on("/", answer(b"fine"), answer(b"no", status=404))
+    async with http.session().get(service.url) as response:
+        await raise_for_status(response)
+    async with http.session().get(service.url) as response:
+        with pytest.raises(errors.NotFoundError, match=r"no such address or model \(404\): no"):
+            await raise_for_status(response)
+
+
+async def test_an_error_body_that_breaks_off_is_still_its_status(service):
+    service.on("/", [head(500), b"5\r\nhello\r\n", "reset"])
+    with pytest.raises(errors.ServerError):
+        await get(service.url, retries=0)
+
+
+async def test_a_body_beyond_the_bound_is_refused(service, monkeypatch):
+    monkeypatch.setattr(http, "MAX_BODY", 1 << 20)
+    service.on("/", answer(*[b"x" * (1 << 18)] * 8))
+    with pytest.raises(errors.FormatError, match="over 1 MiB"):
+        await get(service.url)
+
+
+async def test_the_answer_is_not_there_before_it_is_sent():
+    with pytest.raises(RuntimeError, match="not sent"):
+        _ = Call("GET", "http://127.0.0.1:9").response
