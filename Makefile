@@ -1,0 +1,63 @@
+# All that a machine needs is make and Python 3.11 or newer; the rest goes into .venv.
+# Another Python: make PYTHON=python3.13 test
+
+PYTHON = python3
+
+PY = .venv/bin/python
+PIP = $(PY) -m pip install --quiet --quiet --disable-pip-version-check
+NOTEBOOK = notebooks/quickstart.ipynb
+QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
+COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
+
+.DELETE_ON_ERROR:
+.PHONY: help test demo check fix bench clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
+	while IFS='|' read -r target what; do printf '%-12s %s\n' "$$target" "$$what"; done
+
+test: .venv/.test  ## run the tests, then the notebooks
+	@$(PY) -m pytest $(COVERED:%=--cov=%) --cov-fail-under=95
+	@$(PY) -m pytest --nbval --nbval-current-env notebooks
+
+demo: .venv/.demo  ## open the quickstart in JupyterLab; HEADLESS=1 prints its answers instead
+ifdef HEADLESS
+	@$(PY) -m nbconvert $(QUIET) --execute --to markdown --stdout --no-input $(NOTEBOOK)
+else  # in a container the user is root, whom JupyterLab asks to confirm it
+	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(NOTEBOOK)
+endif
+
+check: .venv/.test  ## lint, formatting, types
+	@$(PY) -m ruff check --quiet
+	@$(PY) -m ruff format --check --quiet
+	@$(PY) -m mypy --no-error-summary
+
+fix: .venv/.test  ## let ruff repair what it can
+	@$(PY) -m ruff check --quiet --fix --exit-zero
+	@$(PY) -m ruff format --quiet
+
+bench: .venv/.test  ## what reading a stream costs, beside the least that it can cost
+	@$(PY) -m bench.wire
+
+clean:  ## remove .venv and whatever the tools left behind
+	@rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+# -- the environment: a stamp for each set of packages, made anew when pyproject.toml changes
+
+fit = $(shell { $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'; } 2>/dev/null)
+
+.venv/.pip:
+	$(if $(filter True,$(fit)),,$(error ipychat needs Python 3.11 or newer, which $(PYTHON) is not; name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)))
+	@echo "Setting up .venv, once"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --upgrade pip
+	@touch $@
+
+.venv/.test: .venv/.pip pyproject.toml
+	@$(PIP) --editable ".[test]"
+	@touch $@
+
+.venv/.demo: .venv/.pip pyproject.toml
+	@$(PIP) --editable ".[test,demo]"
+	@touch $@
