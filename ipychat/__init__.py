@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 from ipychat._lazy import attributes
 
 if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
     from ipychat import providers as providers
-    from ipychat.answer import ask as ask, events as events, stream as stream
     from ipychat.catalog import register as register
+    from ipychat.conversations import (
+        ask as ask,
+        conversation as conversation,
+        events as events,
+        stream as stream,
+    )
     from ipychat.errors import ChatError as ChatError
     from ipychat.messages import (
         FinishReason as FinishReason,
@@ -35,10 +42,11 @@ _HOMES = {
     "Text": "ipychat.messages",
     "ToolCall": "ipychat.messages",
     "Usage": "ipychat.messages",
-    "ask": "ipychat.answer",
-    "events": "ipychat.answer",
+    "ask": "ipychat.conversations",
+    "conversation": "ipychat.conversations",
+    "events": "ipychat.conversations",
     "register": "ipychat.catalog",
-    "stream": "ipychat.answer",
+    "stream": "ipychat.conversations",
 }
 __all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with what there is
 
@@ -47,3 +55,17 @@ __getattr__ = attributes(__name__, _HOMES)
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+def load_ipython_extension(shell: "InteractiveShell") -> None:
+    """Put the magics into the shell: what `%load_ext ipychat` does."""
+    from ipychat.magics import install
+
+    install(shell)
+
+
+def unload_ipython_extension(shell: "InteractiveShell") -> None:
+    """Take them out again: what `%unload_ext ipychat` does."""
+    from ipychat.magics import remove
+
+    remove(shell)

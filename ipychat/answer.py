@@ -1,4 +1,4 @@
-"""One question and its answer, with no conversation around them: `events`, `stream`, `ask`."""
+"""One question and its answer, with no conversation around them."""
 
 from __future__ import annotations
 
@@ -57,13 +57,14 @@ class Answer:
         try:
             async with contextlib.aclosing(catalog.events(self.request)) as events:
                 async for event in events:
-                    self._add(event)
+                    self.add(event)
                     yield event
         except ChatError as error:
             error.reply = self.reply()
             raise
 
-    def _add(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
+        """Take an event into the reply; `events()` does it for all that the provider gives."""
         self._seconds = time.monotonic() - self._begin
         match event:
             case Text(text):
@@ -94,34 +95,3 @@ class Answer:
             seconds=self._seconds,
             first_text=self._first_text,
         )
-
-
-async def events(
-    prompt: Prompt, *, model: str | None = None, system: str | None = None, **options: Any
-) -> AsyncGenerator[Event, None]:
-    """Ask, and give the answer as typed events, `FinishReason` last."""
-    answer = Answer(request(prompt, model=model, system=system, **options))
-    async with contextlib.aclosing(answer.events()) as given:
-        async for event in given:
-            yield event
-
-
-async def stream(
-    prompt: Prompt, *, model: str | None = None, system: str | None = None, **options: Any
-) -> AsyncGenerator[str, None]:
-    """Ask, and give the answer's text as it comes."""
-    async with contextlib.aclosing(events(prompt, model=model, system=system, **options)) as given:
-        async for event in given:
-            if isinstance(event, Text):
-                yield event.text
-
-
-async def ask(
-    prompt: Prompt, *, model: str | None = None, system: str | None = None, **options: Any
-) -> Reply:
-    """Ask, and return the whole answer."""
-    answer = Answer(request(prompt, model=model, system=system, **options))
-    async with contextlib.aclosing(answer.events()) as given:
-        async for _ in given:
-            pass
-    return answer.reply()

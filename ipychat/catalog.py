@@ -10,8 +10,9 @@ import functools
 import os
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, replace
+from html import escape
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ipychat import config, provider, secrets
 from ipychat.errors import ModelNotSupportedError, UsageError
@@ -117,13 +118,72 @@ def _missing(name: str, cls: type[Provider]) -> str | None:
     return cls.missing()
 
 
+class Models(tuple[Offer, ...]):
+    """A list of offers that shows as a table."""
+
+    __slots__ = ()
+
+    def _rows(self) -> list[tuple[str, str]]:
+        return [(str(offer.model), offer.missing or "ready") for offer in self]
+
+    def __repr__(self) -> str:
+        width = max((len(name) for name, _ in self._rows()), default=0)
+        return "\n".join(f"{name:{width}}  {state}" for name, state in self._rows())
+
+    def _repr_html_(self) -> str:
+        cell = '<td style="text-align:left">'
+        rows = "".join(
+            f"<tr>{cell}<code>{escape(name)}</code></td>{cell}{escape(state)}</td></tr>"
+            for name, state in self._rows()
+        )
+        return f"<table><tr><th>model</th><th>ready?</th></tr>{rows}</table>"
+
+
+def models(words: str = "") -> Models:
+    """Return what can be asked and whether it is ready, narrowed to names with all the words."""
+    wanted = words.lower().split()
+    return Models(o for o in offers() if all(word in str(o.model).lower() for word in wanted))
+
+
+class Found(NamedTuple):
+    """A key or an address that the environment or the configuration may name, and what it does."""
+
+    kind: str
+    name: str
+    state: str
+
+
+def found() -> list[Found]:
+    """Return which keys and addresses were found and where; never a key itself."""
+    keys = [Found("key", v, "set" if os.environ.get(v) else "not set") for v in KEYS]
+    addresses = []
+    for name in names():
+        cls = load(name)
+        if issubclass(cls, provider.AsyncGeneratorProvider):
+            given = config.current().urls.get(name)
+            root = secrets.mask(cls.root(given))
+            where = "%config IPyChat.urls" if given else cls.url_variable
+            own = cls.root(given) == cls.base_url
+            addresses.append(Found("address", name, root if own else f"{root} ({where})"))
+    return keys + addresses
+
+
+def address(request: ChatRequest) -> str:
+    """Return the root URL that `request` would go to."""
+    cls = load(request.model.provider)
+    if not issubclass(cls, provider.AsyncGeneratorProvider):
+        return "chosen by the provider"
+    given = request.options.get("base_url") or config.current().urls.get(request.model.provider)
+    return cls.root(given)
+
+
 def resolve(name: str | None = None) -> ModelId:
     """Return the model that `name` means; nothing means the default.
 
     Raises ModelNotSupportedError with what comes near, or with the full names to choose from.
     """
     aliases = config.current().aliases
-    name = (name or "").strip() or _default()
+    name = (name or "").strip() or default()[0]
     followed: set[str] = set()
     while name in aliases and name not in followed:
         followed.add(name)
@@ -137,15 +197,18 @@ def resolve(name: str | None = None) -> ModelId:
     return _look_up(name)
 
 
-def _default() -> str:
-    if model := config.current().model or os.environ.get(MODEL_VARIABLE):
-        return model
+def default() -> tuple[str, str]:
+    """Return the name that answers where none is given, and the rule that chose it."""
+    if model := config.current().model:
+        return model, "set by %config IPyChat.model"
+    if model := os.environ.get(MODEL_VARIABLE):
+        return model, f"set by {MODEL_VARIABLE}"
     for variable, name in KEYS.items():
         if os.environ.get(variable):
-            return name
+            return name, f"{variable} is in the environment"
     raise UsageError(
         "No model is set.\n"
-        f"Name one (model=…), set {MODEL_VARIABLE}, or set a key such as {next(iter(KEYS))}."
+        f"Name one (--model, or model=…), set {MODEL_VARIABLE}, or a key such as {next(iter(KEYS))}."
     )
 
 

@@ -5,23 +5,24 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def _nothing() -> Mapping[str, str]:
-    return MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(NamedTuple):
     """What a user can set. Times are in seconds."""
 
     model: str | None = None
     """Which model answers where none is named."""
-    aliases: Mapping[str, str] = field(default_factory=_nothing)
+    aliases: Mapping[str, str] = NOTHING
     """Short names of the user's own: alias → model."""
-    urls: Mapping[str, str] = field(default_factory=_nothing)
+    system: str | None = None
+    """What every conversation tells its model first."""
+    format: str = "markdown"
+    """How answers are shown."""
+    urls: Mapping[str, str] = NOTHING
     """Root URLs in place of a provider's own: provider → URL."""
     proxy: str | None = None
     """For every request that leaves this machine; else the environment's proxies hold."""
@@ -32,6 +33,12 @@ class Config:
     """How long a whole answer may take."""
     retries: int = 2
     """How often a request is sent again after a 429 or 5xx that came before the first byte."""
+    history: int | None = None
+    """How many earlier turns are sent along; None: all."""
+    keep: bool = True
+    """Whether conversations are kept on disk."""
+    notebook: str | None = None
+    """What stands for the notebook whose conversations are kept; None: they live in memory only."""
 
 
 _current = Config()

@@ -17,6 +17,7 @@
     │   └── ServiceTimeoutError     nothing came for too long
     ├── AnswerError                 an answer that had begun went wrong
     │   ├── BrokenAnswerError       it ended before its end
+    │   ├── InterruptedAnswerError  the user interrupted it
     │   └── FormatError             it was not what its protocol allows
     └── StoreError                  what is kept on disk could not be read or written
 
@@ -124,6 +125,12 @@ class AnswerError(ChatError):
 
 class BrokenAnswerError(AnswerError):
     """An answer ended before its end."""
+
+
+class InterruptedAnswerError(AnswerError):
+    """The user interrupted an answer. Not a KeyboardInterrupt: raised in a task of a gather, that
+    would end the kernel's loop.
+    """
 
 
 class FormatError(AnswerError):

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, cast, get_args
 
+from ipychat import markup
 from ipychat.errors import UsageError
+from ipychat.secrets import mask
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -255,5 +257,15 @@ class Reply:
         """The name of the provider that answered."""
         return self.request.model.provider
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The code blocks of the answer, in their order."""
+        return tuple(code for _, code in markup.code_blocks(self.text))
+
     def __str__(self) -> str:
         return self.text
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """What a notebook shows. No raw Markdown: a front end would run the scripts in it."""
+        text = mask(self.text)
+        return {"text/html": markup.to_html(text, final=True), "text/plain": text}

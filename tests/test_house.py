@@ -26,7 +26,8 @@ ROWS = [
     ["conversations", "context", "batch"],
     ["kernel", "gateway"],
     ["display"],
-    ["magics", "settings", "audit"],
+    ["settings"],
+    ["magics", "audit"],
     [""],  # the package itself, whose names are found on use
 ]
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
@@ -110,7 +111,7 @@ def test_the_public_names_can_all_be_imported_and_are_the_ones_type_checkers_see
     for name in package.__all__:
         assert getattr(package, name) is not None
     source = Path(package.__file__).read_text()
-    block = source.split("if TYPE_CHECKING:")[1].split("\n\n")[0]
+    block = source.split("if TYPE_CHECKING:")[1].split("_HOMES = ")[0]
     assert set(re.findall(r"as (\w+)", block)) == set(package.__all__)
     assert set(package.__all__) <= set(dir(package))
 

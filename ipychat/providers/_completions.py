@@ -111,12 +111,13 @@ class _Answer:
         return events
 
     def _payloads(self, data: list[str]) -> Iterator[dict[str, Any]]:
-        with contextlib.suppress(ValueError):
-            # One call for all is a third faster than one for each.
-            payloads = json.loads(f"[{','.join(data)}]")
-            if len(payloads) == len(data) and all(type(one) is dict for one in payloads):
-                yield from payloads
-                return
+        if len(data) > 1:
+            with contextlib.suppress(ValueError):
+                # One call for all is a third faster than one for each.
+                payloads = json.loads(f"[{','.join(data)}]")
+                if len(payloads) == len(data) and all(type(one) is dict for one in payloads):
+                    yield from payloads
+                    return
         for one in data:
             try:
                 payload = json.loads(one)

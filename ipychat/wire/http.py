@@ -292,7 +292,9 @@ def _translated(
             what = f"{host} sent nothing for {how.idle_timeout:g} s."
         else:
             what = f"{host} was not done within {how.timeout or 0:g} s."
-        raise errors.ServiceTimeoutError(f"{what}\nSee --timeout, or try again.") from None
+        raise errors.ServiceTimeoutError(
+            f"{what}\nAnother time-out may help, or trying again."
+        ) from None
     except aiohttp.InvalidURL:
         raise errors.UnreachableError(f"This is not a web address: {url}") from None
     except aiohttp.ClientHttpProxyError as error:

@@ -63,7 +63,7 @@ class EventDecoder:
 
     def _parse(self, blocks: str) -> list[ServerSentEvent]:
         events: list[ServerSentEvent] = []
-        for block in blocks.split("\n\n"):
+        for block in blocks.removesuffix("\n\n").split("\n\n"):
             # Nearly every event of a chat service is this one line.
             if block.startswith("data: ") and "\n" not in block:
                 events.append(ServerSentEvent(block[6:], "message", self._id, self._retry))

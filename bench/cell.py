@@ -1,0 +1,412 @@
+"""What an answer costs in the cell of a real kernel, beside the least that it can cost.
+
+`python -m bench.cell` prints a table; figures are medians unless they say otherwise. Three ways
+are measured: the floor (append to the cell every 50 ms), the view alone fed by the cell, and
+`%chat` that asks a service on this machine. CPU is the kernel's; messages and bytes are the cell's
+outputs on iopub; a word is seen when the front end's socket has a message with it.
+"""
+
+import ast
+import asyncio
+import contextlib
+import json
+import os
+import re
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+
+from jupyter_client import AsyncKernelManager
+
+MANY = 10_000
+ROUNDS = 9
+PACKET = 20
+SETTLE = 0.3
+WORD = re.compile(r"w(\d{5})")
+
+
+def words(kind: str, count: int) -> list[str]:
+    """An answer in `count` numbered words: endless (one paragraph), or Markdown with code."""
+    if kind == "endless":
+        return [f"w{i:05d} text" + " " for i in range(count)]
+    before = {
+        0: "\n\n## ",
+        6: "\n\n",
+        46: "\n\n- ",
+        56: "\n- ",
+        66: "\n- **",
+        76: "\n\n```python\nx = ",
+    }
+    after = {66: "** ", 99: "\n```\n"}
+    in_code = {i: "\n" + "    " * (i % 2) for i in range(80, 100, 5)}
+    text = []
+    for i in range(count):
+        n = i % 110
+        code = 76 <= n < 100
+        text.append(
+            before.get(n, in_code.get(n, ""))
+            + (
+                f"w{i:05d}"
+                + (" + " if code and n not in {*range(79, 99, 5), 99} else "" if code else " ")
+            )
+            + after.get(n, "")
+        )
+    return text
+
+
+# -- in the kernel
+
+
+@dataclass
+class Watch:
+    """The longest callback in CPU seconds, and how late the loop was at worst."""
+
+    held: float = 0.0
+    late: float = 0.0
+
+    @contextlib.contextmanager
+    def on(self):
+        run = asyncio.Handle._run  # noqa: SLF001 - no public hook is cheap enough
+
+        def timed(handle):
+            begin = time.thread_time()
+            run(handle)
+            self.held = max(self.held, time.thread_time() - begin)
+
+        asyncio.Handle._run = timed  # noqa: SLF001
+        task = asyncio.create_task(self._look())
+        try:
+            yield
+        finally:
+            task.cancel()
+            asyncio.Handle._run = run  # noqa: SLF001
+
+    async def _look(self):
+        while True:
+            due = time.monotonic() + 0.002
+            await asyncio.sleep(0.002)
+            self.late = max(self.late, time.monotonic() - due)
+
+
+@contextlib.asynccontextmanager
+async def measured(result: dict, *, watch: bool):
+    """Fill `result` with what the block costs."""
+    watcher = Watch()
+    with watcher.on() if watch else contextlib.nullcontext():
+        await asyncio.sleep(0.002)
+        watcher.held = watcher.late = 0.0
+        begin, begin_cpu = time.perf_counter(), time.process_time()
+        yield
+        result |= {"wall": time.perf_counter() - begin, "cpu": time.process_time() - begin_cpu}
+    result |= {"held": watcher.held, "late": watcher.late}
+
+
+async def feed(kind: str, count: int, rate: float, sent: list[float]):
+    """Give the words at their pace, or in packets at full speed."""
+    begin = time.monotonic()
+    for i, word in enumerate(words(kind, count)):
+        if rate:
+            await asyncio.sleep(begin + i / rate - time.monotonic())
+            sent.append(time.monotonic())
+        elif i % PACKET == 0:
+            await asyncio.sleep(0)
+        yield word
+
+
+async def floor(kind: str, count: int, rate: float, *, watch: bool = False) -> dict:
+    result: dict = {"sent": []}
+    async with measured(result, watch=watch):
+        pending: list[str] = []
+        due = 0.0
+        async for word in feed(kind, count, rate, result["sent"]):
+            pending.append(word)
+            if time.monotonic() > due:
+                print("".join(pending), end="", flush=True)
+                pending.clear()
+                due = time.monotonic() + 0.05
+        print("".join(pending), end="", flush=True)
+    return result
+
+
+async def view(kind: str, count: int, rate: float, *, watch: bool = False) -> dict:
+    from IPython import get_ipython
+
+    from ipychat.display.cell import CellView
+    from ipychat.kernel import notebook
+    from ipychat.messages import ChatRequest, Message, ModelId, Reply, Text
+
+    request = ChatRequest(ModelId("a", "b"), (Message("user", "?"),))
+    result: dict = {"sent": []}
+    async with measured(result, watch=watch):
+        text: list[str] = []
+        shown = CellView(notebook.publisher(get_ipython()))
+        async for word in feed(kind, count, rate, result["sent"]):
+            text.append(word)
+            shown.add(Text(word))
+        await shown.close(Reply(request, "".join(text), finish="stop"))
+    return result
+
+
+ASK = """
+import os
+from bench import cell as bench
+os.environ["OPENAI_BASE_URL"] = {url!r}
+os.environ["OPENAI_API_KEY"] = "nothing-secret"
+result = {{"sent": []}}
+async with bench.measured(result, watch={watch}):
+    answer = %chat --no-history -m openai:m go
+assert len(answer.text) == {length}, len(answer.text)
+"""
+FEED = """
+from bench import cell as bench
+result = await bench.{way}({kind!r}, {count}, {rate}, watch={watch})
+"""
+
+
+# -- the service
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Service:
+    """Answers `/KIND/COUNT/RATE/chat/completions`; notes when each word was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[float] = []
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = re.search(r"content-length: *(\d+)", head)
+                await reader.readexactly(int(length[1]) if length else 0)
+                _, kind, count, rate, *_ = head.split()[1].split("/")
+                writer.write(HEAD)
+                await self._stream(writer, kind, int(count), float(rate))
+
+    async def _stream(
+        self, writer: asyncio.StreamWriter, kind: str, count: int, rate: float
+    ) -> None:
+        events = [self._event({"content": word}) for word in words(kind, count)]
+        end = self._event({}, "stop") + self._chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+        self.sent.clear()
+        if not rate:
+            writer.write(b"".join(events) + end)
+            await writer.drain()
+            return
+        begin = time.monotonic()
+        for i, event in enumerate(events):
+            await asyncio.sleep(begin + i / rate - time.monotonic())
+            self.sent.append(time.monotonic())
+            writer.write(event)
+        writer.write(end)
+
+    def _event(self, delta: dict, finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        payload = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 0,
+            "model": "m",
+            "choices": [choice],
+        }
+        return self._chunk(
+            b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"
+        )
+
+    def _chunk(self, data: bytes) -> bytes:
+        return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+# -- the front end
+
+
+@dataclass
+class Run:
+    """What one cell cost."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    held: float = 0.0
+    late: float = 0.0
+    messages: int = 0
+    size: int = 0
+    delays: list[float] = field(default_factory=list)
+
+    @property
+    def seen(self) -> tuple[float, float]:
+        """Median and 95th percentile of the delays, in ms."""
+        delays = sorted(self.delays)
+        return delays[len(delays) // 2] * 1e3, delays[int(len(delays) * 0.95)] * 1e3
+
+
+class Front:
+    """Runs cells in a kernel and reads what it publishes."""
+
+    def __init__(self, client, url: str, service: Service) -> None:
+        self.client = client
+        self.url = url
+        self.service = service
+
+    async def run(
+        self, way: str, kind: str, count: int, rate: float = 0, *, watch: bool = False
+    ) -> Run:
+        if way == "chat":
+            url = f"{self.url}/{kind}/{count}/{rate}"
+            code = ASK.format(url=url, watch=watch, length=sum(map(len, words(kind, count))))
+        else:
+            code = FEED.format(way=way, kind=kind, count=count, rate=rate, watch=watch)
+        reply, seen = await self.execute(code)
+        text = reply["user_expressions"]["result"]["data"]["text/plain"]
+        result = json.loads(ast.literal_eval(text))
+        sent = result.pop("sent") or list(self.service.sent)
+        run = Run(**result, messages=len(seen), size=sum(size for _, size, _ in seen))
+        shown = 0
+        for at, _, last in seen:
+            run.delays += [at - sent[i] for i in range(shown, min(last + 1, len(sent)))]
+            shown = max(shown, last + 1)
+        await asyncio.sleep(SETTLE)
+        return run
+
+    async def execute(self, code: str) -> tuple[dict, list[tuple[float, int, int]]]:
+        """Run a cell; give its reply, and of each output when it came, its size and last word."""
+        expressions = {"result": "__import__('json').dumps(result)"}
+        sent = self.client.execute(code, user_expressions=expressions, allow_stdin=True)
+        seen = await self._read(sent)
+        reply = {}
+        while reply.get("parent_header", {}).get("msg_id") != sent:
+            reply = await self.client.get_shell_msg(timeout=120)
+        if reply["content"]["status"] != "ok":
+            raise SystemExit("\n".join(reply["content"]["traceback"]))
+        return reply["content"], seen
+
+    async def _read(self, sent: str) -> list[tuple[float, int, int]]:
+        socket, session = self.client.iopub_channel.socket, self.client.session
+        seen = []
+        while True:
+            frames = await socket.recv_multipart()
+            at = time.monotonic()
+            message = session.deserialize(session.feed_identities(frames)[1])
+            content = message["content"]
+            if message["parent_header"].get("msg_id") != sent:
+                continue
+            match message["msg_type"]:
+                case "status" if content["execution_state"] == "idle":
+                    return seen
+                case "stream":
+                    text = content["text"]
+                case "display_data" | "update_display_data":
+                    text = content["data"].get("text/html", "")
+                case _:
+                    continue
+            last = max(map(int, WORD.findall(text)), default=-1)
+            seen.append((at, sum(map(len, frames)), last))
+
+
+@contextlib.asynccontextmanager
+async def front():
+    """A kernel with an extension and a service beside it."""
+    service = Service()
+    server = await asyncio.start_server(service.answer, "127.0.0.1", 0)
+    manager = AsyncKernelManager()
+    await manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    try:
+        await client.wait_for_ready(timeout=60)
+        yield Front(client, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", service)
+    finally:
+        client.stop_channels()
+        await manager.shutdown_kernel(now=True)
+        server.close()
+
+
+# -- the table
+
+
+def row(what: str, *columns: str) -> None:
+    print(f"{what:44}", *(f"{column:>13}" for column in columns), flush=True)
+
+
+def bound(value: float, most: float | None, form: str) -> str:
+    """Write a figure with its bound, and a mark where it is not held."""
+    if most is None:
+        return f"{value:{form}}"
+    return f"{value:{form}} ≤ {most:{form}}{'' if value <= most else ' !'}"
+
+
+async def full_speed(front: Front, ways: list[str]) -> None:
+    row(f"{MANY:,} words at full speed", "wall ms", "CPU s", "messages", "KiB")
+    bounds = {"endless": (80, 0.08, 10), "markdown": (180, 0.18, None)}
+    for kind, (wall, cpu, messages) in bounds.items():
+        runs: dict[str, list[Run]] = {way: [] for way in ways}
+        for turn in range(ROUNDS + 1):
+            for way in ways:
+                run = await front.run(way, kind, MANY)
+                if turn:  # the first one warms up
+                    runs[way].append(run)
+        for way in ways:
+            middle = {
+                name: statistics.median(getattr(run, name) for run in runs[way])
+                for name in ("wall", "cpu", "messages", "size")
+            }
+            ours = way != "floor"
+            row(
+                f"  {kind}, {way}",
+                bound(middle["wall"] * 1e3, wall if ours else None, ".0f"),
+                bound(middle["cpu"], cpu if ours else None, ".3f"),
+                bound(middle["messages"], messages if ours else None, ".0f"),
+                f"{middle['size'] / 1024:.0f}",
+            )
+
+
+async def paced(front: Front, ways: list[str]) -> None:
+    row("paced", "seen p50 ms", "seen p95 ms", "KiB", "messages")
+    plans = [
+        ("markdown", 300, 50, None),
+        ("markdown", 2_000, 100, 480),
+        ("endless", 2_000, 100, 400),
+    ]
+    for kind, count, rate, most in plans:
+        for way in ways:
+            run = await front.run(way, kind, count, rate)
+            p50, p95 = run.seen
+            size = run.size / 1024
+            ours = way != "floor"
+            row(
+                f"  {kind}, {count:,} at {rate} a second, {way}",
+                bound(p50, 30 if ours else None, ".0f"),
+                bound(p95, 60 if ours else None, ".0f"),
+                bound(size, most if ours else None, ".0f"),
+                f"{run.messages}",
+            )
+
+
+async def lags(front: Front, ways: list[str]) -> None:
+    row("the loop, best of five", "callback ms", "late ms")
+    for kind in ("endless", "markdown"):
+        for way in ways:
+            runs = [await front.run(way, kind, MANY, watch=True) for _ in range(5)]
+            held, late = (
+                min(getattr(run, name) for run in runs) * 1e3 for name in ("held", "late")
+            )
+            row(f"  {kind}, {way}", bound(held, 10, ".1f"), bound(late, 10, ".1f"))
+
+
+async def main() -> None:
+    for name in [name for name in os.environ if name.startswith(("OPENAI_", "IPYCHAT_"))]:
+        del os.environ[name]
+    async with front() as fronted:
+        await fronted.execute("%load_ext ipychat\nresult = None")
+        ways = ["floor", "view", "chat"]
+        if len(sys.argv) > 1:
+            ways = sys.argv[1:]
+        await full_speed(fronted, ways)
+        await paced(fronted, ways)
+        await lags(fronted, ways)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,1 @@
+"""What the user sees: an answer in its cell or in a terminal, and the panel."""

@@ -1,0 +1,699 @@
+"""What a cell shows of an answer: live while it grows, one static bundle at the end.
+
+While live, finished blocks stand frozen in outputs of their own and only the newest is redrawn,
+on a budget of bytes and CPU time, so that a long answer costs no more a second than a short one.
+At the end the first output holds the whole answer and the others are empty.
+
+Whatever is shown here is markup's sanitised HTML or escaped; known secrets are masked; nothing
+relies on a style sheet, a script or the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from html import escape
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
+
+from ipychat.errors import FormatError, UsageError
+from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
+from ipychat.secrets import mask
+
+Format: TypeAlias = Literal["markdown", "text", "code", "json", "html"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+T = TypeVar("T")
+
+
+class Publish(Protocol):
+    """Sends one output; it has a display id only where later ones update it."""
+
+    def __call__(
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any],
+        *,
+        display_id: str | None = None,
+        update: bool = False,
+    ) -> None:
+        """Send it."""
+
+
+# -- the schedule: measured, see `make bench`
+
+GAP = 0.045
+"""Seconds between two paints, at least."""
+CPU_SHARE = 8
+"""A paint may take one in so many of the loop's seconds."""
+RATE = 14_000
+"""Bytes a second that the output may cost in the long run."""
+BURST = 40_000
+"""Bytes that may come at once."""
+MESSAGE = 600
+"""Bytes that a message costs beside what it shows."""
+TICK = 1.0
+"""Seconds of silence after which the elapsed time is shown anew."""
+
+FREEZE_OVER = 120
+"""Characters of a newest part from which on finished blocks are frozen."""
+FREEZE_LINES_OVER = 1_000
+"""The same for plain text, whose lines are all finished blocks."""
+SOFT = 400
+"""Characters of a paragraph from which on it is cut at a space while it grows."""
+MAX_SOFT = 10_000
+"""Characters of it that are looked at for such a place at once; it takes 2 ms."""
+REASONING_TAIL = 600
+"""Characters of the reasoning that are shown while it grows."""
+
+SLICE = 0.003
+"""Seconds of CPU time after which the loop has its turn."""
+HEAVY = 6_000
+"""Characters of Markdown that take longer than a slice: the executor's work."""
+HEAVY_CODE = 2_500
+"""The same where code is coloured."""
+
+# -- looks: JupyterLab's variables, with values that can be read on white and on black
+
+_FRAME = "overflow-wrap:break-word;max-width:100%;overflow-x:auto"
+_SMALL = (
+    "color:var(--jp-ui-font-color2,#767676);font-size:.85em;white-space:pre-line;"
+    "overflow-wrap:anywhere"
+)
+_ENDING = f"{_SMALL};border-left:3px solid var(--jp-warn-color0,#e08600);padding-left:.5em"
+_PLAIN = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0"
+_SUMMARY = "cursor:pointer"
+_PREVIEW = (
+    "width:100%;height:24em;box-sizing:border-box;background:#fff;color-scheme:light;"
+    "border:1px solid var(--jp-border-color2,#999)"
+)
+_POLICY = (
+    '<!doctype html><meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
+    '<base target="_blank">'
+)
+# The policy doesn't cover what a page asks the browser to prepare; `wbr` is as empty as these are.
+_PREPARING = re.compile(r"<(?:link|meta|base)(?=[\s/>])", re.IGNORECASE)
+
+
+def _frame(html: str) -> str:
+    return f'<div class="ipychat" style="{_FRAME}">{html}</div>'
+
+
+def _small(text: str, style: str = _SMALL) -> str:
+    # not to be typeset: two prices are no formula
+    return f'<div class="mathjax_ignore" style="{style}">{escape(text)}</div>' if text else ""
+
+
+def _smalls(texts: Iterable[str]) -> str:
+    return "".join(map(_small, texts))
+
+
+def _plain(text: str) -> str:
+    return f'<pre style="{_PLAIN}">{escape(text)}</pre>' if text else ""
+
+
+def _folded(summary: str, html: str, *, kind: str, open: bool = False) -> str:  # noqa: A002 - HTML's word
+    return (
+        f'<details class="ipychat-{kind}"{" open" if open else ""}>'
+        f'<summary style="{_SMALL};{_SUMMARY}">{escape(summary)}</summary>{html}</details>'
+    )
+
+
+def _preview(page: str) -> str:
+    document = escape(_POLICY + _PREPARING.sub("<wbr", page))
+    return f'<iframe sandbox="" title="Preview" style="{_PREVIEW}" srcdoc="{document}"></iframe>'
+
+
+def tool_call(call: ToolCall) -> str:
+    """Say in a line what the model asks for."""
+    return f"Asks for the tool {call.name}({call.arguments})"
+
+
+def _shown(text: str) -> str:
+    """`text` without secrets and without halves of characters, which no message can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return mask(text)
+
+
+# -- work on the loop
+
+
+class _Work:
+    """Rendering that leaves the loop its turns: in slices, the heavy parts in the executor."""
+
+    def __init__(self) -> None:
+        self.cpu = 0.0
+        self._since = time.thread_time()
+
+    async def do(self, work: Callable[[], T], *, heavy: bool) -> T:
+        """Return what `work` returns."""
+        if heavy:
+            self._pause()
+            loop = asyncio.get_running_loop()
+            result, cpu = await loop.run_in_executor(None, _timed, work)
+            self.cpu += cpu
+            self._since = time.thread_time()
+            return result
+        result = work()
+        if time.thread_time() - self._since > SLICE:
+            self._pause()
+            await asyncio.sleep(0)
+            self._since = time.thread_time()
+        return result
+
+    def end(self) -> float:
+        """Return the seconds of CPU time that it took."""
+        self._pause()
+        return self.cpu
+
+    def _pause(self) -> None:
+        self.cpu += time.thread_time() - self._since
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    begin = time.thread_time()
+    return work(), time.thread_time() - begin
+
+
+class _AtOnce(_Work):
+    """The same for callers that have no loop, or no time: nothing waits, all is done here."""
+
+    async def do(self, work: Callable[[], T], *, heavy: bool) -> T:  # noqa: ARG002 - all is at once
+        return work()
+
+
+_loaded: set[str] = set()
+"""What is known to be imported: `markup`, and the languages whose lexers are (up to 40 ms each)."""
+
+
+async def _load() -> None:
+    """Import what renders, outside the loop: it takes 60 ms once."""
+    if "markup" not in _loaded:
+        await asyncio.get_running_loop().run_in_executor(None, _render, "")
+        _loaded.add("markup")
+
+
+def _render(markdown: str, *, final: bool = False) -> str:
+    from ipychat import markup
+
+    return markup.to_html(markdown, final=final)
+
+
+_FENCE_INFO = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})[ \t]*([\w+#.-]+)", re.MULTILINE)
+
+
+def _is_heavy(block: str) -> bool:
+    languages = _FENCE_INFO.findall(block)
+    return _are_new(languages) or len(block) > (HEAVY_CODE if languages else HEAVY)
+
+
+def _are_new(languages: Iterable[str]) -> bool:
+    new = {f"language {language}" for language in languages} - _loaded
+    _loaded.update(new)
+    return bool(new)
+
+
+async def _finished(markdown: str, work: _Work) -> str:
+    """Render finished blocks for good."""
+    from ipychat import markup
+
+    if not markdown:
+        return ""
+    if markup.has_link_definitions(markdown):
+        return await work.do(partial(_render, markdown, final=True), heavy=True)
+    html = [
+        await work.do(partial(_render, block, final=True), heavy=_is_heavy(block))
+        for block in markup.blocks(markdown)
+    ]
+    return "".join(html)
+
+
+# -- the end
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """An answer in its format."""
+
+    html: str
+    plain: str
+
+
+async def _body(text: str, format: str, work: _Work) -> _Body:  # noqa: A002 - the flag's name
+    match format:
+        case "text":
+            return _Body(_plain(text), text)
+        case "code":
+            return await _code(text, work)
+        case "json":
+            return await _json(text, work)
+        case "html":
+            return await _html(text, work)
+    return _Body(await _finished(text, work), text)
+
+
+async def _code(text: str, work: _Work) -> _Body:
+    from ipychat import markup
+
+    blocks = markup.code_blocks(text)
+    if not blocks:
+        return _Body(await _finished(text, work), text)
+    html = [await _one_code(code, language, work) for language, code in blocks]
+    if _unfenced(text) is text:
+        html.append(_folded("Whole answer", await _finished(text, work), kind="whole"))
+    return _Body("".join(html), "\n\n".join(code.rstrip("\n") for _, code in blocks))
+
+
+async def _one_code(code: str, language: str, work: _Work) -> str:
+    from ipychat import markup
+
+    heavy = _are_new([language]) or len(code) > HEAVY_CODE
+    return _small(language) + await work.do(partial(markup.code_html, code, language), heavy=heavy)
+
+
+async def _json(text: str, work: _Work) -> _Body:
+    try:
+        pretty = json.dumps(parse_json(text), indent=2, ensure_ascii=False)
+        pretty.encode()
+    except (FormatError, RecursionError):
+        return _Body(_plain(text), text)
+    except UnicodeEncodeError:
+        pretty = json.dumps(parse_json(text), indent=2)  # half a character, which JSON can escape
+    return _Body(await _one_code(pretty, "json", work), pretty)
+
+
+async def _html(text: str, work: _Work) -> _Body:
+    from ipychat import markup
+
+    blocks = markup.code_blocks(text)
+    pages = [code for language, code in blocks if language.lower() in {"html", "htm", "xhtml"}]
+    page = pages[0] if len(pages) == 1 else text
+    if not page.strip():
+        return _Body("", text)
+    code = await _one_code(page, "html", work)
+    html = _preview(page) + _folded("HTML", code, kind="code")
+    if page is not text and _unfenced(text) is text:
+        html += _folded("Whole answer", await _finished(text, work), kind="whole")
+    return _Body(html, page)
+
+
+def _unfenced(text: str) -> str:
+    """What stands in the fence where `text` is nothing but one; else `text` itself."""
+    first, *lines = text.strip().split("\n")
+    mark = first[:3]
+    if lines and mark in {"```", "~~~"}:
+        last = lines.pop().strip()
+        if len(last) >= 3 and not last.strip(mark[0]):
+            return "\n".join(lines)
+    return text
+
+
+def parse_json(text: str) -> Any:
+    """Read an answer that is JSON, alone or in one fence.
+
+    Raises FormatError for anything else, also for the NaN and Infinity that Python would take.
+    """
+    try:
+        return json.loads(_unfenced(text), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise FormatError("The answer is JSON nested too deeply to be read.") from None
+    except ValueError as error:
+        raise FormatError(f"The answer is not JSON: {error}. It is kept as text.") from None
+
+
+def check_json(reply: Reply) -> None:
+    """Raise FormatError, with `reply` in it, for an answer that came to its end and is no JSON."""
+    if reply.finish is None:
+        return
+    try:
+        parse_json(reply.text)
+    except FormatError as error:
+        error.reply = reply
+        raise
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _metadata(reply: Reply) -> dict[str, Any]:
+    return {
+        "ipychat": {
+            "model": str(reply.model),
+            "finish": reply.finish,
+            "usage": asdict(reply.usage) if reply.usage else None,
+            "seconds": round(reply.seconds, 3),
+            "first_text": None if reply.first_text is None else round(reply.first_text, 3),
+        }
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """All that is known of an answer when it has ended."""
+
+    reply: Reply
+    format: str
+    header: str
+    ending: str
+    above: int
+    """How many of the notices came before the text."""
+
+    def bundle(self, body: _Body, reasoning: str) -> dict[str, str]:
+        """Make the static bundle; empty where there is nothing to show."""
+        notices = self.reply.notices
+        html = (
+            _small(self.header)
+            + _smalls(notices[: self.above])
+            + (_folded("Reasoning", reasoning, kind="reasoning") if reasoning else "")
+            + body.html
+            + _smalls(map(tool_call, self.reply.tool_calls))
+            + _smalls(notices[self.above :])
+            + _small(self.ending, _ENDING)
+        )
+        if not html:
+            return {}
+        said = [body.plain] if body.plain.strip() else [self.header, *notices]
+        if self.format in {"markdown", "text"} or not body.plain.strip():
+            said.append(self.ending)  # code that is copied has nothing else in it
+        return {"text/html": _frame(html), "text/plain": "\n\n".join(filter(None, said))}
+
+
+def bundle(
+    reply: Reply,
+    format: str = "markdown",  # noqa: A002 - the flag's name
+    header: str = "",
+    ending: str = "",
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return data and metadata of the output that shows `reply` as it ended."""
+    end = _Ending(reply, format, header, ending, len(reply.notices))
+    return _masked(_run(_final_data(end, _AtOnce()))), _metadata(reply)
+
+
+async def _final_data(end: _Ending, work: _Work, finished: str | None = None) -> dict[str, str]:
+    text = _shown(end.reply.text)
+    if finished is not None and end.format == "markdown":
+        body = _Body(finished, text)
+    else:
+        body = await _body(text, end.format, work)
+    reasoning = await _finished(_shown(end.reply.reasoning), work)
+    return end.bundle(body, reasoning)
+
+
+def _run(coroutine: Any) -> Any:
+    """Run to its end a coroutine that never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waited")
+
+
+def _masked(data: dict[str, str]) -> dict[str, str]:
+    return {kind: _shown(text) for kind, text in data.items()}
+
+
+# -- the live view
+
+
+class CellView:
+    """Shows one answer in its cell. `add` what comes, then `close`, however it ended.
+
+    Not `live` (no one watches, or the output is captured), it sends one output at the end.
+    """
+
+    def __init__(
+        self,
+        publish: Publish,
+        *,
+        format: str = "markdown",  # noqa: A002 - the flag's name
+        live: bool = True,
+    ) -> None:
+        if format not in FORMATS:
+            raise UsageError(f"A format is one of {', '.join(FORMATS)}, not {format!r}.")
+        self.header = ""
+        """Who answers, where that must be said; shown from the next paint on."""
+        self._publish = publish
+        self._format = format
+        self._live = live
+        self._begin = time.monotonic()
+        self._closed = False
+        # what came
+        self._new: list[str] = []
+        self._reasoning: list[str] = []
+        self._above: list[str] = []
+        self._below: list[str] = []
+        self._tokens = 0
+        self._has_text = False
+        # what is drawn: `_tail` is the end of `_open`, which is what no finished HTML is kept for
+        self._ids: list[str] = []
+        self._wants_part = True
+        self._lead_is_done = False
+        self._open = ""
+        self._tail = ""
+        self._done_source: list[str] = []
+        self._done_html: list[str] = []
+        # when
+        self._painter: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._drawing = asyncio.Lock()
+        self._due = 0.0
+        self._credit = float(BURST)
+        self._credited = self._begin
+
+    def add(self, event: Event) -> None:
+        """Take an event; it is painted when its time has come."""
+        match event:
+            case Text(text):
+                self._new.append(text)
+                self._has_text = self._has_text or bool(text)
+            case Reasoning(text):
+                self._reasoning.append(text)
+            case Notice(text):
+                (self._below if self._has_text else self._above).append(text)
+            case ToolCall():
+                self._below.append(tool_call(event))
+            case Usage():
+                self._tokens = event.output
+            case FinishReason():
+                return
+        if self._live:
+            if self._painter is None:
+                self._painter = asyncio.get_running_loop().create_task(self._keep_painting())
+            self._wake.set()
+
+    async def close(self, reply: Reply, *, header: str = "", ending: str = "") -> None:
+        """Draw what is left and the static bundle; further calls do nothing.
+
+        Raises FormatError for an answer that came to its end and is not what its format says.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self.header = header or self.header
+        above = min(len(self._above), len(reply.notices))
+        end = _Ending(reply, self._format, self.header, ending, above)
+        try:
+            async with self._drawing:
+                await self._stop_painting()
+                data = await self._finish(end)
+        except BaseException:
+            # interrupted while it ends: what came is shown now, whole and without colours
+            if self._painter is not None:
+                self._painter.cancel()
+            text = _shown(reply.text)
+            body = _Body(_plain(text), text)
+            self._send_last(end.bundle(body, _plain(_shown(reply.reasoning))), _metadata(reply))
+            raise
+        self._send_last(data, _metadata(reply))
+        self._raise_what_painting_raised()
+        if self._format == "json":
+            check_json(reply)
+
+    def _raise_what_painting_raised(self) -> None:
+        painter = self._painter
+        if painter is not None and not painter.cancelled() and (error := painter.exception()):
+            raise error
+
+    async def _finish(self, end: _Ending) -> dict[str, str]:
+        await _load()
+        from ipychat import markup
+
+        work = _Work()
+        text = _shown(end.reply.text)
+        finished = "".join(self._done_source)
+        if not finished or not text.startswith(finished) or markup.has_link_definitions(text):
+            return await _final_data(end, work)
+        rest = await _finished(text[len(finished) :], work)
+        return await _final_data(end, work, "".join(self._done_html) + rest)
+
+    def _send_last(self, data: dict[str, str], metadata: dict[str, Any]) -> None:
+        if self._ids:
+            first, *others = self._ids
+            self._send(data or {"text/plain": ""}, first, update=True, metadata=metadata)
+            for part in others:
+                self._send({"text/plain": ""}, part, update=True)
+        elif data:
+            self._send(data, None, metadata=metadata)
+
+    async def _stop_painting(self) -> None:
+        if self._painter is not None:
+            self._painter.cancel()
+            await asyncio.wait([self._painter])
+
+    # -- painting
+
+    async def _keep_painting(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with self._drawing:
+            await _load()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK if self._ids else None):
+                    await self._wake.wait()
+            if (wait := self._due - loop.time()) > 0:
+                await asyncio.sleep(wait)
+            async with self._drawing:
+                self._wake.clear()
+                work = _Work()
+                await self._paint(work)
+                cpu = work.end()
+            self._pay()
+            debt = max(0.0, -self._credit)
+            self._due = loop.time() + max(GAP, CPU_SHARE * cpu, debt / RATE)
+
+    def _pay(self) -> None:
+        now = time.monotonic()
+        self._credit = min(BURST, self._credit + (now - self._credited) * RATE)
+        self._credited = now
+
+    async def _paint(self, work: _Work) -> None:
+        new = "".join(self._new)
+        self._new.clear()
+        self._open += new
+        self._tail += new
+        if not self._has_text:
+            self._draw(self._lead() + self._foot())
+            return
+        if self._reasoning and not self._lead_is_done:
+            await self._finish_lead(work)
+        await self._freeze(work)
+        tail = _shown(self._tail)
+        if self._is_markdown:
+            html = await work.do(partial(_render, tail), heavy=len(tail) > HEAVY)
+        else:
+            html = _plain(tail)
+        self._draw(self._lead() + html + self._foot())
+
+    @property
+    def _is_markdown(self) -> bool:
+        return self._format in {"markdown", "code"}
+
+    def _lead(self) -> str:
+        """What stands above the text, in the first part."""
+        if self._lead_is_done:
+            return ""
+        html = _small(self.header) + _smalls(self._above)
+        if self._reasoning:
+            thought = _shown("".join(self._reasoning))
+            if len(thought) > REASONING_TAIL:
+                thought = f"… {thought[-REASONING_TAIL:]}"
+            html += _folded("Reasoning…", _small(thought), kind="reasoning", open=True)
+        return html
+
+    def _foot(self) -> str:
+        """What stands below the text while it grows."""
+        status = f"{time.monotonic() - self._begin:.0f} s"
+        if self._tokens:
+            status += f" · {self._tokens:,} tokens"
+        return _smalls(self._below) + _small(status)
+
+    async def _finish_lead(self, work: _Work) -> None:
+        """Fold the reasoning into a part of its own, so that it isn't sent again with the text."""
+        reasoning = await _finished(_shown("".join(self._reasoning)), work)
+        self._draw(
+            _small(self.header)
+            + _smalls(self._above)
+            + _folded("Reasoning", reasoning, kind="reasoning")
+        )
+        self._end_part()
+
+    async def _freeze(self, work: _Work) -> None:
+        """Leave what is finished in the newest part for good; what is not goes into the next."""
+        if not self._is_markdown:
+            if len(self._tail) > FREEZE_LINES_OVER:
+                self._freeze_lines(self._tail.rfind("\n") + 1)
+            return
+        if len(self._tail) <= FREEZE_OVER:
+            return
+        from ipychat import markup
+
+        frozen_softly = len(self._open) - len(self._tail)
+        finished = markup.safe_cut(self._open)
+        if finished:
+            cut = finished - frozen_softly
+        else:
+            cut = markup.safe_cut(self._tail[:MAX_SOFT], SOFT)
+        if cut <= 0 or self._cuts_a_secret(cut):
+            return
+        source = _shown(self._tail[:cut])
+        if finished:
+            whole = _shown(self._open[:finished])
+            html = await _finished(whole, work)
+            self._done_source.append(whole)
+            self._done_html.append(html)
+            self._open = self._open[finished:]
+            if frozen_softly:
+                html = await _finished(source, work)
+        else:
+            html = await work.do(partial(_render, source), heavy=len(source) > HEAVY)
+        self._tail = self._tail[cut:]
+        self._draw(self._lead() + html)
+        self._end_part()
+
+    def _freeze_lines(self, cut: int) -> None:
+        if cut and not self._cuts_a_secret(cut):
+            self._draw(self._lead() + _plain(_shown(self._tail[: cut - 1])))
+            self._tail = self._tail[cut:]
+            self._end_part()
+
+    def _cuts_a_secret(self, cut: int) -> bool:
+        return _shown(self._tail[:cut]) + _shown(self._tail[cut:]) != _shown(self._tail)
+
+    def _end_part(self) -> None:
+        self._lead_is_done = True
+        self._wants_part = True
+
+    # -- sending
+
+    def _draw(self, html: str) -> None:
+        """Show `html` in the newest part."""
+        if update := not self._wants_part:
+            part = self._ids[-1]
+        else:
+            part = os.urandom(8).hex()
+            self._ids.append(part)
+            self._wants_part = False
+        self._send({"text/html": _frame(html)}, part, update=update)
+
+    def _send(
+        self,
+        data: dict[str, str],
+        part: str | None,
+        *,
+        update: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        data = _masked(data)
+        self._credit -= MESSAGE + sum(map(len, data.values()))
+        self._publish(data, metadata or {}, display_id=part, update=update)

@@ -1,0 +1,60 @@
+"""A request as `--dry-run` shows it: every message as it would be sent, secrets masked."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from ipychat import catalog, policy, secrets
+from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, TextPart
+
+MAX_URL = 60
+"""Characters of an image's address that are shown; its bytes are not."""
+
+
+def bundle(request: ChatRequest) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what a cell shows of `request`, and no metadata."""
+    summary = [
+        ("model", str(request.model)),
+        ("address", catalog.address(request)),
+        ("tokens", f"about {policy.estimate_tokens(request):,}"),
+        *((name, str(value)) for name, value in request.options.items()),
+    ]
+    summary = [(name, secrets.mask(value)) for name, value in summary]
+    messages = [(message.role, secrets.mask(_text(message))) for message in request.messages]
+    width = max(len(name) for name, _ in summary)
+    plain = "\n".join(
+        [
+            "Nothing was sent. This would be:",
+            *(f"{name:{width}}  {value}" for name, value in summary),
+            *(f"\n[{role}]\n{text}" for role, text in messages),
+        ]
+    )
+    rows = "".join(
+        f'<tr><td style="text-align:left">{escape(name)}</td>'
+        f'<td style="text-align:left">{escape(value)}</td></tr>'
+        for name, value in summary
+    )
+    shown = "".join(
+        f"<div><b>{escape(role)}</b><pre style='white-space:pre-wrap'>{escape(text)}</pre></div>"
+        for role, text in messages
+    )
+    html = f"<div><em>Nothing was sent. This would be:</em><table>{rows}</table>{shown}</div>"
+    return {"text/html": html, "text/plain": plain}, {}
+
+
+def _text(message: Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(map(_part, message.content))
+
+
+def _part(part: Any) -> str:
+    match part:
+        case TextPart(text):
+            return text
+        case ImagePart(url):
+            return f"(image: {url if len(url) <= MAX_URL else f'{url[:MAX_URL]}… {len(url):,} characters'})"
+        case FilePart(name, data, media_type):
+            return f"(file: {name}, {media_type}, {len(data):,} bytes)"
+    raise AssertionError(part)

@@ -1,0 +1,180 @@
+"""Magics that wait: awaited natively where IPython can await, run synchronously where it can't.
+
+A magic that waits is an `async def` method under `@waits`. IPython doesn't await what a magic
+returns, so a hook behind its own input transformers turns
+
+    get_ipython().run_cell_magic('chat', …)      into      (await get_ipython()._ipychat_cell(…))
+
+wherever the code around it will be awaited. The magics stay ordinary ones: `%%chat?`, completion,
+history and automagic see nothing of this. Where IPython runs code without awaiting (`%%time`,
+`%%capture`, `%run x.ipynb`, `%autoawait False`, `run_cell` inside a loop, a plain function) the
+call is left as it is, and `@waits` runs the same coroutine to its end through `kernel.blocking`.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import functools
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.inputtransformer2 import EscapedCommand, MagicAssign
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+Waiting = Callable[..., Coroutine[Any, Any, Any]]
+
+AWAITED = {"run_cell_magic": "_ipychat_cell", "run_line_magic": "_ipychat_line"}
+SCOPES_OF_THEIR_OWN = (
+    ast.FunctionDef,
+    ast.Lambda,
+    ast.ClassDef,
+    ast.GeneratorExp,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+)
+"""Where an `await` would be wrong, or would make something else of the code."""
+
+
+def waits(magic: Waiting) -> Callable[..., Any]:
+    """Make a magic of an `async def` method: `.awaited` is for the hook, calling it blocks."""
+
+    @functools.wraps(magic)
+    def blocking(*args: Any) -> Any:
+        from ipychat.kernel.blocking import run
+
+        return run(magic(*args))
+
+    blocking.awaited = magic  # type: ignore[attr-defined] # read by Awaiting below
+    return blocking
+
+
+class Awaiting:
+    """The hook of one shell; `install` and `remove` leave nothing behind."""
+
+    has_side_effects = False
+
+    def __init__(self, shell: InteractiveShell, names: Iterable[str]) -> None:
+        self._shell = shell
+        self._names = frozenset(names)
+        self._tokens = [_first(EscapedCommand, self._names), _first(MagicAssign, self._names)]
+
+    def install(self) -> None:
+        """Put the hook and what it calls in place."""
+        self._shell.input_transformers_post.append(self)
+        self._shell.input_transformer_manager.token_transformers[:0] = self._tokens
+        self._shell._ipychat_cell = self._cell  # type: ignore[attr-defined] # ours
+        self._shell._ipychat_line = self._line  # type: ignore[attr-defined] # ours
+
+    def remove(self) -> None:
+        """Take everything away again."""
+        self._shell.input_transformers_post.remove(self)
+        for tokens in self._tokens:
+            self._shell.input_transformer_manager.token_transformers.remove(tokens)
+        del self._shell._ipychat_cell  # type: ignore[attr-defined] # ours
+        del self._shell._ipychat_line  # type: ignore[attr-defined] # ours
+
+    async def _cell(self, name: str, line: str, cell: str) -> Any:
+        magic = self._shell.find_cell_magic(name)
+        return await magic.awaited(magic.__self__, line, cell)
+
+    async def _line(self, name: str, line: str, _stack_depth: int = 1) -> Any:
+        magic = self._shell.find_line_magic(name)
+        return await magic.awaited(magic.__self__, line)
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        source = "".join(lines)
+        if not any(f"_magic('{name}'" in source for name in self._names):
+            return lines
+        if not _will_be_awaited(self._shell):
+            return lines
+        try:
+            tree = ast.parse(source)
+        except SyntaxError:
+            return lines
+        calls = list(self._calls(tree, awaits=True))
+        if not calls:
+            return lines
+        # ast counts columns in UTF-8 bytes; from the last to the first, so earlier ones stay right
+        text = [line.encode() for line in source.splitlines(keepends=True)]
+        for call in sorted(calls, key=lambda c: (c.lineno, c.col_offset), reverse=True):
+            _insert(text, call.end_lineno, call.end_col_offset, b")")
+            called = call.func
+            assert isinstance(called, ast.Attribute)
+            end = called.end_col_offset or 0
+            _insert(text, called.end_lineno, end, AWAITED[called.attr].encode(), len(called.attr))
+            _insert(text, call.lineno, call.col_offset, b"(await ")
+        return b"".join(text).decode().splitlines(keepends=True)
+
+    def _calls(self, node: ast.AST, *, awaits: bool) -> Iterable[ast.Call]:
+        if isinstance(node, SCOPES_OF_THEIR_OWN):
+            awaits = False
+        elif isinstance(node, ast.AsyncFunctionDef):
+            awaits = True
+        if awaits and isinstance(node, ast.Call) and self._is_ours(node):
+            yield node
+        for child in ast.iter_child_nodes(node):
+            yield from self._calls(child, awaits=awaits)
+
+    def _is_ours(self, call: ast.Call) -> bool:
+        match call:
+            case ast.Call(
+                func=ast.Attribute(attr=attr, value=ast.Call(func=ast.Name(id="get_ipython"))),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                return attr in AWAITED and name in self._names
+        return False
+
+
+def _insert(
+    text: list[bytes], line: int | None, column: int | None, new: bytes, cut: int = 0
+) -> None:
+    """Insert `new` at a place in the source, in place of the `cut` bytes before it."""
+    at, old = (line or 1) - 1, text[(line or 1) - 1]
+    column = column or 0
+    text[at] = old[: column - cut] + new + old[column:]
+
+
+def _first(kind: type[Any], names: frozenset[str]) -> type[Any]:
+    """Return a token transformer for our line magics that comes before help: `%chat why?` asks.
+
+    `%chat?` is still help, since nothing stands between the name and the question mark.
+    """
+
+    class First(kind):  # type: ignore[misc] # the base is given
+        priority = 1
+
+        @classmethod
+        def find(cls, tokens_by_line: list[list[Any]]) -> Any:
+            return super().find([line for line in tokens_by_line if asks(line)])
+
+    def asks(line: list[Any]) -> bool:
+        _, percent, after = line[0].line.partition("%") if line else ("", "", "")
+        words = after.split(maxsplit=1)
+        return bool(percent and len(words) == 2 and words[0] in names)
+
+    return First
+
+
+def _will_be_awaited(shell: InteractiveShell) -> bool:
+    """Whether the cell that is being transformed will run with its top level awaited."""
+    from IPython.core.async_helpers import _asyncio_runner
+
+    runs_asyncio = shell.loop_runner is _asyncio_runner and not getattr(shell, "trio_runner", None)
+    if not (shell.autoawait and runs_asyncio):
+        return False
+    frame = sys._getframe(1)
+    while frame and frame.f_code.co_name != "transform_cell":
+        frame = frame.f_back  # type: ignore[assignment] # the loop's condition looks for None
+    while frame and frame.f_code.co_name == "transform_cell":
+        frame = frame.f_back  # type: ignore[assignment] # the same
+    caller = frame.f_code.co_name if frame else ""
+    if caller in {"do_execute", "run_cell_async"}:
+        return True
+    if caller in {"_run_cell", "run_cell"}:
+        return asyncio._get_running_loop() is None
+    return False

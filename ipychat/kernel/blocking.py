@@ -1,0 +1,49 @@
+"""The synchronous path: run a coroutine to its end where IPython can't await it.
+
+Inside a running loop that needs nest-asyncio2, which patches the loop; so it is applied at the
+first such call and never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from ipychat.errors import UsageError
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run `coroutine` to its end and return its result."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        from IPython.core.async_helpers import get_asyncio_loop
+
+        return get_asyncio_loop().run_until_complete(coroutine)  # the loop cells are awaited on
+    import nest_asyncio2
+
+    try:
+        nest_asyncio2.apply(loop)
+    except ValueError:
+        coroutine.close()
+        raise UsageError(
+            f"{type(loop).__module__} can't run this synchronously. Use a cell of its own for it, "
+            "without %%time or the like, where it is awaited."
+        ) from None
+    return loop.run_until_complete(coroutine)
+
+
+def finish(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run `coroutine` to its end if no loop runs, else start it and let it end by itself."""
+    try:
+        task = asyncio.get_running_loop().create_task(coroutine)
+    except RuntimeError:
+        run(coroutine)
+    else:
+        _finishing.add(task)
+        task.add_done_callback(_finishing.discard)
+
+
+_finishing: set[asyncio.Task[None]] = set()
+"""The loop holds its tasks weakly; these are held here until they are done."""

@@ -1,0 +1,50 @@
+"""Answers that go on in the background: handles to await and to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING
+
+from ipychat.kernel.run import Run
+
+if TYPE_CHECKING:
+    from ipychat.messages import Reply
+
+
+class Job:
+    """A background answer. `await job` gives its reply, or raises what went wrong with it."""
+
+    def __init__(
+        self, number: int, title: str, run: Run, settle: Callable[[Run], Awaitable[Reply]]
+    ) -> None:
+        self.number = number
+        self.title = title
+        self._run = run
+        self._settled = asyncio.ensure_future(settle(run))
+        self._settled.add_done_callback(_retrieve)
+
+    @property
+    def state(self) -> str:
+        """`running`, `stopped`, `failed` or `done`."""
+        if not self._settled.done():
+            return "running"
+        if self._settled.cancelled() or self._run.stopped:
+            return "stopped"
+        return "failed" if self._settled.exception() else "done"
+
+    def stop(self) -> None:
+        """Stop it; what has come is kept. From any thread."""
+        self._run.stop()
+
+    def __await__(self) -> Generator[object, None, Reply]:
+        return asyncio.shield(self._settled).__await__()
+
+    def __repr__(self) -> str:
+        return f"chat job {self.number}: {self.state} - {self.title}"
+
+
+def _retrieve(settled: asyncio.Future[Reply]) -> None:
+    """Its cell has shown the error; whether anyone awaits the job is up to the user."""
+    if not settled.cancelled():
+        settled.exception()

@@ -1,0 +1,104 @@
+"""What is asked of the shell: which cell runs, in which notebook, who watches, where output goes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+Publish = Callable[..., None]
+
+
+class Cell(NamedTuple):
+    """The cell that runs now."""
+
+    id: str | None
+    """None where the front end names none; then every run is a new turn."""
+    execution: str
+    """Another one for each run of the same cell."""
+
+
+def _parent(shell: InteractiveShell) -> dict[str, Any]:
+    """The message that asked for the cell; empty in a terminal."""
+    if not is_kernel(shell):
+        return {}
+    parent: dict[str, Any] = shell.get_parent() or {}  # type: ignore[attr-defined] # a kernel's
+    return parent
+
+
+def is_kernel(shell: InteractiveShell) -> bool:
+    """Whether a notebook's kernel runs here, not a terminal."""
+    return getattr(shell, "kernel", None) is not None
+
+
+def running_cell(shell: InteractiveShell) -> Cell:
+    """Return which cell runs, and which run of it this is."""
+    parent = _parent(shell)
+    cell = parent.get("metadata", {}).get("cellId")
+    execution = parent.get("header", {}).get("msg_id") or str(shell.execution_count)
+    return Cell(cell if isinstance(cell, str) else None, execution)
+
+
+def is_watched(shell: InteractiveShell) -> bool:
+    """Whether someone sees output as it comes: not where a notebook is executed headless, and not
+    where `%%capture` takes it.
+    """
+    return not _is_captured(shell) and bool(
+        _parent(shell).get("content", {}).get("allow_stdin", True)
+    )
+
+
+def _is_captured(shell: InteractiveShell) -> bool:
+    from IPython.core.displaypub import CapturingDisplayPublisher
+
+    return isinstance(shell.display_pub, CapturingDisplayPublisher)
+
+
+def name(shell: InteractiveShell) -> str:
+    """Return what stands for this notebook: its path where the front end tells it, else a name that
+    no other kernel or terminal has.
+    """
+    if path := os.environ.get("JPY_SESSION_NAME") or shell.user_ns.get("__vsc_ipynb_file__"):
+        return str(path)
+    if is_kernel(shell):
+        return f"kernel-{shell.kernel.ident}"  # type: ignore[attr-defined] # a kernel's
+    return f"terminal-{os.getpid()}-{shell.history_manager.session_number}"  # type: ignore[union-attr] # a shell has one
+
+
+def publisher(shell: InteractiveShell) -> Publish:
+    """Return a function that sends output to the cell that runs now, also when another one runs."""
+    pub: Any = shell.display_pub
+
+    def publish(
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        *,
+        display_id: str | None = None,
+        update: bool = False,
+    ) -> None:
+        transient = {"display_id": display_id} if display_id else {}
+        pub.publish(data, metadata or {}, transient=transient, update=update)
+
+    if not is_kernel(shell) or _is_captured(shell) or _parents_follow_tasks():
+        return publish
+    parent = _parent(shell)
+
+    def publish_there(data: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        # before version 7, output of a task goes to whichever cell runs
+        running = pub.parent_header
+        pub.parent_header = parent["header"]
+        try:
+            publish(data, *args, **kwargs)
+        finally:
+            pub.parent_header = running
+
+    return publish_there
+
+
+def _parents_follow_tasks() -> bool:
+    from ipykernel._version import version_info
+
+    return version_info >= (7,)

@@ -1,0 +1,86 @@
+"""One running answer: stopped from any thread, interrupted in milliseconds, never swallowing a
+cancellation that is not its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+_in_front: list[Run] = []
+"""The runs that an interrupt stops, oldest first."""
+_before: Any = None
+"""The handler of SIGINT that was there before the first of them."""
+
+
+class Run:
+    """Runs work in a task of its own, so that it alone is cancelled by a stop."""
+
+    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(work)
+        self.stopped = False
+        self.interrupted = False
+
+    def stop(self) -> None:
+        """Stop it; from any thread, and at once even if its loop waits for nothing but the net."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def interrupt(self) -> None:
+        """Stop it because the user interrupted the kernel."""
+        self.interrupted = True
+        self.stop()
+
+    def _cancel(self) -> None:
+        if not self._task.done():
+            self.stopped = True
+            self._task.cancel()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, in whichever way."""
+        return self._task.done()
+
+    async def wait(self, *, in_front: bool) -> None:
+        """Wait for its end; `in_front`, an interrupt of the kernel stops it.
+
+        Being stopped is a normal end. Raises what the work raises.
+        """
+        with _interrupts(self) if in_front else contextlib.nullcontext():
+            try:
+                await self._task
+            except asyncio.CancelledError:
+                # a time-out around us, a task group, the kernel's end: not ours to swallow
+                if not self.stopped:
+                    raise
+
+
+@contextlib.contextmanager
+def _interrupts(run: Run) -> Iterator[None]:
+    """Let SIGINT stop `run` for as long as it is in front.
+
+    The kernel's own handler does not wake a loop that waits for the net; `Run.stop` does. Runs may
+    overlap: the handler that was there before the first comes back after the last.
+    """
+    global _before  # noqa: PLW0603 - there is one SIGINT
+    if threading.current_thread() is not threading.main_thread():
+        yield  # a subshell's thread gets no signals
+        return
+    if not _in_front:
+        _before = signal.signal(signal.SIGINT, _stop_those_in_front)
+    _in_front.append(run)
+    try:
+        yield
+    finally:
+        _in_front.remove(run)
+        if not _in_front:
+            signal.signal(signal.SIGINT, _before or signal.default_int_handler)
+
+
+def _stop_those_in_front(*_: object) -> None:
+    for run in list(_in_front):
+        run.interrupt()

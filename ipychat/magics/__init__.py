@@ -1,0 +1,110 @@
+"""The magics: loading them into a shell, and taking them out again without a trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+_loaded: dict[int, _Loaded] = {}
+"""What is in which shell, by its id."""
+
+
+class _Loaded:
+    """All that loading puts into a shell."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        from ipychat.kernel import notebook
+        from ipychat.kernel.awaiting import Awaiting
+        from ipychat.magics.chat import ChatMagics
+        from ipychat.magics.completion import complete
+        from ipychat.magics.history import HistoryMagics
+        from ipychat.magics.models import ModelMagics
+        from ipychat.settings import IPyChat
+
+        self._shell: Any = shell
+        self._settings = IPyChat(notebook.name(shell), parent=shell)
+        self._chat = ChatMagics(shell)
+        self._magics = [self._chat, HistoryMagics(self._chat), ModelMagics(self._chat)]
+        self._awaiting = Awaiting(shell, self._waiting_names())
+        self._complete = complete(self._chat)
+
+    def _waiting_names(self) -> set[str]:
+        return {
+            name
+            for magics in self._magics
+            for kind in magics.magics.values()
+            for name, method in kind.items()
+            if hasattr(getattr(magics, method) if isinstance(method, str) else method, "awaited")
+        }
+
+    def install(self) -> None:
+        shell = self._shell
+        shell.configurables.append(self._settings)
+        for magics in self._magics:
+            shell.register_magics(magics)
+        self._awaiting.install()
+        shell.events.register("pre_run_cell", self._forget_shown)
+        shell.display_formatter.ipython_display_formatter.for_type_by_name(
+            "ipychat.messages", "Reply", self._display_reply
+        )
+        shell.Completer.custom_matchers.append(self._complete)
+
+    def remove(self) -> None:
+        shell = self._shell
+        self._awaiting.remove()
+        for magics in self._magics:
+            for kind, names in magics.magics.items():
+                for name in names:
+                    shell.magics_manager.magics[kind].pop(name, None)
+            shell.magics_manager.registry.pop(type(magics).__name__, None)
+            shell.configurables.remove(magics)  # where IPython puts every one of them
+        shell.events.unregister("pre_run_cell", self._forget_shown)
+        _forget_type(shell.display_formatter.ipython_display_formatter, "ipychat.messages", "Reply")
+        shell.Completer.custom_matchers.remove(self._complete)
+        shell.configurables.remove(self._settings)
+        for job in self._chat.jobs:
+            job.stop()
+        _close_sessions()
+
+    def _forget_shown(self, _info: Any = None) -> None:
+        self._chat.shown = None
+
+    def _display_reply(self, reply: Any) -> None:
+        """Show nothing for the reply that its cell has shown already; else leave it to IPython."""
+        if reply is not self._chat.shown:
+            raise NotImplementedError
+
+
+def install(shell: InteractiveShell) -> None:
+    """Put the magics into `shell`; nothing happens if they are there."""
+    if id(shell) not in _loaded:
+        loaded = _Loaded(shell)
+        loaded.install()
+        _loaded[id(shell)] = loaded
+
+
+def remove(shell: InteractiveShell) -> None:
+    """Take them out again; nothing happens if they are not there."""
+    if loaded := _loaded.pop(id(shell), None):
+        loaded.remove()
+
+
+def _forget_type(formatter: Any, module: str, name: str) -> None:
+    formatter.deferred_printers.pop((module, name), None)
+    for cls in list(formatter.type_printers):
+        if (cls.__module__, cls.__name__) == (module, name):
+            del formatter.type_printers[cls]
+
+
+def _close_sessions() -> None:
+    """Close the connections of the loop that cells run on."""
+    import sys
+
+    if "aiohttp" not in sys.modules:
+        return
+    from ipychat.kernel import blocking
+    from ipychat.wire import http
+
+    blocking.finish(http.close())

@@ -1,0 +1,381 @@
+"""`%%chat` and `%chat`: ask, and show the answer while it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument
+
+from ipychat import config
+from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
+from ipychat.kernel.awaiting import waits
+from ipychat.magics import flags as flags_
+from ipychat.settings import FORMATS
+
+if TYPE_CHECKING:
+    from ipychat.conversations import Conversation, Turn
+    from ipychat.kernel.jobs import Job
+    from ipychat.kernel.run import Run
+    from ipychat.messages import Event, Message, Reply
+
+
+class View(Protocol):
+    """What shows an answer: a cell's view or a terminal's."""
+
+    header: str
+    """What is said above the answer."""
+
+    def add(self, event: Event) -> None:
+        """Show an event, now or soon."""
+        ...
+
+    async def close(self, reply: Reply, *, ending: str = "") -> None:
+        """Show the whole reply for good, and how it ended."""
+        ...
+
+
+class Manner(NamedTuple):
+    """How an answer is shown, and where it goes besides."""
+
+    format: str
+    to: str | None = None
+    model: str | None = None
+    """The model as it was written."""
+    offers_code: bool = False
+    """Whether the code of the answer goes into the next cell."""
+
+
+@magics_class
+class ChatMagics(Magics):
+    """The magics that ask."""
+
+    shell: Any
+    shown: Reply | None = None
+    """The reply that the running cell has shown already, which its end need not show again."""
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self.jobs: list[Job] = []
+        self._greeted: list[Conversation] = []
+        """The conversations of which the user knows that they continue."""
+
+    @flags_.flagged
+    @argument("-m", "--model", help="Who is asked: provider:name, a bare name, or an alias.")
+    @argument("-c", "--chat", metavar="NAME", help="Which conversation; without it the notebook's.")
+    @argument("-s", "--system", metavar="TEXT", help="What the model is told first.")
+    @argument("-f", "--format", choices=FORMATS, help="How the answer is shown.")
+    @argument("-t", "--to", metavar="VARIABLE", help="Put the reply into this variable.")
+    @argument("-b", "--background", action="store_true", help="Return at once and go on here.")
+    @argument("--no-history", action="store_true", help="Neither send nor keep the conversation.")
+    @argument("--temperature", type=float, help="How freely the model chooses its words.")
+    @argument("--max-tokens", type=int, metavar="N", help="How long the answer may become.")
+    @argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="Anything else that the provider takes; may be given several times.",
+    )
+    @argument(
+        "--timeout", type=float, metavar="SECONDS", help="How long the whole answer may take."
+    )
+    @argument("--proxy", metavar="URL", help="The proxy for this request: http:// or socks5://.")
+    @argument(
+        "--with",
+        dest="with_",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="Show the model a value of the notebook, summarised; may be given several times.",
+    )
+    @argument("--cells", type=int, default=0, metavar="N", help="The last N cells, with outputs.")
+    @argument("--file", action="append", default=[], metavar="PATH", help="Send a file along.")
+    @argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="PATH-OR-VARIABLE",
+        help="Send an image along.",
+    )
+    @argument("--raw", action="store_true", help="Send the prompt as written: expand no {{…}}.")
+    @argument("--dry-run", action="store_true", help="Show what would be sent, and send nothing.")
+    @no_var_expand
+    @line_cell_magic
+    @waits
+    async def chat(self, line: str, cell: str | None = None) -> Any:
+        """Ask a model; its answer streams in below.
+
+        Use it as a cell (flags on the first line, the prompt below) or as a line (flags, then the
+        prompt). The prompt is sent as written, but {{expressions}} are replaced by their values.
+        """
+        flags, text = flags_.parse(self.chat, line, self.expand)
+        if cell is not None and text:
+            raise UsageError(
+                f"A %%chat line holds flags only, and {text.split()[0]!r} is none.\n"
+                "Write the prompt on the lines below, or use %chat."
+            )
+        if flags.to and not flags.to.isidentifier():
+            raise UsageError(f"--to wants the name of a variable, not {flags.to!r}.")
+        question = self._question(text if cell is None else cell, flags)
+        asked: dict[str, Any] = {
+            "model": flags.model,
+            "system": flags.system,
+            "history": not flags.no_history,
+            "temperature": flags.temperature,
+            "max_tokens": flags.max_tokens,
+            "timeout": flags.timeout,
+            "proxy": flags.proxy,
+            **flags_.parse_options(flags.option),
+        }
+        conversation = self.conversation(flags.chat)
+        if flags.dry_run:
+            return self._show_request(conversation, question, asked)
+        form = flags.format or config.current().format
+        manner = Manner(form, flags.to, flags.model, offers_code=form == "code")
+        if flags.background:
+            return self._begin_job(conversation, question, asked, manner)
+        return await self.answer(conversation, question, asked, manner)
+
+    @line_magic
+    @waits
+    async def chat_jobs(self, line: str) -> list[Job]:
+        """List the background answers; `%chat_jobs wait` waits for all of them."""
+        match line.strip():
+            case "wait":
+                for job in self.jobs:
+                    with contextlib.suppress(ChatError):  # its own cell shows it
+                        await job
+            case "":
+                pass
+            case other:
+                raise UsageError(f"%chat_jobs takes nothing or wait, not {other!r}.")
+        if not self.jobs:
+            print("No background answers yet: %%chat --background starts one.")
+        return self.jobs
+
+    @line_magic
+    def chat_stop(self, line: str) -> None:
+        """Stop background answers: all of them, or the ones with these numbers."""
+        wanted = line.split()
+        numbers = {str(job.number) for job in self.jobs}
+        for number in wanted:
+            if number not in numbers:
+                raise UsageError(f"There is no job {number}. See %chat_jobs.")
+        for job in self.jobs:
+            if not wanted or str(job.number) in wanted:
+                job.stop()
+
+    def expand(self, text: str) -> str:
+        """Return `text` with each `{{expression}}` replaced by its value in the notebook."""
+        if "{{" not in text:
+            return text
+        from ipychat import context
+
+        return context.expand(text, self.shell.ev)
+
+    def conversation(self, name: str | None = None) -> Conversation:
+        """Return the conversation of that name, else the notebook's own."""
+        from ipychat import conversations
+
+        return conversations.conversation(name)
+
+    async def answer(
+        self, conversation: Conversation, question: Message, asked: dict[str, Any], manner: Manner
+    ) -> Reply:
+        """Ask, show the answer in the running cell, and return it."""
+        turn, run, view = self._begin(conversation, question, asked, manner)
+        reply = await self._settle(turn, run, view, manner, in_front=True)
+        self.shown = reply
+        return reply
+
+    # -- what is asked
+
+    def _question(self, text: str, flags: Namespace) -> Message:
+        """Put the prompt and all that goes along with it into one message."""
+        from ipychat.messages import Message, Part, TextPart
+
+        text = text.strip("\n")
+        if not flags.raw:
+            text = self.expand(text)
+        along = list(self._along(flags))
+        if not (text.strip() or along):
+            raise UsageError("The prompt is empty: there is nothing to send.")
+        if not along:
+            return Message("user", text)
+        parts: tuple[Part, ...] = (*along, TextPart(text)) if text.strip() else tuple(along)
+        return Message("user", parts)
+
+    def _along(self, flags: Namespace) -> Any:
+        from ipychat import context
+        from ipychat.messages import TextPart
+
+        for name in flags.with_:
+            yield TextPart(context.summarise(name, self._value(name)))
+        if flags.cells > 0:
+            yield TextPart(context.cells_text(self._last_cells(flags.cells)))
+        for path in flags.file:
+            yield context.file_part(path)
+        for image in flags.image:
+            known = image in self.shell.user_ns and not Path(image).exists()
+            yield context.image_part(self.shell.user_ns[image] if known else Path(image), image)
+
+    def _value(self, name: str) -> Any:
+        try:
+            return self.shell.ev(name)
+        except Exception as error:
+            raise UsageError(
+                f"There is no {name!r} to show: {type(error).__name__}: {error}"
+            ) from None
+
+    def _last_cells(self, count: int) -> list[tuple[str, str | None]]:
+        """Return source and output of the last cells that ran, this one aside."""
+        sources = self.shell.user_ns["In"][1:-1]
+        outputs = self.shell.user_ns["Out"]
+        first = max(0, len(sources) - count)
+        return [
+            (source, repr(outputs[number]) if number in outputs else None)
+            for number, source in enumerate(sources[first:], first + 1)
+        ]
+
+    def _show_request(
+        self, conversation: Conversation, question: Message, asked: dict[str, Any]
+    ) -> None:
+        from ipychat.display import request as shown
+        from ipychat.kernel import notebook
+
+        here = notebook.running_cell(self.shell)
+        request = conversation.request(question, cell=here.id, execution=here.execution, **asked)
+        self.publish(*shown.bundle(request))
+
+    # -- how it is answered
+
+    def _begin(
+        self,
+        conversation: Conversation,
+        question: Message,
+        asked: dict[str, Any],
+        manner: Manner,
+        *,
+        background: bool = False,
+    ) -> tuple[Turn, Run, View]:
+        from ipychat.kernel import notebook
+        from ipychat.kernel.run import Run
+
+        here = notebook.running_cell(self.shell)
+        turn = conversation.begin(
+            question, cell=here.id, execution=here.execution, background=background, **asked
+        )
+        view = self._view(manner)
+        view.header = self._header(conversation, turn, manner)
+        return turn, Run(_watch(turn, view)), view
+
+    def _view(self, manner: Manner) -> View:
+        from ipychat.kernel import notebook
+
+        if not notebook.is_kernel(self.shell):
+            from ipychat.display.terminal import TerminalView
+
+            return TerminalView(sys.stdout, format=manner.format)
+        from ipychat.display.cell import CellView
+
+        live = notebook.is_watched(self.shell)
+        return CellView(notebook.publisher(self.shell), format=manner.format, live=live)
+
+    def _header(self, conversation: Conversation, turn: Turn, manner: Manner) -> str:
+        """Say who answers where that is not what was written, and what else must be known."""
+        said = []
+        named = manner.model or conversation.model or config.current().model
+        if named not in {turn.model.name, str(turn.model)}:
+            said.append(str(turn.model))
+        if conversation.continues and conversation not in self._greeted:
+            turns = "1 turn" if conversation.continues == 1 else f"{conversation.continues} turns"
+            said.append(f"continues {turns}; %chat_new starts clean")
+        self._greeted.append(conversation)
+        if stale := conversation.stale_count:
+            said.append(f"{stale} later turn{'s are' if stale > 1 else ' is'} stale")
+        return " · ".join(said)
+
+    async def _settle(
+        self, turn: Turn, run: Run, view: View, manner: Manner, *, in_front: bool
+    ) -> Reply:
+        """Wait for the end and show it, whichever it is."""
+        try:
+            await run.wait(in_front=in_front)
+        except ChatError as error:
+            await view.close(turn.reply, ending=_broken(turn, error, alone=not in_front))
+            raise
+        except asyncio.CancelledError:
+            await view.close(turn.reply, ending="Stopped: what came is kept.")
+            raise
+        await view.close(turn.reply, ending=_ending(turn, run))
+        reply = turn.reply
+        if manner.to:
+            self.shell.user_ns[manner.to] = reply
+        if run.interrupted:
+            interrupted = InterruptedAnswerError("Interrupted; what came is kept.")
+            interrupted.reply = reply
+            raise interrupted
+        if manner.offers_code and in_front:
+            self._offer_code(reply)
+        return reply
+
+    def _begin_job(
+        self, conversation: Conversation, question: Message, asked: dict[str, Any], manner: Manner
+    ) -> Job:
+        from ipychat.kernel.jobs import Job
+
+        turn, run, view = self._begin(conversation, question, asked, manner, background=True)
+        title = question.text.strip().splitlines()[-1][:60] if question.text.strip() else "…"
+        job = Job(
+            len(self.jobs) + 1,
+            title,
+            run,
+            lambda run: self._settle(turn, run, view, manner, in_front=False),
+        )
+        self.jobs.append(job)
+        return job
+
+    def _offer_code(self, reply: Reply) -> None:
+        """Put the answer's code into the next cell, once."""
+        from ipychat import markup
+
+        if code := "\n\n".join(code.rstrip("\n") for _, code in markup.code_blocks(reply.text)):
+            self.shell.set_next_input(code, replace=False)
+
+    def publish(self, data: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
+        """Show something in the running cell."""
+        self.shell.display_pub.publish(data, metadata or {})
+
+
+async def _watch(turn: Turn, view: View) -> None:
+    async with contextlib.aclosing(turn.events()) as events:
+        async for event in events:
+            view.add(event)
+            await asyncio.sleep(0)  # a service at full speed leaves room for painting
+
+
+def _ending(turn: Turn, run: Run) -> str:
+    if run.stopped:
+        return "Stopped: what came is kept."
+    match turn.reply.finish:
+        case "length":
+            return "Cut off: the model reached its limit of tokens. --max-tokens sets it."
+        case "content_filter":
+            return "Cut off by the service's content filter."
+        case "stop" | "tool_calls" | None:
+            return ""
+        case other:
+            return f"Ended with: {other}"
+
+
+def _broken(turn: Turn, error: ChatError, *, alone: bool) -> str:
+    """Mark what an error left; in a cell of its own job nobody else shows the error itself."""
+    if alone:
+        return str(error)
+    return "Broken off: what came is kept." if turn.reply.text else ""

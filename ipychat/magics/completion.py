@@ -1,0 +1,107 @@
+"""Completion on our magics' own lines: flags, models, conversations, variables, files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ipychat.magics.flags import flag_names
+from ipychat.settings import FORMATS
+
+if TYPE_CHECKING:
+    from IPython.core.completer import CompletionContext, SimpleMatcherResult
+
+    from ipychat.magics.chat import ChatMagics
+
+    Matcher: TypeAlias = Callable[[CompletionContext], SimpleMatcherResult]
+
+LINE = r"(?s)^\s*(?:[\w.,\s]+=\s*)?%{1,2}(chat\w*)\s+(.*)$"
+MODEL_FLAGS = {"-m", "--model"}
+NAMES_WANTED = {
+    "-c": "chats", "--chat": "chats", "-t": "variables", "--to": "variables",
+    "--with": "variables", "--file": "files", "--image": "files", "--export": "files",
+}  # fmt: skip
+BY_MAGIC = {
+    "chat_use": "models",
+    "chat_models": "models",
+    "chat_history": "chats",
+    "chat_new": "chats",
+    "chat_undo": "chats",
+}
+
+
+def complete(chat: ChatMagics) -> Matcher:
+    """Return a matcher for IPython's completer."""
+    from IPython.core.completer import SimpleCompletion, context_matcher
+
+    @context_matcher()
+    def ipychat_matcher(context: CompletionContext) -> SimpleMatcherResult:
+        line = context.line_with_cursor[: context.cursor_position]
+        match = re.match(LINE, line)
+        if not match:
+            return {"completions": []}
+        words = match[2].split()
+        word = "" if not words or line[-1].isspace() else words.pop()
+        found = _candidates(chat, match[1], words, word)
+        return {
+            "completions": [SimpleCompletion(one) for one in found if one.startswith(word)],
+            "matched_fragment": word,
+            "suppress": bool(found),
+        }
+
+    matcher: Matcher = ipychat_matcher
+    return matcher
+
+
+def _candidates(chat: ChatMagics, magic: str, words: list[str], word: str) -> list[str]:
+    before = words[-1] if words else ""
+    if before in MODEL_FLAGS:
+        return _models()
+    if before in {"-f", "--format"}:
+        return list(FORMATS)
+    if wanted := NAMES_WANTED.get(before):
+        return sorted(_OF[wanted](chat, word))
+    if word.startswith("-"):
+        return sorted(flag_names(chat.shell.find_line_magic(magic)))
+    if not words and (wanted := BY_MAGIC.get(magic)):
+        return sorted(_OF[wanted](chat, word))
+    return []
+
+
+def _models() -> list[str]:
+    from ipychat import catalog, config
+
+    offered = [offer.model for offer in catalog.offers()]
+    return [*config.current().aliases, *(m.name for m in offered), *map(str, offered)]
+
+
+def _chats(_chat: ChatMagics, _word: str) -> Iterable[str]:
+    from ipychat import conversations
+
+    return conversations.names()
+
+
+def _variables(chat: ChatMagics, _word: str) -> Iterable[str]:
+    hidden = chat.shell.user_ns_hidden
+    return [n for n in chat.shell.user_ns if not n.startswith("_") and n not in hidden]
+
+
+def _files(chat: ChatMagics, word: str) -> Iterable[str]:
+    folder, _, _ = word.rpartition("/")
+    base = Path(folder or ("/" if word.startswith("/") else ".")).expanduser()
+    try:
+        found = [(one.name, one.is_dir()) for one in base.iterdir()]
+    except OSError:
+        found = []
+    prefix = f"{folder}/" if "/" in word else ""
+    return [f"{prefix}{name}{'/' if folder_too else ''}" for name, folder_too in found]
+
+
+_OF: dict[str, Callable[[Any, str], Iterable[str]]] = {
+    "models": lambda _chat, _word: _models(),
+    "chats": _chats,
+    "variables": _variables,
+    "files": _files,
+}

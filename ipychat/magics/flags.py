@@ -1,0 +1,158 @@
+"""The line of a magic: its flags, parsed once, and the prompt behind them as it was written."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.magic_arguments import construct_parser
+
+from ipychat.errors import UsageError
+
+if TYPE_CHECKING:
+    from IPython.core.magic_arguments import MagicArgumentParser
+
+FLAG = r"(--[A-Za-z][\w-]*|-[A-Za-z])(?=[\s=]|$)"
+
+
+def flagged(magic: Any) -> Any:
+    """Let a magic have the `@argument`s below it as flags, and show them as its help.
+
+    As `magic_arguments` does, but when they are first wanted: making a parser costs milliseconds
+    that loading the extension must not.
+    """
+    magic.getdoc = lambda: parser_of(magic).format_help()  # what `%%chat?` asks for
+    return magic
+
+
+def parser_of(magic: Any) -> MagicArgumentParser:
+    """Return the parser of a magic's flags, made on first use."""
+    function = getattr(magic, "__func__", magic)
+    if not hasattr(function, "parser"):
+        function.parser = construct_parser(function)
+    parser: MagicArgumentParser = function.parser
+    return parser
+
+
+def parse(magic: Any, line: str, expand: Callable[[str], str]) -> tuple[argparse.Namespace, str]:
+    """Return the flags and the text behind the last of them, untouched.
+
+    A flag's value may be quoted, may stand behind `=`, and its `{{expressions}}` are expanded.
+    Everything from the first word on that is neither a flag nor a value is text; `--` begins it too.
+    Raises UsageError that names the flag.
+    """
+    parser = parser_of(magic)
+    words, rest = _take_flags(parser, line.strip(), expand)
+    if rest == "--" or rest.startswith("-- "):
+        rest = rest[2:].lstrip()
+    return _parsed(parser, words), rest
+
+
+def parse_words(
+    magic: Any, line: str, expand: Callable[[str], str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """Return the flags and the other words, in any order; for magics that take no prompt."""
+    parser = parser_of(magic)
+    flags: list[str] = []
+    others: list[str] = []
+    rest = line.strip()
+    while rest:
+        words, rest = _take_flags(parser, rest, expand)
+        flags += words
+        if rest:
+            other, rest = _value(rest, "")
+            others.append(expand(other))
+            rest = rest.lstrip()
+    return _parsed(parser, flags), others
+
+
+def _parsed(parser: MagicArgumentParser, words: list[str]) -> argparse.Namespace:
+    try:
+        return parser.parse_args(words)
+    except Exception as error:
+        raise UsageError(str(error)) from None
+
+
+def _take_flags(
+    parser: MagicArgumentParser, rest: str, expand: Callable[[str], str]
+) -> tuple[list[str], str]:
+    """Return the flags that `rest` begins with, as words for argparse, and the text behind them."""
+    known = parser._option_string_actions  # noqa: SLF001 - argparse has no public way to ask
+    words: list[str] = []
+    while match := re.match(FLAG, rest):
+        flag = match[0]
+        if flag not in known:
+            import difflib
+
+            near = difflib.get_close_matches(flag, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else " See %chat? for all flags."
+            raise UsageError(f"There is no flag {flag}.{hint}")
+        rest = rest[match.end() :]
+        words.append(flag)
+        if known[flag].nargs != 0:
+            rest = rest.removeprefix("=").lstrip()
+            value, rest = _value(rest, flag)
+            words[-1] = f"{flag}={expand(value)}" if flag.startswith("--") else flag
+            if not flag.startswith("--"):
+                words.append(expand(value))
+        rest = rest.lstrip()
+    return words, rest
+
+
+def _value(text: str, flag: str) -> tuple[str, str]:
+    """Cut a flag's value off the text behind it: quoted, with `{{…}}` in it, or up to a blank."""
+    if not text:
+        raise UsageError(f"The flag {flag} needs a value.")
+    depth = 0
+    quote = ""
+    for at, sign in enumerate(text):
+        if text.startswith("{{", at):
+            depth += 1
+        elif text.startswith("}}", at - 1) and at and depth:
+            depth -= 1
+        elif depth:
+            continue
+        elif quote:
+            quote = "" if sign == quote else quote
+        elif sign in "\"'":
+            quote = sign
+        elif sign.isspace():
+            return _unquoted(text[:at], flag), text[at:]
+    if quote:
+        raise UsageError(f"A quote is not closed in: {flag} {text}")
+    return _unquoted(text, flag), ""
+
+
+def _unquoted(value: str, flag: str) -> str:
+    if "{{" in value:
+        return value
+    try:
+        return "".join(shlex.split(value))
+    except ValueError as error:
+        raise UsageError(f"Can't read {flag} {value}: {error}.") from None
+
+
+def parse_options(given: list[str]) -> dict[str, Any]:
+    """Turn `NAME=VALUE` texts into options; a value that is JSON becomes what it stands for."""
+    return dict(_parse_option(one) for one in given)
+
+
+def _parse_option(text: str) -> tuple[str, Any]:
+    import json
+
+    name, equals, value = text.partition("=")
+    if not (equals and name.isidentifier()):
+        raise UsageError(f"--option wants NAME=VALUE, not {text!r}.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def flag_names(magic: Any) -> Iterator[str]:
+    """Give every flag that the magic knows."""
+    if hasattr(magic, "has_arguments"):
+        yield from parser_of(magic)._option_string_actions  # noqa: SLF001 - as above

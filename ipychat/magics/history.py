@@ -1,0 +1,160 @@
+"""`%chat_history`, `%chat_new`, `%chat_fork`, `%chat_undo`, `%chat_fix`: the conversation and what
+becomes of it.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument
+
+from ipychat.errors import UsageError
+from ipychat.kernel.awaiting import waits
+from ipychat.magics import flags as flags_
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ipychat.magics.chat import ChatMagics
+    from ipychat.messages import Reply
+
+FIX = """\
+A cell of my notebook failed. Say in two or three sentences what is wrong, then give the whole
+corrected cell in one Python code block."""
+
+
+@magics_class
+class HistoryMagics(Magics):
+    """The magics about the conversation."""
+
+    shell: Any
+
+    def __init__(self, chat: ChatMagics) -> None:
+        super().__init__(chat.shell)
+        self._chat = chat
+
+    @flags_.flagged
+    @argument("--export", metavar="FILE", help="Write it to this file as Markdown.")
+    @argument("--drop", type=int, metavar="N", help="Drop its turn number N.")
+    @no_var_expand
+    @line_magic
+    def chat_history(self, line: str) -> None:
+        """Show the notebook's conversation, or the one with the name given."""
+        flags, words = flags_.parse_words(self.chat_history, line, self._chat.expand)
+        conversation = self._chat.conversation(" ".join(words) or None)
+        if flags.drop is not None:
+            conversation.drop(flags.drop)
+            print(f"Dropped turn {flags.drop} of {conversation.name}.")
+            return
+        text = conversation.to_markdown()
+        if flags.export:
+            _export(Path(flags.export).expanduser(), text)
+            print(f"Wrote {conversation.name} to {flags.export}.")
+            return
+        from ipychat import markup
+
+        html = markup.to_html(text, final=True)
+        self._chat.publish({"text/html": html, "text/plain": text})
+
+    @line_magic
+    def chat_new(self, line: str) -> None:
+        """Begin the notebook's conversation anew, or the one with the name given."""
+        conversation = self._chat.conversation(line.strip() or None)
+        turns = len(conversation.turns)
+        conversation.clear()
+        print(f"{conversation.name} begins anew; {turns} turns are no longer sent.")
+
+    @line_magic
+    def chat_fork(self, line: str) -> None:
+        """Copy the notebook's conversation under the name given."""
+        name = line.strip()
+        if not name:
+            raise UsageError("%chat_fork wants the name of the copy.")
+        fork = self._chat.conversation().fork(name)
+        print(f"{name} begins with {len(fork.turns)} turns: ask it with --chat {name}.")
+
+    @line_magic
+    def chat_undo(self, line: str) -> None:
+        """Drop the last turn of the notebook's conversation, or of the one with the name given."""
+        conversation = self._chat.conversation(line.strip() or None)
+        if not conversation.turns:
+            raise UsageError(f"{conversation.name} has no turn to drop.")
+        conversation.undo()
+        print(f"{conversation.name} has {len(conversation.turns)} turns left.")
+
+    @flags_.flagged
+    @argument("-m", "--model", help="Who is asked.")
+    @no_var_expand
+    @line_magic
+    @waits
+    async def chat_fix(self, line: str) -> Reply:
+        """Explain the last error and put a corrected cell below; a hint of yours may follow."""
+        flags, hint = flags_.parse(self.chat_fix, line, self._chat.expand)
+        from ipychat.magics.chat import Manner
+        from ipychat.messages import Message
+
+        text = "\n\n".join(filter(None, [FIX, hint, *self._failure()]))
+        return await self._chat.answer(
+            self._chat.conversation(),
+            Message("user", text),
+            {"model": flags.model},
+            Manner("markdown", model=flags.model, offers_code=True),
+        )
+
+    def _failure(self) -> list[str]:
+        """Describe the last error: its cell, its traceback, and the values that the cell mentions."""
+        from ipychat import context, secrets
+
+        error = getattr(sys, "last_value", None)
+        if error is None:
+            raise UsageError("There is no error to fix: no cell has failed yet.")
+        trace: TracebackType | None = getattr(sys, "last_traceback", None)
+        source = _failed_cell(error, trace, self.shell.user_ns["In"])
+        lines = traceback.format_exception(type(error), error, _from_cell(trace))
+        told = "".join(lines)[-6000:]
+        names = [name for name in context.names_in(source) if name in self.shell.user_ns]
+        values = [context.summarise(name, self.shell.user_ns[name], 600) for name in names[:12]]
+        return [
+            f"The cell:\n\n```python\n{secrets.mask(source.rstrip())}\n```",
+            f"The error:\n\n```\n{secrets.mask(told.rstrip())}\n```",
+            "The values it mentions:\n\n" + "\n\n".join(values) if values else "",
+        ]
+
+
+def _frames(trace: TracebackType | None) -> list[TracebackType]:
+    frames = []
+    while trace:
+        frames.append(trace)
+        trace = trace.tb_next
+    return frames
+
+
+def _is_cell(trace: TracebackType) -> bool:
+    name = trace.tb_frame.f_code.co_filename
+    return "ipykernel_" in name or name.startswith("<ipython-input")
+
+
+def _from_cell(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out IPython's own frames, which stand above the cell's."""
+    return next(filter(_is_cell, _frames(trace)), trace)
+
+
+def _failed_cell(error: BaseException, trace: TracebackType | None, inputs: list[str]) -> str:
+    cells = list(filter(_is_cell, _frames(trace)))
+    if cells:
+        return "".join(linecache.getlines(cells[0].tb_frame.f_code.co_filename))
+    if isinstance(error, SyntaxError) and error.filename:
+        return "".join(linecache.getlines(error.filename)) or (error.text or "")
+    return inputs[-2] if len(inputs) > 2 else ""
+
+
+def _export(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"Can't write {path}: {error.strerror}.") from None

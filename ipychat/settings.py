@@ -1,0 +1,74 @@
+"""`%config IPyChat`: the settings as traits. They fill `config.Config` and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from traitlets import Bool, Dict, Enum, Float, Integer, Unicode, validate
+from traitlets.config import Configurable
+
+from ipychat import config
+
+FORMATS = ("markdown", "text", "code", "json", "html")
+
+
+class IPyChat(Configurable):
+    """Chat with language models. A flag of a cell comes before what is set here."""
+
+    model = Unicode(
+        None,
+        allow_none=True,
+        help="Which model answers where none is named: provider:name, or an alias.",
+    ).tag(config=True)
+    aliases = Dict(
+        key_trait=Unicode(), value_trait=Unicode(), help="Short names of your own: alias → model."
+    ).tag(config=True)
+    system = Unicode(
+        None, allow_none=True, help="What every conversation tells its model first."
+    ).tag(config=True)
+    format = Enum(FORMATS, "markdown", help="How answers are shown.").tag(config=True)
+    urls = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        help="Addresses in place of a provider's own: provider → root URL.",
+    ).tag(config=True)
+    proxy = Unicode(
+        None,
+        allow_none=True,
+        help="For every request that leaves this machine; else the environment's proxies hold.",
+    ).tag(config=True)
+    connect_timeout = Float(10.0, min=0, help="Seconds to connect within.").tag(config=True)
+    idle_timeout = Float(120.0, min=0, help="Seconds a service may be silent.").tag(config=True)
+    timeout = Float(None, allow_none=True, min=0, help="Seconds a whole answer may take.").tag(
+        config=True
+    )
+    retries = Integer(
+        2, min=0, help="How often a request is sent again after a 429 or 5xx before the first byte."
+    ).tag(config=True)
+    history = Integer(
+        None, allow_none=True, min=0, help="How many earlier turns are sent along; None: all."
+    ).tag(config=True)
+    keep = Bool(True, help="Whether conversations are kept on disk.").tag(config=True)
+
+    def __init__(self, notebook: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._notebook = notebook
+        self.observe(lambda _: self.put_in_force(), names=_names())
+        self.put_in_force()
+
+    @validate("proxy")
+    def _registered(self, proposal: Any) -> Any:
+        from ipychat import secrets
+
+        if proposal["value"]:
+            secrets.register_url(proposal["value"])
+        return proposal["value"]
+
+    def put_in_force(self) -> None:
+        """Make the traits' values the settings in force."""
+        values = {name: getattr(self, name) for name in _names()}
+        config.use(config.Config(notebook=self._notebook, **values))
+
+
+def _names() -> list[str]:
+    return [name for name in config.Config._fields if name != "notebook"]

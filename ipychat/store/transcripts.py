@@ -1,0 +1,171 @@
+"""Conversations on disk: append-only JSON lines, one file a conversation, one folder a notebook.
+
+What a killed process left unfinished at the end is cut off by the next writer and kept beside the
+file; a damaged line is skipped and reported. Nothing is ever rewritten. What the records mean is
+`ipychat.conversations`' business; a known secret is masked in each of them before it is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+import warnings
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from ipychat import secrets
+from ipychat.errors import StoreError
+from ipychat.store import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUFFIX = ".jsonl"
+MAX_STEM = 40
+MAX_NAME = 180
+"""Bytes; file names end at 255, and those of locks and torn lines are longer than their file's."""
+
+
+class Transcript:
+    """The records of one conversation."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, *records: dict[str, Any]) -> None:
+        """Write `records`, all of them or, with StoreError, none."""
+        content = b"".join(map(_line, records))
+        if not content:
+            return
+        with files.locked(self.path):
+            try:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+                try:
+                    self._append(descriptor, content)
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                raise StoreError(f"Can't write {self.path}: {error.strerror}.") from None
+
+    def _append(self, descriptor: int, content: bytes) -> None:
+        size, content = self._repair(descriptor, content)
+        try:
+            if os.write(descriptor, content) < len(content):
+                raise StoreError(f"Can't write {self.path}: the disk is full.")
+        except BaseException:
+            with contextlib.suppress(OSError):  # else the next writer cuts it off
+                os.truncate(descriptor, size)
+            raise
+
+    def _repair(self, descriptor: int, content: bytes) -> tuple[int, bytes]:
+        """See that the file ends in whole lines; return its size and what to write to it now."""
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        if not size:
+            return size, content
+        os.lseek(descriptor, size - 1, os.SEEK_SET)
+        if os.read(descriptor, 1) == b"\n":
+            return size, content
+        kept = self.path.read_bytes()
+        whole = kept.rfind(b"\n") + 1
+        if _parse(kept[whole:]) is not None:  # only its line end is missing
+            return size, b"\n" + content
+        aside = self.path.with_name(f"{self.path.name}.torn-{time.time_ns()}")
+        files.write(aside, kept[whole:])
+        os.truncate(descriptor, whole)
+        secrets.log.warning(
+            "The last line of %s was cut off in mid-writing. Kept as %s.", self.path, aside.name
+        )
+        return whole, content
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return every record; a torn last line is left out, a damaged line skipped and reported.
+
+        Raises StoreError if the file is there and can't be read.
+        """
+        try:
+            *lines, last = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"Can't read {self.path}: {error.strerror}.") from None
+        parsed = [_parse(line) for line in lines]
+        if damaged := parsed.count(None):
+            warnings.warn(
+                f"{damaged} of {len(lines)} lines of {self.path} are damaged, and left out.",
+                stacklevel=2,
+            )
+        return [record for record in [*parsed, _parse(last)] if record is not None]
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    try:
+        masked = _masked(record)
+        try:
+            return json.dumps(masked, ensure_ascii=False).encode() + b"\n"
+        except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 can't
+            return json.dumps(masked).encode() + b"\n"
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"A record can't be written as JSON: {error}.") from None
+
+
+def _masked(value: Any) -> Any:
+    match value:
+        case str():
+            return secrets.mask(value)
+        case None | bool() | int() | float():
+            return value
+        case dict():
+            return {secrets.mask(str(name)): _masked(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_masked(one) for one in value]
+    return secrets.mask(repr(value))
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+# -- where they are
+
+
+def notebook_folder(notebook: str) -> Path:
+    """Return the folder for the conversations of the notebook at that path, readable and unique."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", PurePath(notebook).stem)
+    digest = hashlib.sha256(notebook.encode(errors="surrogatepass")).hexdigest()
+    return files.home() / "transcripts" / f"{stem[:MAX_STEM]}-{digest[:10]}"
+
+
+def file_name(name: str) -> str:
+    """Return the file name for a conversation of any name: safe, and unlike that of any other.
+
+    Capitals are encoded too, as there are disks that take `A` for `a`.
+    """
+    raw = name.encode(errors="surrogatepass")
+    safe = re.sub(rb"[^a-z0-9_-]", lambda found: b"%%%02X" % found[0][0], raw).decode()
+    if len(safe) > MAX_NAME:
+        safe = "~" + hashlib.sha256(raw).hexdigest()
+    return safe + SUFFIX
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the conversations kept in `folder`."""
+    return sorted(map(_name_of, folder.glob(f"*{SUFFIX}")))
+
+
+def _name_of(path: Path) -> str:
+    """Return what the file name says; where that is a hash, the first record says the name."""
+    if path.name.startswith("~"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            match _parse(file.readline()):
+                case {"type": "named", "name": str(name)}:
+                    return name
+    return unquote(path.name.removesuffix(SUFFIX), errors="surrogatepass")

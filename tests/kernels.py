@@ -1,0 +1,141 @@
+"""A real kernel, asked over its real channels, and what a front end would show of its answers."""
+
+import contextlib
+import json
+import os
+import queue
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from jupyter_client import BlockingKernelClient, KernelManager
+
+TIMEOUT = 60
+
+
+@dataclass
+class Ran:
+    """What became of a cell."""
+
+    status: str = ""
+    reply: dict[str, Any] = field(default_factory=dict)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    stdout: str = ""
+    idle: bool = False
+
+    def shown(self, mime: str = "text/plain") -> str:
+        """What stands in the cell at the end, in one form."""
+        texts = [output["data"].get(mime, "") for output in self.outputs]
+        return "\n".join(text for text in texts if text)
+
+    @property
+    def error(self) -> str:
+        return "\n".join(self.reply.get("traceback", []))
+
+    @property
+    def next_input(self) -> str | None:
+        for payload in self.reply.get("payload", []):
+            if payload["source"] == "set_next_input":
+                return payload["text"]
+        return None
+
+
+class Kernel:
+    """One kernel; `run` is what a front end does with a cell."""
+
+    def __init__(self, env: dict[str, str] | None = None, python: str = sys.executable) -> None:
+        self._manager = KernelManager()
+        if python != sys.executable:
+            self._manager.kernel_spec.argv[0] = python
+        self._manager.start_kernel(env={**os.environ, **(env or {})})
+        self.client: BlockingKernelClient = self._manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=TIMEOUT)
+        self._displays: dict[str, dict[str, Any]] = {}
+        self.cells: dict[str, Ran] = {}
+
+    @property
+    def pid(self) -> int:
+        return self._manager.provisioner.pid
+
+    def send(self, code: str, *, cell: str | None = None, watched: bool = True) -> str:
+        content = {
+            "code": code, "silent": False, "store_history": True, "user_expressions": {},
+            "allow_stdin": watched, "stop_on_error": True,
+        }  # fmt: skip
+        metadata = {"cellId": cell} if cell else {}
+        message = self.client.session.msg("execute_request", content, metadata=metadata)
+        self.client.shell_channel.send(message)
+        self.cells[message["header"]["msg_id"]] = Ran()
+        return message["header"]["msg_id"]
+
+    def wait(self, sent: str, timeout: float = TIMEOUT) -> Ran:
+        """Wait until the cell's reply and its idle are there."""
+        ran = self.cells[sent]
+        deadline = time.monotonic() + timeout
+        while not (ran.idle and ran.reply):
+            assert time.monotonic() < deadline, f"the cell did not end: {ran}"
+            self.pump(0.05)
+            self._take_replies()
+        ran.status = ran.reply["status"]
+        return ran
+
+    def run(self, code: str, **how: Any) -> Ran:
+        return self.wait(self.send(code, **how))
+
+    def value(self, expression: str) -> Any:
+        """The value of an expression that JSON can carry."""
+        ran = self.run(f"import json as _json; print(_json.dumps({expression}))")
+        assert ran.status == "ok", ran.error
+        return json.loads(ran.stdout)
+
+    def interrupt(self) -> None:
+        self._manager.interrupt_kernel()
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+
+    def wait_for(self, condition: Any, timeout: float = 20) -> None:
+        """Take messages until `condition()` holds."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, "it never came to be"
+            self.pump(0.02)
+
+    def _take_replies(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                reply = self.client.shell_channel.get_msg(timeout=0)
+                parent = reply["parent_header"].get("msg_id")
+                if parent in self.cells:
+                    self.cells[parent].reply = reply["content"]
+
+    def pump(self, timeout: float) -> None:
+        """Take what is there on iopub, waiting for the first of it."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._take(self.client.iopub_channel.get_msg(timeout=timeout))
+                timeout = 0
+
+    def _take(self, message: dict[str, Any]) -> None:
+        parent = message["parent_header"].get("msg_id")
+        content = message["content"]
+        ran = self.cells.get(parent)
+        if ran is not None:
+            ran.messages.append(message)
+        match message["msg_type"]:
+            case "status" if ran is not None:
+                ran.idle = content["execution_state"] == "idle"
+            case "stream" if ran is not None:
+                ran.stdout += content["text"]
+            case "display_data" | "execute_result" if ran is not None:
+                output = {"data": content["data"], "metadata": content["metadata"]}
+                ran.outputs.append(output)
+                if display_id := content.get("transient", {}).get("display_id"):
+                    self._displays[display_id] = output
+            case "update_display_data":
+                output = self._displays[content["transient"]["display_id"]]
+                output.update(data=content["data"], metadata=content["metadata"])

@@ -1,0 +1,1065 @@
+"""What of the notebook goes along: expressions, values, files, images, cells and names."""
+
+import base64
+import collections
+import dataclasses
+import itertools
+import linecache
+import os
+import subprocess
+import sys
+import textwrap
+import types
+from pathlib import Path, PureWindowsPath
+from unittest.mock import MagicMock
+
+import pytest
+from hypothesis import given, strategies as st
+
+from ipychat import context, secrets
+from ipychat.context import cells_text, expand, file_part, image_part, names_in, summarise
+from ipychat.errors import UsageError
+from ipychat.messages import FilePart, ImagePart, TextPart
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+SECRET = "sk-a-key-of-the-notebook's-user-0123456789"
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+JPEG, GIF, WEBP = b"\xff\xd8\xff\xe0 and more", b"GIF89a and more", b"RIFF\0\0\0\0WEBPVP8 "
+OF_TYPE = {"image/png": PNG, "image/jpeg": JPEG, "image/gif": GIF, "image/webp": WEBP}
+
+
+@pytest.fixture(autouse=True)
+def _known():
+    secrets.register(SECRET)
+
+
+def evaluator(**names):
+    return lambda expression: eval(expression, names)
+
+
+# -- expand
+
+
+def test_an_expression_is_replaced_by_the_text_of_its_value():
+    assert expand("{{ x }} and {{y}}.", evaluator(x="a", y=[1])) == "a and [1]."
+    assert expand("no braces", evaluator()) == "no braces"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": {"b": 1}}',
+        'f"{x}" and { y } and {}',
+        r"\frac{a}{b}",
+        "{{ is never closed",
+        "}} closes nothing {{",
+        "",
+    ],
+)
+def test_braces_that_are_no_pair_stay_as_written(text):
+    assert expand(text, evaluator()) == text
+
+
+@given(st.text(alphabet="{} ax\n"))
+def test_a_text_without_an_opening_pair_stays_as_written(text):
+    text = text.replace("{{", "{")
+    while "{{" in text:
+        text = text.replace("{{", "{")
+    assert expand(text, evaluator()) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [
+        ('{{ {"a": 1}["a"] }}', "1"),
+        ('{{{"a": 1}}}', "{'a': 1}"),
+        ('{{ {"a": {"b": 1}}["a"] }}.', "{'b': 1}."),
+        ('{{ f"{x}" }}', "X"),
+        ('{{ f"{{{x}}}" }}', "{X}"),
+        ('{{ "}}" }}', "}}"),
+        ("{{ [\n  x,\n  1,\n] }}", "['X', 1]"),
+        ("{{ x\n   .lower() }}", "x"),
+        ('{"json": {"b": {{ 1 + 1 }}}}', '{"json": {"b": 2}}'),
+        ("{{ x # the name }}", "X"),
+        ("{{ r'\\d' }}", "\\d"),
+    ],
+)
+def test_an_expression_may_hold_braces_texts_and_lines(text, expanded):
+    assert expand(text, evaluator(x="X")) == expanded
+
+
+def test_expressions_are_evaluated_once_from_left_to_right_and_their_text_is_not_scanned():
+    seen = []
+
+    def evaluate(expression):
+        seen.append(expression)
+        return "{{ c }}"
+
+    assert expand("{{ a }} {{ b }} {{ a }}", evaluate) == "{{ c }} {{ c }} {{ c }}"
+    assert seen == ["a", "b", "a"]
+
+
+def test_a_failing_expression_is_one_line_that_names_it_and_one_about_raw():
+    def evaluate(expression):
+        raise ValueError("first\nsecond")
+
+    with pytest.raises(UsageError) as raised:
+        expand("{{ df.head() }}", evaluate)
+    first, second = str(raised.value).splitlines()
+    assert first == "{{df.head()}} failed: ValueError: first second"
+    assert "--raw sends the prompt as written" in second
+
+
+def test_a_value_whose_str_fails_is_told_like_an_expression_that_fails():
+    class Hostile:
+        def __str__(self):
+            raise OSError("no")
+
+    with pytest.raises(UsageError, match=r"\{\{x\}\} failed: OSError: no"):
+        expand("{{ x }}", evaluator(x=Hostile()))
+
+
+def test_an_error_without_a_text_and_one_whose_text_fails_are_told_by_their_type():
+    class HostileError(Exception):
+        def __str__(self):
+            raise OSError
+
+    for error, told in ((KeyError(), "KeyError"), (HostileError(), "HostileError")):
+
+        def evaluate(expression, error=error):
+            raise error
+
+        with pytest.raises(UsageError, match=f"failed: {told}\n"):
+            expand("{{ x }}", evaluate)
+
+
+def test_an_interrupt_while_evaluating_stays_an_interrupt():
+    def evaluate(expression):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        expand("{{ x }}", evaluate)
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ is this one? }}", "{{}}", "{{ a) + (b }}", "{{ a)\n+ (b }}", "{{ \0 }}"]
+)
+def test_what_is_no_expression_is_an_error_before_anything_is_evaluated(text):
+    def evaluate(expression):
+        raise AssertionError
+
+    with pytest.raises(UsageError, match="There is no expression in") as raised:
+        expand("{{ fine }} " + text, evaluate)
+    assert "--raw" in str(raised.value)
+
+
+def test_the_ends_of_an_expression_that_are_tried_are_few(monkeypatch):
+    tried = []
+    monkeypatch.setattr(context, "_as_expression", tried.append)
+    with pytest.raises(UsageError):
+        expand("{{ ? " + "}} " * 100_000, evaluator())
+    assert len(tried) == context.CANDIDATES
+
+
+# -- summarise: the libraries of data
+
+
+@pytest.fixture
+def pd():
+    return pytest.importorskip("pandas")
+
+
+@pytest.fixture
+def np():
+    return pytest.importorskip("numpy")
+
+
+def test_a_table_is_its_shape_its_columns_and_its_first_rows(pd):
+    df = pd.DataFrame(
+        {"n": range(1000), "text": ["a", None] * 500, "when": pd.date_range("2020", periods=1000)}
+    )
+    first, *rest = summarise("df", df).splitlines()
+    assert first == f"df: DataFrame, 1,000 rows {TIMES} 3 columns"
+    assert "- 'n': int64, 0 missing, e.g. 0, 1, 2" in rest
+    assert any(line.startswith("- 'text': ") and "500 missing, e.g. 'a'" in line for line in rest)
+    assert "0 | 0 | 'a' | 2020-01-01 00:00:00" in rest
+    assert rest[-1] == "… 990 more rows"
+
+
+def test_a_wide_table_says_how_many_columns_are_left_out(pd):
+    text = summarise("df", pd.DataFrame([[0] * 5000] * 3), 1000)
+    assert f"df: DataFrame, 3 rows {TIMES} 5,000 columns" in text
+    assert " more columns" in text
+    assert "of 5,000 columns:" in text
+    assert text.splitlines()[-1].startswith("2 | 0 | 0")
+    assert len(text) <= 1000
+
+
+def test_a_table_of_one_row_of_none_and_of_equal_names_is_fine(pd):
+    assert summarise("df", pd.DataFrame({"a": [1]})).startswith(
+        f"df: DataFrame, 1 row {TIMES} 1 column\n"
+    )
+    assert summarise("df", pd.DataFrame()).startswith(f"df: DataFrame, 0 rows {TIMES} 0 columns")
+    twice = summarise("df", pd.DataFrame([[1, "x"]], columns=["a", "a"]))
+    assert twice.count("- 'a': ") == 2
+    assert "0 | 1 | 'x'" in twice
+
+
+def test_a_long_table_is_looked_at_in_its_first_rows_and_that_is_said(pd, monkeypatch):
+    monkeypatch.setattr(context, "LOOK", 1000)
+    text = summarise("df", pd.DataFrame({"a": [1.0] * 5000}))
+    assert "columns, looking at the first 1,000 rows:" in text
+
+
+def test_a_subclass_of_a_table_is_a_table_and_a_namesake_is_not(pd):
+    class Frame(pd.DataFrame):
+        pass
+
+    class DataFrame:
+        shape = "none of your business"
+
+    assert summarise("f", Frame({"a": [1]})).startswith(f"f: Frame, 1 row {TIMES} 1 column")
+    assert summarise("f", DataFrame()).startswith("f: DataFrame")
+
+
+def test_cells_that_hold_much_are_cut(pd):
+    text = summarise("df", pd.DataFrame({"a": ["x" * 10**6], "b": [list(range(10**6))]}))
+    assert len(text) < 1000
+    assert "999,970 more" in text
+    assert "[0, 1, 2, " in text
+
+
+def test_a_series_is_its_length_type_name_range_and_first_values(pd):
+    lines = summarise("s", pd.Series([3.0, None, 1.0] * 100, name="price")).splitlines()
+    assert lines[0] == "s: Series, 300 values of float64, named 'price'"
+    assert lines[1] == "100 missing, range 1.0 to 3.0"
+    assert lines[2] == "- 0: 3.0"
+    assert lines[-1] == "… 290 more values"
+    assert summarise("s", pd.Series([], dtype="float64")).startswith("s: Series, 0 values")
+
+
+def test_an_index_is_its_first_labels(pd):
+    text = summarise("i", pd.Index(["a", "b"] * 100))
+    assert text.startswith("i: Index, 200 labels of ")
+    assert "- 'a'\n- 'b'\n" in text
+    assert text.endswith("… 190 more labels")
+
+
+def test_an_array_is_its_shape_type_range_and_first_values(np):
+    assert summarise("a", np.arange(12.0).reshape(3, 4)).splitlines() == [
+        "a: ndarray, shape (3, 4), dtype float64",
+        "range 0.0 to 11.0",
+        "first values: 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0",
+        "… 2 more values",
+    ]
+
+
+def test_missing_numbers_have_no_part_in_a_range(np):
+    assert "range 1.0 to 2.0, 1 NaN\n" in summarise("a", np.array([1, float("nan"), 2]))
+    assert "\n2 NaN\n" in summarise("a", np.array([float("nan")] * 2))
+    times = np.array(["2020-01-01", "NaT", "2021-01-01"], dtype="M8[D]")
+    assert "range 2020-01-01 to 2021-01-01, 1 NaN\n" in summarise("a", times)
+
+
+@pytest.mark.parametrize("dtype", ["O", "U5", "complex", "i4,f8", "bool"])
+def test_arrays_of_other_types_are_told_too(np, dtype):
+    assert "first values: " in summarise("a", np.zeros(3, dtype=dtype))
+
+
+def test_an_array_of_a_trillion_numbers_is_looked_at_in_its_beginning(np):
+    text = summarise("a", np.broadcast_to(np.float64(1), (10**6, 10**6)))
+    assert "(of the first 1,000,000 values)" in text
+    assert text.endswith("… 999,999,999,990 more values")
+
+
+def test_numbers_of_the_libraries_are_numbers(np, pd):
+    assert summarise("n", np.float64(1.5)) == "n: float64 = 1.5"
+    assert summarise("t", pd.Timestamp("2020-01-02")) == "t: Timestamp = 2020-01-02 00:00:00"
+    assert "[1.5, 2]" in summarise("d", {"a": [np.float64(1.5), np.int64(2)]})
+
+
+def test_data_in_a_value_is_told_by_its_extent(np, pd):
+    text = summarise(
+        "d", {"df": pd.DataFrame({"a": [1] * 1000}), "a": np.zeros((10, 20)), "np": np}
+    )
+    assert f"- 'df': DataFrame = <DataFrame, 1,000 rows {TIMES} 1 column>" in text
+    assert "- 'a': ndarray = <ndarray, shape (10, 20), dtype float64>" in text
+    assert "- 'np': module = <module numpy>" in text
+
+
+def test_data_that_is_elsewhere_is_not_read():
+    class OnDisk:
+        dtype = "float64"
+
+        def __init__(self, *shape):
+            self.shape = shape
+
+        def __getitem__(self, key):
+            raise AssertionError
+
+        __iter__ = __array__ = __len__ = __repr__ = __getitem__
+
+    text = summarise("a", OnDisk(25_000, 25_000))
+    assert text.startswith("a: OnDisk (tests.test_context), shape (25000, 25000)\n")
+    assert "dtype 'float64'" in text
+    assert "values not read" in text
+
+
+def test_no_library_is_imported_to_look_at_a_value():
+    code = (
+        "import sys; from ipychat.context import *; import ipychat.context as c;"
+        "c.summarise('x', {'a': [1, object()]}); c.names_in('pandas');"
+        "print({'pandas', 'numpy', 'IPython', 'PIL', 'matplotlib'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert run.stdout == "set()\n"
+
+
+# -- summarise: Python's own values
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1, "x: int = 1"),
+        (True, "x: bool = True"),
+        (None, "x: NoneType = None"),
+        (1.5, "x: float = 1.5"),
+        (range(10**30), "x: range = range(0, 1000000000000000000000000000000)"),
+        ("a\nb", r"x: str = 'a\nb'"),
+        (Path("/no/such/place"), "x: PosixPath = '/no/such/place'\nnot there, or not to be seen"),
+        ([], "x: list, 0 items"),
+        ({}, "x: dict, 0 keys"),
+        ([1, "a"], "x: list, 2 items\nitem types: int, str\n- 1\n- 'a'"),
+        ({"b", "a"}, "x: set, 2 items\nitem types: str\n- 'a'\n- 'b'"),
+        ({"a": [1]}, "x: dict, 1 key\nkey types: str\n- 'a': list = [1]"),
+        ({}.keys(), "x: dict_keys, 0 items"),
+    ],
+)
+def test_small_values_are_told_whole(value, text):
+    assert summarise("x", value) == text
+
+
+def test_a_large_integer_is_told_by_its_digits():
+    assert summarise("n", 10**100_000) == "n: int = an integer of about 100,000 digits"
+    assert "about 100,000 digits" in summarise("n", [10**100_000])
+
+
+def test_a_long_text_is_its_length_and_its_beginning():
+    text = summarise("s", "line\n" * 10**6, 200)
+    assert text.startswith("s: str, 5,000,000 characters\nline\nline\n")
+    assert text.endswith(" more characters")
+    assert len(text) <= 200
+
+
+def test_bytes_are_their_length_and_their_beginning():
+    text = summarise("b", b"\x00a" * 10**6)
+    assert text.startswith("b: bytes, 2,000,000 bytes\nb'\\x00a\\x00a")
+    assert text.endswith(" more bytes")
+    assert summarise("b", bytearray(b"ab")) == "b: bytearray, 2 bytes\nb'ab'"
+
+
+def test_a_list_of_ten_million_is_its_length_and_its_first_items():
+    text = summarise("x", [0] * 10**7)
+    assert text.startswith("x: list, 10,000,000 items\nitem types: int (of the first 100)\n- 0\n")
+    assert text.endswith("… 9,999,900 more items")
+
+
+def test_a_mapping_of_a_million_keys_is_its_first_keys():
+    text = summarise("d", dict.fromkeys(range(10**6), "x" * 10**5), 600)
+    assert text.startswith(
+        "d: dict, 1,000,000 keys\nkey types: int (of the first 100)\n- 0: str = "
+    )
+    assert text.endswith(" more keys")
+    assert len(text) <= 600
+
+
+def test_values_in_values_are_short_and_their_depth_is_bounded():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert summarise("x", deep) == "x: list, 1 item\nitem types: list\n- [[[… 1 more]]]"
+    endless = []
+    endless.append(endless)
+    assert len(summarise("x", endless)) < 100
+    while deep:  # taken apart, for its end would be as deep a recursion
+        deep = deep.pop()
+    assert "- 'a': list = [0, 1, 2, 3, 4, 5, 6, 7, … 992 more]" in summarise(
+        "d", {"a": list(range(1000))}
+    )
+
+
+def test_many_types_of_items_are_not_all_named():
+    items = [type(f"T{n}", (), {})() for n in range(20)]
+    assert "T9, … 10 more\n" in summarise("x", items)
+
+
+class Counted(collections.abc.Sequence):
+    """Says that it is long; counts what is taken."""
+
+    taken = 0
+
+    def __len__(self):
+        return 10**12
+
+    def __getitem__(self, at):
+        self.taken += 1
+        return at
+
+    def __iter__(self):
+        for at in itertools.count():
+            self.taken += 1
+            yield at
+
+
+def test_of_a_collection_of_a_trillion_items_a_hundred_are_taken():
+    counted = Counted()
+    text = summarise("x", counted, 10**6)
+    assert text.startswith("x: Counted, 1,000,000,000,000 items")
+    assert counted.taken <= context.ITEMS
+
+
+def test_of_a_collection_in_a_collection_a_handful_is_taken():
+    counted = Counted()
+    summarise("x", {"a": counted})
+    assert counted.taken <= 10
+
+
+def test_an_object_with_a_length_that_is_no_collection_is_not_run_through():
+    class Rows:
+        def __len__(self):
+            raise AssertionError
+
+        __iter__ = __getitem__ = __len__
+
+    assert summarise("rows", Rows()) == "rows: Rows (tests.test_context) = <Rows object>"
+
+
+def test_an_iterator_is_left_as_it_is():
+    steps = itertools.count()
+    squares = (n * n for n in steps)
+    assert summarise("squares", squares) == "squares: generator, an iterator, not consumed"
+    assert "generator" in summarise("x", [squares, {"a": squares}])
+    assert next(squares) == 0
+    assert "not consumed" in summarise("x", itertools.repeat([0] * 10**7))
+
+
+# -- summarise: code, modules, errors
+
+
+def test_a_function_is_its_source():
+    text = summarise("f", textwrap.dedent)
+    assert text.startswith("f: function dedent\ndef dedent(")
+    assert " more lines" in summarise("f", textwrap.dedent, 300)
+
+
+def test_a_function_of_a_cell_is_its_source():
+    name, source = "/tmp/ipykernel_1/123.py", "def f(x):\n    return x + 1\n"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    space = {"__name__": "__main__"}
+    exec(compile(source, name, "exec"), space)
+    assert summarise("f", space["f"]) == f"f: function f\n{source.strip()}"
+
+
+def test_a_class_of_a_cell_is_its_source():
+    name = "/tmp/ipykernel_1/456.py"
+    source = "import functools\n\n@functools.total_ordering\nclass C:\n    a = 1\n    def f(self):\n        ...\n    __lt__ = f\n"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    space = {"__name__": "no_such_module"}
+    exec(compile(source, name, "exec"), space)
+    assert summarise("C", space["C"]) == "C: class C\n" + source.split("\n\n")[1].strip()
+
+
+def test_code_without_a_source_is_its_signature_and_docstring():
+    assert summarise("f", len).startswith("f: builtin_function_or_method len(obj, /)\nReturn the n")
+    space = {}
+    exec("class C:\n    'Doc of C.'\n    def m(self, x, many=[0] * 10**6, one=1): pass", space)
+    assert summarise("C", space["C"]).startswith("C: class C()\nDoc of C.")
+    text = summarise("m", space["C"]().m)
+    assert text.startswith("m: method C.m(x, many=Ellipsis, one=1)\nits source is not at hand")
+
+
+def test_a_default_whose_repr_raises_costs_the_signature_only():
+    space = {"Hostile": type("Hostile", (), {"__repr__": lambda self: 1 / 0})}
+    exec("def f(x=Hostile()): pass", space)
+    assert summarise("f", space["f"]).startswith("f: function f\n")
+
+
+def test_a_module_is_its_version_and_its_public_names():
+    module = types.ModuleType("pets", "All about pets.\n\nMore.")
+    module.__version__ = "1.2"
+    module.cat = module.dog = module._flea = 1
+    assert summarise("p", module).splitlines() == [
+        "p: module pets, version 1.2",
+        "All about pets.",
+        "public names: cat, dog",
+    ]
+    module.__doc__, module.__all__ = None, ["dog"]
+    assert summarise("p", module).endswith("public names: dog")
+    vars(module).update({f"name{n}": n for n in range(10_000)}, __all__=None)
+    assert " more names" in summarise("p", module)
+
+
+def test_an_error_is_its_message_where_it_was_raised_and_its_cause():
+    try:
+        try:
+            {}["a"]
+        except KeyError as error:
+            raise ValueError("no such pet") from error
+    except ValueError as error:
+        lines = summarise("e", error).splitlines()
+    assert lines[0] == "e: exception ValueError: no such pet"
+    assert lines[2].endswith('raise ValueError("no such pet") from error')
+    assert lines[-1] == "caused by KeyError: 'a'"
+    assert len(summarise("e", ValueError([0] * 10**6))) < 100
+
+
+def test_a_file_is_told_by_its_size_and_a_folder_as_such(tmp_path):
+    (tmp_path / "a").write_bytes(b"1234")
+    assert summarise("p", tmp_path / "a").endswith("\na file of 4 bytes")
+    assert summarise("p", tmp_path).endswith("\na folder")
+    assert summarise("p", PureWindowsPath("C:/a")) == "p: PureWindowsPath = 'C:\\\\a'"
+
+
+# -- summarise: objects of any kind
+
+
+@dataclasses.dataclass
+class Pet:
+    name: str
+    legs: object = 4
+
+
+def test_an_object_is_its_own_repr_and_its_public_attributes():
+    pet = Pet("Rex")
+    pet._flea = 1
+    assert summarise("pet", pet).splitlines() == [
+        "pet: Pet (tests.test_context)",
+        "Pet(name='Rex', legs=4)",
+        "- name: str = 'Rex'",
+        "- legs: int = 4",
+    ]
+
+
+def test_slots_are_attributes_and_properties_are_not_called():
+    class Slotted:
+        __slots__ = ("a", "unset")
+
+        def __init__(self):
+            self.a = 1
+
+        @property
+        def costly(self):
+            raise AssertionError
+
+    text = summarise("s", Slotted())
+    assert "- a: int = 1" in text
+    assert "costly" not in text
+    assert "unset" not in text
+
+
+def holds_much():
+    many = [0] * 10**6
+    nested = [[[n] * 10 for n in range(10)] for _ in range(10)]
+    return [
+        many,
+        dict.fromkeys(range(10**5)),
+        "x" * 10**6,
+        10**100_000,
+        nested,
+        Pet("inner", many),
+        collections.deque(many),
+        Counted(),
+        {}.fromkeys(range(1000)).keys(),
+    ]
+
+
+@pytest.mark.parametrize("held", holds_much(), ids=lambda held: type(held).__name__)
+def test_the_repr_of_an_object_that_holds_much_is_not_called(held):
+    class Loud:
+        def __init__(self):
+            self._held = held
+
+        def __repr__(self):
+            raise AssertionError
+
+    assert summarise("x", Loud()) == "x: Loud (tests.test_context) = <Loud object>"
+    assert "<Loud object>" in summarise("x", [Loud()])
+
+
+def test_a_repr_is_called_once_and_cut():
+    class Loud:
+        calls = 0
+
+        def __repr__(self):
+            Loud.calls += 1
+            return "r" * 10**7
+
+    text = summarise("x", Loud())
+    assert Loud.calls == 1
+    assert len(text) <= 2000
+    assert "more characters" in text
+    assert len(summarise("x", [Loud()])) < 300
+
+
+def test_a_repr_that_raises_is_told():
+    class Hostile:
+        def __repr__(self):
+            raise ZeroDivisionError
+
+    told = "<Hostile object whose repr raises ZeroDivisionError>"
+    assert told in summarise("x", Hostile())
+    assert told in summarise("x", [Hostile()])
+    assert told in summarise("x", {"a": Hostile()})
+
+
+def test_an_address_is_no_part_of_a_summary():
+    class Addressed:
+        def __repr__(self):
+            return object.__repr__(self)
+
+    assert "0x" not in summarise("x", [Addressed(), Addressed().__repr__, object()])
+
+
+def test_an_object_that_raises_whenever_it_is_looked_at_is_named_by_its_type():
+    class Hostile(dict):
+        def __getattribute__(self, name):
+            raise RuntimeError("hands off")
+
+        __len__ = __iter__ = __getattribute__
+
+    assert summarise("x", Hostile()).startswith("x: Hostile")
+    assert summarise("x", [Hostile()])
+
+
+def test_a_mapping_that_fails_is_told_as_an_object_and_why():
+    class Broken(collections.UserDict):
+        def __iter__(self):
+            raise OSError("the disk is gone")
+
+    first, note, *_ = summarise("x", Broken(a=1)).splitlines()
+    assert first.startswith("x: Broken")
+    assert note == "(looking at it raised OSError: the disk is gone)"
+
+
+def test_an_object_that_answers_to_every_name_is_not_taken_at_its_word():
+    class Remote:
+        def __getattr__(self, name):
+            raise AssertionError(name)
+
+    assert summarise("x", Remote()).startswith("x: Remote")
+    assert summarise("x", MagicMock()).startswith("x: MagicMock")
+
+
+# -- summarise: its own words, the budget, secrets
+
+
+def test_what_holds_little_many_times_over_is_much():
+    laughs = [1]
+    for _ in range(30):
+        laughs = [laughs] * 200
+
+    class Loud:
+        def __init__(self):
+            self._held = laughs
+
+        def __repr__(self):
+            return repr(self._held)
+
+    assert summarise("x", Loud()).endswith("= <Loud object>")
+    assert len(summarise("x", laughs)) <= 2000
+
+
+class Own:
+    def __init__(self, said):
+        self.said = said
+
+    def _repr_llm_(self):
+        return self.said() if callable(self.said) else self.said
+
+
+def test_what_an_object_says_for_models_wins():
+    assert summarise("x", Own("I am x")) == "x: Own\nI am x"
+    text = summarise("x", Own("long " * 10**6), 300)
+    assert text.startswith("x: Own\nlong long ")
+    assert text.endswith(" more characters")
+    assert len(text) <= 300
+
+
+def test_what_an_object_says_for_models_must_be_a_text():
+    assert summarise("x", Own(None)).startswith("x: Own (tests.test_context)")
+    text = summarise("x", Own(lambda: 1 / 0))
+    assert text.splitlines()[1] == "(looking at it raised ZeroDivisionError: division by zero)"
+    assert summarise("Own", Own).startswith("Own: class Own\n")
+
+
+VALUES = [
+    "x" * 10**4,
+    b"x" * 10**4,
+    [{"a": "x" * 1000}] * 1000,
+    {f"key{n}" * 20: [n] * 1000 for n in range(1000)},
+    textwrap.dedent,
+    textwrap,
+    Pet("x" * 1000, ["x" * 1000] * 100),
+    Own("x" * 10**4),
+    ValueError("x" * 10**4),
+    Path("x" * 10**4),
+    Counted(),
+]
+
+
+@pytest.mark.parametrize("budget", [40, 100, 300, 2000, 10_000])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_summary_keeps_to_its_budget(value, budget):
+    text = summarise("x", value, budget)
+    assert len(text) <= budget
+    assert text.startswith("x: ")
+
+
+@pytest.mark.parametrize("budget", [100, 200, 300, 1000])
+def test_a_table_keeps_to_its_budget(pd, budget):
+    df = pd.DataFrame({f"column {n}": ["x" * n] * 100 for n in range(100)})
+    for value in (df, df["column 50"], df.to_numpy(), df.columns):
+        assert len(summarise("x", value, budget)) <= budget
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        SECRET,
+        [SECRET],
+        {"a": {SECRET: SECRET}},
+        SECRET.encode(),
+        [SECRET.encode()],
+        Own(SECRET),
+        Pet(SECRET),
+        ValueError(SECRET),
+        Path(SECRET),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_secret_in_a_value_is_masked(value):
+    text = summarise("x", value)
+    assert secrets.MASK in text
+    assert "0123456789" not in text
+
+
+@pytest.mark.parametrize("before", [0, 60, 70, 79, 100, 1900, 1930])
+def test_no_cut_leaves_half_of_a_secret(before):
+    long = "x" * before + SECRET + "y" * 10**4
+    for value in (long, [long], {"a": long}, long.encode(), [long.encode()], Own(long), Pet(long)):
+        assert SECRET[:6] not in summarise("x", value)
+
+
+# -- files
+
+
+def test_a_text_file_is_its_name_and_its_content_fenced(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/a.py").write_text("x = '€'\n")
+    assert file_part("src/a.py", base=tmp_path) == TextPart("src/a.py\n```py\nx = '€'\n```")
+    assert file_part(tmp_path / "src/a.py") == TextPart("a.py\n```py\nx = '€'\n```")
+
+
+def test_a_fence_is_longer_than_any_in_the_file(tmp_path):
+    (tmp_path / "a.md").write_text("````\n```py\n```\n````")
+    part = file_part("a.md", base=tmp_path)
+    assert part.text == "a.md\n`````md\n````\n```py\n```\n````\n`````"
+
+
+def test_a_mark_at_the_beginning_of_a_text_is_dropped_and_an_empty_file_is_a_text(tmp_path):
+    (tmp_path / "a").write_text("a", encoding="utf-8-sig")
+    assert file_part(tmp_path / "a").text == "a\n```\na\n```"
+    (tmp_path / "b").touch()
+    assert file_part(tmp_path / "b").text == "b\n```\n\n```"
+
+
+def test_a_secret_in_a_file_is_masked(tmp_path):
+    (tmp_path / ".env").write_text(f"KEY={SECRET}")
+    assert file_part(tmp_path / ".env").text == f".env\n```\nKEY={secrets.MASK}\n```"
+
+
+@pytest.mark.parametrize(("kind", "data"), OF_TYPE.items())
+def test_an_image_is_known_by_its_bytes_whatever_its_name(tmp_path, kind, data):
+    (tmp_path / "a.txt").write_bytes(data)
+    assert file_part(tmp_path / "a.txt") == ImagePart.of_bytes(data, kind)
+
+
+def test_a_pdf_goes_along_as_a_file(tmp_path):
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7 \xff")
+    assert file_part(tmp_path / "a.pdf") == FilePart("a.pdf", b"%PDF-1.7 \xff", "application/pdf")
+
+
+def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text("a")
+    assert file_part("~/a.txt", base=Path("/elsewhere")).text.startswith("a.txt\n")
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfea\0", b"a\0b", b"\x7fELF\xff", b"RIFF1234WAVE\xff"])
+def test_other_binary_files_are_refused(tmp_path, data):
+    (tmp_path / "a.bin").write_bytes(data)
+    with pytest.raises(UsageError, match=r"a.bin is neither a text in UTF-8 nor an image"):
+        file_part("a.bin", base=tmp_path)
+
+
+def test_a_file_may_be_as_large_as_its_limit_and_no_larger(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a" * context.TEXT_LIMIT)
+    assert len(file_part(path).text) > context.TEXT_LIMIT
+    path.write_bytes(b"a" * (context.TEXT_LIMIT + 1))
+    with pytest.raises(UsageError, match=r"has 1\.0 MiB; a text that goes along has at most 1.0"):
+        file_part(path)
+    with path.open("wb") as file:
+        file.write(PNG)
+        file.truncate(context.BINARY_LIMIT)
+    assert isinstance(file_part(path), ImagePart)
+    os.truncate(path, 10**12)  # it has holes: it takes no space
+    with pytest.raises(UsageError, match="too large"):
+        file_part(path)
+
+
+def test_what_is_not_there_or_no_file_or_not_to_be_read_is_one_line(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, told in {
+        "no.txt": f"There is no file no.txt in {tmp_path}.",
+        ".": ". is a folder",
+        "pipe": "pipe is a device or a pipe",
+        "a\0b": "can't be read: embedded null byte",
+        "x" * 5000: "can't be read: File name too long",
+        "~no-such-user/a": "can't be read: Could not determine home directory",
+        "/no/such": "There is no file /no/such.",
+        "/dev/zero": "/dev/zero is a device",
+    }.items():
+        with pytest.raises(UsageError) as raised:
+            file_part(path, base=tmp_path)
+        assert told in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_told(tmp_path):
+    (tmp_path / "a").touch(mode=0)
+    with pytest.raises(UsageError, match="a can't be read: Permission denied"):
+        file_part("a", base=tmp_path)
+
+
+# -- images
+
+
+def library(name: str, monkeypatch):
+    """A stand-in of a library that the notebook may have, for types that go by its name."""
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_are_an_image_if_they_begin_like_one(kind):
+    assert image_part(kind(PNG), "x") == ImagePart.of_bytes(PNG, "image/png")
+    with pytest.raises(UsageError, match="x is no image: its bytes are none of png, jpeg"):
+        image_part(kind(b"text"), "x")
+
+
+def test_an_address_is_an_image_as_it_is():
+    assert image_part("https://x.org/a.png?b=1", "x") == ImagePart("https://x.org/a.png?b=1")
+
+
+def test_a_path_is_an_image_if_its_file_is(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "b.png").write_text("text")
+    for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        assert image_part(path, "x") == ImagePart.of_bytes(PNG, "image/png")
+    with pytest.raises(UsageError, match=r"x \('.*b.png'\) is no image"):
+        image_part(tmp_path / "b.png", "x")
+    with pytest.raises(UsageError, match="There is no file /no/such"):
+        image_part("/no/such", "x")
+
+
+def test_an_image_has_a_limit(monkeypatch):
+    monkeypatch.setattr(context, "BINARY_LIMIT", 10)
+    with pytest.raises(UsageError, match=r"x has 0.1 KiB; an image has at most 0.0 KiB"):
+        image_part(PNG, "x")
+
+
+class Figure:
+    def savefig(self, file, **options):
+        file.write({"png": PNG}[options["format"]])
+
+
+class Axes:
+    figure = Figure()
+
+
+def test_a_figure_and_what_belongs_to_one_is_drawn():
+    assert image_part(Figure(), "fig") == ImagePart.of_bytes(PNG, "image/png")
+    assert image_part(Axes(), "ax") == ImagePart.of_bytes(PNG, "image/png")
+
+
+def test_a_figure_that_fails_is_told():
+    class Broken:
+        def savefig(self, *_, **__):
+            raise ValueError("no axes")
+
+    with pytest.raises(UsageError, match="fig could not be drawn: ValueError: no axes"):
+        image_part(Broken(), "fig")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "F"])
+def test_an_image_of_pil_is_drawn_in_a_mode_that_png_has(monkeypatch, mode):
+    library("PIL", monkeypatch)
+
+    class Image:
+        def __init__(self, mode):
+            self.mode = mode
+
+        def convert(self, mode):
+            return type(self)(mode)
+
+        def save(self, file, **options):
+            assert options == {"format": "PNG"}
+            assert self.mode == "RGB"
+            file.write(PNG)
+
+    Image.__module__ = "PIL.Image"
+    picture = type("PngImageFile", (Image,), {})(mode)
+    assert image_part(picture, "x") == ImagePart.of_bytes(PNG, "image/png")
+
+
+def test_an_image_of_ipython_is_its_data_or_its_address():
+    from IPython.display import Image
+
+    address = "https://x.org/a.png"
+    assert image_part(Image(data=PNG), "x") == ImagePart.of_bytes(PNG, "image/png")
+    assert image_part(Image(url=address), "x") == ImagePart(address)
+    with pytest.raises(UsageError, match="x is no image but of type Image"):
+        image_part(Image(url="file:///a.png"), "x")
+
+
+@pytest.mark.parametrize(
+    "shown", [PNG, base64.b64encode(PNG).decode(), (PNG, {"width": 1}), memoryview(PNG)]
+)
+@pytest.mark.parametrize("method", ["_repr_png_", "_repr_jpeg_"])
+def test_what_shows_itself_as_an_image_is_one(method, shown):
+    value = type("Shown", (), {method: lambda self: shown})()
+    assert image_part(value, "x") == ImagePart.of_bytes(PNG, "image/png")
+
+
+def test_what_shows_itself_as_nothing_is_no_image():
+    value = type("Shown", (), {"_repr_png_": lambda self: None})()
+    with pytest.raises(UsageError, match="x is no image but of type Shown"):
+        image_part(value, "x")
+
+
+def test_an_array_is_refused_with_advice(np):
+    with pytest.raises(UsageError, match=r"img is an array \(ndarray\)") as raised:
+        image_part(np.zeros((2, 2)), "img")
+    assert "PIL.Image.fromarray(img)" in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [None, 1, [PNG], {}, object(), Figure, MagicMock()])
+def test_anything_else_is_refused_by_its_name_and_type(value):
+    with pytest.raises(UsageError, match=f"x is no image but of type {type(value).__name__}"):
+        image_part(value, "x")
+
+
+# -- cells
+
+
+def test_cells_are_their_sources_and_outputs_in_fences_oldest_first():
+    assert cells_text([("x = 1", None), ("x", "1\n"), ("", " ")]) == (
+        "Cell:\n```python\nx = 1\n```\n\n"
+        "Cell:\n```python\nx\n```\n\n"
+        "Its output:\n```\n1\n```\n\n"
+        "Cell:\n```python\n\n```"
+    )
+    assert cells_text([]) == ""
+
+
+def test_the_fence_of_a_cell_is_longer_than_any_in_it():
+    assert "````python\n'```'\n````" in cells_text([("'```'", None)])
+    assert "`````\n````\n`````" in cells_text([("x", "````")])
+
+
+def test_a_long_output_keeps_its_beginning_and_its_end_and_says_what_is_missing():
+    text = cells_text([("x", "begin " + "x" * 10**6 + " end")], budget=300)
+    assert "begin x" in text
+    assert "x end\n```" in text
+    assert "\n… 999,710 more characters …\n" in text
+    assert len(text) < 500
+    assert "\n… 9 more characters …\n```" in cells_text([("", "123456789")], budget=1)
+
+
+def test_an_output_is_as_it_looks():
+    output = "\x1b[31mred\x1b[0m\n10%\r50%\r100%\r\nline\r\n\rend\r"
+    assert "```\nred\n100%\nline\nend\n```" in cells_text([("x", output)])
+
+
+def test_a_line_of_a_million_characters_is_no_work():
+    assert cells_text([("x", "x" * 10**6 + "\r" * 10**6)])
+
+
+@pytest.mark.parametrize("before", [0, 1300, 1320, 1990])
+def test_a_secret_in_a_cell_is_masked_and_never_halved(before):
+    output = "x" * before + SECRET + "y" * before
+    text = cells_text([(f"key = {SECRET!r}", output)])
+    assert SECRET[:6] not in text
+    assert "456789" not in text
+    assert secrets.MASK in text
+
+
+# -- names
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("y = df.head(n)\nprint(y, len(x))", ["y", "df", "n", "x"]),
+        ("import numpy as np, os.path\nfrom a import b as c, d", ["np", "os", "c", "d"]),
+        ("from a import *", []),
+        ("def f(a=b):\n    return c\nclass C(D): pass", ["f", "b", "c", "C", "D"]),
+        ("x if y else z", ["x", "y", "z"]),
+        ("{a: b, c: d}", ["a", "b", "c", "d"]),
+        ("f'{a}{b!r:>{c}}'", ["a", "b", "c"]),
+        ("await task", ["task"]),
+        ("x = (a\n  % b)", ["x", "a", "b"]),
+        ("%time\nx", ["x"]),
+        ("%%time\nx = y", ["x", "y"]),
+        ("%%time y\nx", ["x"]),
+        ("\n%%bash\necho df", []),
+        ("%%chat\nwhat is df?", []),
+        ("!ls df\n?df\ndf?\ndf.head??\nx", ["x"]),
+        ("if x:\n    %matplotlib inline\ny", ["x", "y"]),
+        ("files = !ls {folder}\nfiles", ["files"]),
+        ("", []),
+    ],
+)
+def test_the_names_of_a_cell_in_order_of_appearance(source, names):
+    assert names_in(source) == names
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("df.head(\nx", ["df", "x"]),
+        ("for row in df\n    total += row.price", ["row", "df", "total"]),
+        ("print(a b)", ["a", "b"]),
+        ("plot(x, color=c", ["plot", "x", "c"]),
+        ("a = f'{x}' y", ["a", "x", "y"]),
+        ("if a:\n        b\n    c\nd", ["a", "b", "c", "d"]),
+        ("x = 'open\ny = z", ["x", "y", "z"]),
+        ("%time a\nb c", ["b", "c"]),
+        ("a $ b", ["a", "b"]),
+    ],
+)
+def test_a_cell_with_a_syntax_error_still_has_names(source, names):
+    assert [name for name in names_in(source) if name != "open"] == names
+
+
+@given(st.text(alphabet="ab.(){}[]'\"\\\n %!?=f:#"))
+def test_any_text_has_names_or_none(source):
+    assert all(name.isidentifier() for name in names_in(source))
+
+
+def test_a_cell_that_is_too_deep_for_the_parser_still_has_names():
+    assert names_in("(" * 10_000 + "x" + ")" * 10_000) in (["x"], [])

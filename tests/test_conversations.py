@@ -1,0 +1,753 @@
+"""Conversations: what goes along, what is kept, what a re-run replaces, what survives a kill."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+import ipychat
+from ipychat import catalog, config, conversations, errors, secrets
+from ipychat.conversations import Conversation, conversation, fold
+from ipychat.messages import (
+    FilePart,
+    ImagePart,
+    Message,
+    ModelId,
+    Notice,
+    Reasoning,
+    Text,
+    TextPart,
+    ToolCall,
+    Usage,
+)
+from ipychat.store import files, transcripts
+from ipychat.store.transcripts import Transcript
+
+
+class Echo:
+    """Answers `re QUESTION`, or what it is told to."""
+
+    asked: list[list[dict]]
+    options: dict
+    pieces: list | None
+
+    @classmethod
+    async def create_async_generator(cls, model, messages, **options):
+        cls.asked.append(messages)
+        cls.options = options
+        for piece in [f"re {messages[-1]['content']}"] if cls.pieces is None else cls.pieces:
+            if isinstance(piece, BaseException):
+                raise piece
+            if isinstance(piece, asyncio.Event):
+                await piece.wait()
+            elif callable(piece):
+                piece()
+            else:
+                await asyncio.sleep(0)
+                yield piece
+
+
+def open_notebook(path: str | None, *, keep: bool = True) -> None:
+    config.use(config.Config(notebook=path, keep=keep))
+
+
+@pytest.fixture(autouse=True)
+def echo(monkeypatch):
+    monkeypatch.setattr(catalog, "_registered", {})
+    monkeypatch.setenv("IPYCHAT_MODEL", "echo:m")
+    Echo.asked, Echo.pieces = [], None
+    catalog.register(Echo)
+    yield Echo
+    conversations.forget_all()
+
+
+@pytest.fixture
+def transcript(tmp_path):
+    return Transcript(tmp_path / "notebook" / "talk.jsonl")
+
+
+@pytest.fixture
+def talk(transcript):
+    return Conversation("talk", transcript)
+
+
+async def ask(talk, question, **options):
+    turn = talk.begin(question, **options)
+    async with contextlib.aclosing(turn.events()) as events:
+        turn.given = [event async for event in events]
+    return turn
+
+
+def sent(messages):
+    """What was sent, as texts: questions as they are, answers in brackets, the system in braces."""
+    form = {"user": "{}", "assistant": "[{}]", "system": "{{{}}}"}
+    return " ".join(form[message["role"]].format(message["content"]) for message in messages)
+
+
+def shape(talk):
+    return [
+        (turn.id, turn.cell, turn.execution, turn.question, turn.system, turn.model, turn.asked_at,
+         turn.state, turn.stale, turn.background, turn.error, turn.text, turn.reply.reasoning,
+         turn.finish, turn.usage, turn.seconds, turn.reply.tool_calls, turn.reply.first_text)
+        for turn in talk.turns
+    ]  # fmt: skip
+
+
+def questions(talk):
+    return " ".join(turn.question[-1].text + "*" * turn.stale for turn in talk.turns)
+
+
+def on_disk(talk):
+    return Conversation(talk.name, talk.transcript)
+
+
+# -- what goes along
+
+
+async def test_a_question_goes_with_the_turns_before_it(talk, echo):
+    for question in ("a", "b", "c"):
+        await ask(talk, question)
+    assert [sent(messages) for messages in echo.asked] == ["a", "a [re a] b", "a [re a] b [re b] c"]
+
+
+async def test_a_limit_sends_the_newest_turns(talk, echo):
+    for question in ("a", "b", "c"):
+        await ask(talk, question)
+    for limit, expected in [
+        (2, "b [re b] c [re c] d"),
+        (0, "d"),
+        (9, "a [re a] b [re b] c [re c] d"),
+    ]:
+        await ask(talk, "d", limit=limit)
+        assert sent(echo.asked[-1]) == expected
+        talk.undo()
+
+
+async def test_without_history_nothing_goes_along_and_nothing_is_kept(talk, echo, transcript):
+    await ask(talk, "a")
+    before = transcript.path.read_bytes()
+    turn = await ask(talk, "b", history=False)
+    assert (turn.text, turn.state) == ("re b", "done")
+    assert sent(echo.asked[-1]) == "b"
+    assert questions(talk) == "a"
+    assert transcript.path.read_bytes() == before
+
+
+async def test_the_system_message_is_the_arguments_else_the_conversations(talk, echo):
+    talk.system = "Be short."
+    await ask(talk, "a")
+    await ask(talk, "b", system="Be long.")
+    assert [sent(m) for m in echo.asked] == ["{Be short.} a", "{Be long.} a [re a] b"]
+    assert [turn.system for turn in talk.turns] == ["Be short.", "Be long."]
+
+
+async def test_the_model_is_the_arguments_else_the_conversations_else_the_default(talk):
+    await ask(talk, "a")
+    talk.model = "echo:n"
+    await ask(talk, "b")
+    await ask(talk, "c", model="echo:o")
+    assert [turn.model for turn in talk.turns] == [ModelId("echo", name) for name in "mno"]
+
+
+async def test_the_model_and_system_message_are_kept_and_survive_a_clean_start(talk):
+    talk.model, talk.system = "echo:n", "Be short."
+    talk.clear()
+    again = on_disk(talk)
+    assert (again.model, again.system) == ("echo:n", "Be short.")
+    talk.model = None
+    assert on_disk(talk).model is None
+
+
+async def test_an_answer_that_failed_or_was_stopped_goes_along_with_what_came(talk, echo):
+    echo.pieces = [errors.ServerError("down")]
+    with pytest.raises(errors.ServerError):
+        await ask(talk, "a")
+    echo.pieces = ["so far", errors.ServerError("down")]
+    with pytest.raises(errors.ServerError):
+        await ask(talk, "b")
+    echo.pieces = ["half"]
+    async with contextlib.aclosing(talk.begin("c").events()) as events:
+        await anext(events)
+    echo.pieces = None
+    await ask(talk, "d")
+    assert [turn.state for turn in talk.turns] == ["failed", "failed", "stopped", "done"]
+    assert sent(echo.asked[-1]) == "b [so far] c [half] d"
+
+
+async def test_a_turn_that_is_running_does_not_go_along(talk, echo):
+    go = asyncio.Event()
+    echo.pieces = ["half", go]
+    task = asyncio.create_task(ask(talk, "a", background=True))
+    while not talk.turns or not talk.turns[0].text:
+        await asyncio.sleep(0)
+    echo.pieces = None
+    await ask(talk, "b")
+    assert sent(echo.asked[-1]) == "b"
+    go.set()
+    await task
+    await ask(talk, "c")
+    assert sent(echo.asked[-1]) == "a [half] b [re b] c"
+
+
+async def test_images_and_files_go_along_and_are_kept(talk, echo):
+    parts = (TextPart("What?"), ImagePart("data:image/png;base64,YQ=="), FilePart("a.csv", b"1"))
+    await ask(talk, Message("user", parts))
+    await ask(talk, "b")
+    assert echo.asked[-1][0] == Message("user", parts).to_dict()
+    assert on_disk(talk).turns[0].question == (Message("user", parts),)
+
+
+async def test_an_empty_question_or_an_unknown_model_leaves_everything_as_it_was(talk, transcript):
+    await ask(talk, "a", cell="1", execution="x")
+    before = shape(talk), transcript.path.read_bytes()
+    with pytest.raises(errors.UsageError, match="empty"):
+        talk.begin(" ", cell="1", execution="y")
+    with pytest.raises(errors.ModelNotSupportedError):
+        talk.begin("b", cell="1", execution="y", model="nonsense")
+    assert before == (shape(talk), transcript.path.read_bytes())
+
+
+# -- cells
+
+
+async def test_a_cell_that_is_run_again_sees_what_stood_before_it_and_makes_the_rest_stale(
+    talk, echo
+):
+    for cell, question in enumerate("abc"):
+        await ask(talk, question, cell=str(cell), execution="1")
+    await ask(talk, "x")
+    await ask(talk, "B", cell="1", execution="2")
+    assert sent(echo.asked[-1]) == "a [re a] B"
+    assert questions(talk) == "a B c* x*"
+    assert talk.stale_count == 2
+    await ask(talk, "d", cell="3", execution="3")
+    assert sent(echo.asked[-1]).startswith("a [re a] B [re B] c [re c] x [re x]")
+    await ask(talk, "C", cell="2", execution="4")
+    assert questions(talk) == "a B C x* d*"
+    assert shape(on_disk(talk)) == shape(talk)
+
+
+async def test_several_calls_in_one_run_are_several_turns_and_all_are_replaced_by_the_next(
+    talk, echo
+):
+    await ask(talk, "a", cell="1", execution="1")
+    await ask(talk, "c", cell="2", execution="2")
+    await ask(talk, "b", cell="1", execution="1")
+    assert sent(echo.asked[-1]) == "a [re a] b"
+    assert questions(talk) == "a b c"
+    await ask(talk, "A", cell="1", execution="3")
+    assert sent(echo.asked[-1]) == "A"
+    await ask(talk, "B", cell="1", execution="3")
+    assert sent(echo.asked[-1]) == "A [re A] B"
+    assert questions(talk) == "A B c*"
+
+
+async def test_without_a_cell_every_run_is_a_new_turn_and_a_run_without_an_id_is_its_own(talk):
+    await ask(talk, "a")
+    await ask(talk, "a")
+    await ask(talk, "b", cell="1")
+    await ask(talk, "c", cell="1")
+    assert questions(talk) == "a a c"
+
+
+async def test_calls_at_once_are_all_kept_in_the_order_of_asking(talk):
+    await asyncio.gather(*(ask(talk, str(number)) for number in range(20)))
+    assert questions(talk) == " ".join(map(str, range(20)))
+    assert all(turn.state == "done" for turn in talk.turns)
+    assert shape(on_disk(talk)) == shape(talk)
+
+
+async def test_a_turn_replaced_while_it_runs_does_not_come_back(talk, echo):
+    go = asyncio.Event()
+    echo.pieces = ["half", go]
+    task = asyncio.create_task(ask(talk, "a", cell="1", execution="1", background=True))
+    while not talk.turns or not talk.turns[0].text:
+        await asyncio.sleep(0)
+    echo.pieces = None
+    await ask(talk, "b", cell="1", execution="2")
+    go.set()
+    await task
+    assert questions(talk) == "b"
+    assert shape(on_disk(talk)) == shape(talk)
+
+
+# -- changes by hand
+
+
+async def test_turns_are_dropped_by_number_by_id_and_from_the_end(talk):
+    for question in "abcd":
+        await ask(talk, question)
+    talk.drop(1)
+    talk.drop_turn(talk.turns[1].id)
+    assert questions(talk) == "b d"
+    assert talk.undo().text == "re d"
+    assert shape(on_disk(talk)) == shape(talk)
+    for wrong in (0, 2, -1):
+        with pytest.raises(errors.UsageError, match="talk has 1"):
+            talk.drop(wrong)
+    with pytest.raises(errors.UsageError, match="no turn 'x'"):
+        talk.drop_turn("x")
+    talk.undo()
+    with pytest.raises(errors.UsageError, match="no turns"):
+        talk.undo()
+
+
+async def test_a_clean_start_leaves_the_old_turns_in_the_file(talk, transcript):
+    await ask(talk, "a")
+    talk.clear()
+    await ask(talk, "b")
+    again = on_disk(talk)
+    assert (questions(again), again.continues) == ("b", 1)
+    assert b"re a" in transcript.path.read_bytes()
+
+
+async def test_a_fork_goes_on_from_a_copy(echo):
+    open_notebook("/n.ipynb")
+    one = conversation("one")
+    one.model = "echo:n"
+    await ask(one, "a", cell="1", execution="1")
+    await ask(one, "b", cell="2", execution="2")
+    await ask(one, "A", cell="1", execution="3")
+    one.begin("running")
+    two = one.fork("two")
+    assert two is conversation("two")
+    assert questions(two) == "A b*"
+    assert two.model == "echo:n"
+    assert shape(on_disk(two)) == shape(two)
+    await ask(two, "c")
+    assert sent(echo.asked[-1]) == "A [re A] b [re b] c"
+    two.drop(1)
+    assert questions(one) == "A b* running"
+    for taken in ("one", "two"):
+        with pytest.raises(errors.UsageError, match="already"):
+            one.fork(taken)
+
+
+async def test_a_conversation_as_markdown(talk, echo):
+    secret = secrets.register("canary-of-markdown")
+    await ask(talk, [Message("user", (TextPart("a\n# b"), ImagePart("x"), FilePart("f.csv", b"")))])
+    echo.pieces = [f"half {secret}", errors.ServerError(f"down {secret}")]
+    with pytest.raises(errors.ServerError):
+        await ask(talk, "c", cell="1")
+    talk.turns[0].stale = True
+    text = talk.to_markdown()
+    assert text.startswith("# talk\n\n## 1. echo:m · 20")
+    assert " · stale\n\n> a\n> # b\n> [image]\n> [f.csv]\n\nre " in text
+    assert " · failed\n\n> c\n\nhalf •••\n\n*down •••*\n" in text
+
+
+async def test_reprs_are_short(talk):
+    turn = await ask(talk, "a")
+    turn.stale = True
+    assert repr(talk) == "<Conversation 'talk': 1 turns, 1 stale>"
+    assert repr(turn) == f"<Turn {turn.id[:8]} echo:m: done, 4 characters>"
+
+
+# -- the life of a turn
+
+
+async def test_a_turn_is_kept_whole(talk, echo):
+    echo.pieces = [Reasoning("hm"), "a", "b", ToolCall("1", "f", "{}"), Usage(1, 2), Notice("n")]
+    turn = await ask(talk, "?", cell="1", execution="2", background=True, temperature=0.5, top=None)
+    assert (turn.text, turn.finish, turn.usage) == ("ab", "stop", Usage(1, 2))
+    assert turn.options == echo.options == {"temperature": 0.5}
+    [again] = on_disk(talk).turns
+    assert shape(on_disk(talk)) == shape(talk)
+    assert again.reply.notices == ("n",)
+    assert again.options == {"temperature": 0.5}
+
+
+async def test_a_turn_is_asked_once(talk):
+    turn = await ask(talk, "a")
+    for one in (turn, on_disk(talk).turns[0]):
+        with pytest.raises(errors.UsageError, match="already"):
+            await anext(one.events())
+
+
+async def test_the_question_is_on_disk_before_anything_is_sent(talk, echo, transcript):
+    seen = []
+    echo.pieces = [lambda: seen.extend(transcript.read()), "a"]
+    await ask(talk, "Hello?")
+    assert seen[-1]["question"] == [{"role": "user", "content": "Hello?"}]
+
+
+async def test_a_disk_that_is_slow_does_not_hold_up_the_loop(talk, echo, transcript):
+    with files.locked(transcript.path):
+        task = asyncio.create_task(ask(talk, "a"))
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        assert not echo.asked
+    assert (await task).text == "re a"
+
+
+async def test_a_cancelled_answer_is_on_disk_with_what_came_when_the_task_has_ended(talk, echo):
+    echo.pieces = ["so far", asyncio.Event()]
+    task = asyncio.create_task(ask(talk, "a"))
+    while not talk.turns or not talk.turns[0].text:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    [again] = on_disk(talk).turns
+    assert (again.state, again.text) == ("stopped", "so far")
+    assert shape(on_disk(talk)) == shape(talk)
+
+
+async def test_an_interrupt_does_not_wait_for_a_disk_that_is_stuck(talk, echo, transcript):
+    with files.locked(transcript.path):
+        task = asyncio.create_task(ask(talk, "a"))
+        while not talk.turns:
+            await asyncio.sleep(0)
+        task.cancel()
+        began = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - began < 5
+        assert (talk.turns[0].state, echo.asked) == ("stopped", [])
+    talk.save()
+    assert shape(on_disk(talk)) == shape(talk)
+
+
+async def test_an_answer_closed_after_its_finish_is_done(talk):
+    async with contextlib.aclosing(talk.begin("a").events()) as events:
+        async for event in events:
+            if isinstance(event, ipychat.FinishReason):
+                break
+    assert on_disk(talk).turns[0].state == talk.turns[0].state == "done"
+
+
+async def test_a_failed_answer_raises_with_its_reply_and_its_error_is_kept_masked(talk, echo):
+    secret = secrets.register("canary-of-an-error")
+    echo.pieces = ["so far", errors.ServerError(f"It fell over: {secret}.")]
+    with pytest.raises(errors.ServerError) as caught:
+        await ask(talk, "a")
+    assert caught.value.reply.text == "so far"
+    [turn], [again] = talk.turns, on_disk(talk).turns
+    assert (
+        (turn.state, turn.error) == (again.state, again.error) == ("failed", "It fell over: •••.")
+    )
+
+
+# -- on disk
+
+
+def unwritable(transcript):
+    """A folder that can't be, as a file stands in its place."""
+    transcript.path.parent.touch()
+
+
+async def test_a_disk_that_takes_nothing_is_told_once_and_does_not_stop_the_answer(
+    talk, transcript
+):
+    unwritable(transcript)
+    turn = await ask(talk, "a")
+    [notice] = [event for event in turn.given if isinstance(event, Notice)]
+    assert notice.text.endswith("kept in this kernel only.")
+    assert turn.reply.notices == (notice.text,)
+    assert (turn.state, turn.text) == ("done", "re a")
+    assert questions(talk) == "a"
+
+
+async def test_what_the_disk_did_not_take_is_written_when_it_does(talk, transcript, caplog):
+    unwritable(transcript)
+    await ask(talk, "a")
+    talk.model = "echo:n"
+    assert "Can't" in caplog.text
+    transcript.path.parent.unlink()
+    turn = await ask(talk, "b")
+    assert not turn.reply.notices
+    assert shape(on_disk(talk)) == shape(talk)
+    assert on_disk(talk).model == "echo:n"
+
+
+async def test_a_disk_that_fails_at_the_end_is_told(talk, echo, transcript):
+    def fail():
+        for file in transcript.path.parent.iterdir():
+            file.unlink()
+        transcript.path.parent.rmdir()
+        unwritable(transcript)
+
+    echo.pieces = ["a", fail]
+    turn = await ask(talk, "?")
+    assert isinstance(turn.given[-1], Notice)
+    assert turn.reply.notices == (turn.given[-1].text,)
+
+
+async def test_text_is_on_disk_while_the_answer_goes_on(talk, echo, transcript, monkeypatch):
+    monkeypatch.setattr(conversations, "SNAPSHOT_INTERVAL", 0.0)
+    go = asyncio.Event()
+    echo.pieces = [Reasoning("hm, "), "one ", "two ", "thr", go, "ee"]
+    task = asyncio.create_task(ask(talk, "a"))
+    while not (kept := on_disk(talk).turns) or kept[0].text != "one two ":
+        await asyncio.sleep(0.001)
+    assert (kept[0].state, kept[0].reply.reasoning) == ("lost", "hm, ")
+    go.set()
+    await task
+    assert on_disk(talk).turns[0].text == "one two three"
+
+
+async def test_snapshots_come_at_most_once_in_an_interval(talk, echo, transcript):
+    echo.pieces = ["word "] * 5000
+    await ask(talk, "a")
+    kinds = [record["type"] for record in transcript.read()]
+    assert kinds.count("arrived") <= talk.turns[0].seconds / conversations.SNAPSHOT_INTERVAL
+    assert [kind for kind in kinds if kind != "arrived"] == ["named", "asked", "ended"]
+
+
+STREAMS = """
+import asyncio, itertools, sys, time
+from pathlib import Path
+from ipychat import catalog, conversations
+from ipychat.store.transcripts import Transcript
+conversations.SNAPSHOT_INTERVAL = 0.2
+class Endless:
+    @classmethod
+    async def create_async_generator(cls, model, messages, **options):
+        for number in itertools.count():
+            await asyncio.sleep(0.005)
+            yield f"{number} "
+catalog.register(Endless)
+async def main():
+    talk = conversations.Conversation("talk", Transcript(Path(sys.argv[1])))
+    async for event in talk.begin("Go on.", model="endless:m").events():
+        print(time.monotonic(), event.text, flush=True)
+asyncio.run(main())
+"""
+
+
+def test_a_process_killed_in_mid_stream_loses_at_most_its_last_snapshot(transcript):
+    child = subprocess.Popen(
+        [sys.executable, "-c", STREAMS, str(transcript.path)], stdout=subprocess.PIPE, text=True
+    )
+    lines = [child.stdout.readline()]
+    while float(lines[-1].split()[0]) - float(lines[0].split()[0]) < 2:
+        lines.append(child.stdout.readline())
+    killed = time.monotonic()
+    os.kill(child.pid, signal.SIGKILL)
+    lines += child.communicate()[0].splitlines()
+    [turn] = Conversation("talk", transcript).turns
+    assert turn.state == "lost"
+    kept = turn.text.split()
+    assert kept == [str(number) for number in range(len(kept))]
+    old = [line for line in lines if len(line.split()) == 2 and float(line.split()[0]) < killed - 1]
+    assert len(kept) >= len(old) > 20
+
+
+async def test_a_known_secret_is_in_no_byte_on_disk(talk, echo, transcript, monkeypatch):
+    monkeypatch.setattr(conversations, "SNAPSHOT_INTERVAL", 0.0)
+    secret = secrets.register("canary/of+conversations")
+    echo.pieces = ["It is ", *secret, " and ", *secret, Reasoning(secret), ToolCall("1", "f", secret),
+                   Notice(secret), errors.ServerError(secret)]  # fmt: skip
+    talk.system = f"Keep {secret}."
+    key = "sk-a-key-that-is-not-known-yet"
+    with pytest.raises(errors.ServerError):
+        await ask(talk, f"What is {secret}?", cell=secret, execution=secret, api_key=key, limit=3)
+    arrived = [record for record in transcript.read() if record["type"] == "arrived"]
+    texts = "".join(record["text"] for record in arrived)
+    assert arrived
+    assert secret not in texts
+    for file in transcript.path.parent.iterdir():
+        content = file.read_text()
+        assert secret not in content, file
+        assert key not in content, file
+    assert on_disk(talk).turns[0].text == "It is ••• and •••"
+
+
+def test_records_that_are_unknown_or_make_no_sense_are_skipped():
+    asked = {
+        "type": "asked", "turn": "1", "at": "2026-01-01", "cell": None, "execution": None,
+        "background": True, "stale": False, "model": "p:n:x", "system": None, "options": {},
+        "question": [{"role": "user", "content": "?"}], "of a later version": 1,
+    }  # fmt: skip
+    reply = {"text": "a", "reasoning": "", "tool_calls": [], "notices": [], "finish": "stop",
+             "usage": {"input": 1, "of a later version": 1}, "later": 1}  # fmt: skip
+    records = [
+        {}, {"type": "of a later version"}, {"type": "asked"}, {"type": "asked", **asked, "question": 7},
+        {"type": "ended", "turn": "unknown"}, {"type": "dropped", "turn": "unknown"}, asked,
+        {"type": "arrived", "turn": "1"}, {"type": "arrived", "turn": "1", "text": "a", "reasoning": ""},
+    ]  # fmt: skip
+    [turn], model, system = fold(records)
+    assert (turn.state, turn.text, str(turn.model), model, system) == (
+        "lost",
+        "a",
+        "p:n:x",
+        None,
+        None,
+    )
+    ended = {"type": "ended", "turn": "1", "state": "done", "error": None, "reply": reply}
+    late = {"type": "arrived", "turn": "1", "text": "late", "reasoning": ""}
+    [turn], _, _ = fold([*records, ended, late])
+    assert (turn.state, turn.text, turn.usage) == ("done", "a", Usage(1))
+
+
+async def test_a_lost_background_turn_without_text_does_not_go_along(talk, echo):
+    talk.begin("lost", background=True)
+    talk.save()
+    again = on_disk(talk)
+    assert [turn.state for turn in again.turns] == ["lost"]
+    await ask(again, "b")
+    assert sent(echo.asked[-1]) == "b"
+
+
+# -- random lives
+
+CELLS = st.sampled_from(["1", "2", "3", None])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("run"), CELLS, st.integers(1, 3)),
+        st.tuples(st.just("at once"), CELLS, CELLS),
+        st.tuples(st.just("more"), CELLS),
+        st.tuples(st.just("stop"), CELLS),
+        st.tuples(st.just("drop"), st.integers(1, 5)),
+        st.sampled_from([("undo",), ("new",), ("reload",)]),
+    ),
+    max_size=14,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(STEPS)
+def test_whatever_happens_memory_and_disk_agree(steps):
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(_live(steps, Transcript(Path(folder) / "talk.jsonl")))
+
+
+async def _live(steps, transcript):
+    talk, last = Conversation("talk", transcript), {}
+    for runs, step in enumerate(steps):
+        expected = None
+        match step:
+            case ("run", cell, calls):
+                last[cell] = str(runs)
+                for call in range(calls):
+                    await ask(talk, f"{runs}.{call}", cell=cell, execution=str(runs))
+            case ("at once", one, other):
+                last[one] = last[other] = str(runs)
+                await asyncio.gather(
+                    *(ask(talk, f"{runs}", cell=c, execution=str(runs)) for c in (one, other))
+                )
+            case ("more", cell):
+                await ask(talk, f"{runs}", cell=cell, execution=last.get(cell))
+            case ("stop", cell):
+                last[cell] = str(runs)
+                async with contextlib.aclosing(
+                    talk.begin(f"{runs}", cell=cell, execution=str(runs)).events()
+                ) as events:
+                    await anext(events)
+            case ("drop", number) if number <= len(talk.turns):
+                expected = len(talk.turns) - 1
+                talk.drop(number)
+            case ("undo",) if talk.turns:
+                expected = len(talk.turns) - 1
+                talk.undo()
+            case ("new",):
+                talk.clear()
+                expected = 0
+            case ("reload",):
+                expected = len(talk.turns)
+                talk = Conversation("talk", transcript)
+                assert talk.continues == expected
+        again = Conversation("talk", transcript)
+        assert shape(again) == shape(talk)
+        assert expected is None or len(talk.turns) == expected
+        # the turns of a cell stand together, and are of one run
+        runs_of = [(t.cell, t.execution) for t in talk.turns if t.cell is not None]
+        cells = [run for at, run in enumerate(runs_of) if at == 0 or runs_of[at - 1] != run]
+        assert len({cell for cell, _ in cells}) == len({*runs_of})
+        assert all(turn.text == f"re {turn.question[0].text}" for turn in talk.turns)
+
+
+# -- the kernel's conversations, and the public functions
+
+
+async def test_without_a_name_nothing_is_read_or_written(echo):
+    open_notebook("/n.ipynb")
+    assert str(await ipychat.ask("a")) == "re a"
+    assert [text async for text in ipychat.stream("b")] == ["re b"]
+    assert Text("re c") in [event async for event in ipychat.events("c")]
+    assert [sent(messages) for messages in echo.asked] == ["a", "b", "c"]
+    assert conversations.names() == []
+    assert not files.home().exists()
+
+
+async def test_with_a_name_the_three_are_turns_of_that_conversation(echo):
+    open_notebook("/n.ipynb")
+    reply = await ipychat.ask("a", chat="talk")
+    assert [text async for text in ipychat.stream("b", chat="talk")] == ["re b"]
+    events = [event async for event in ipychat.events("c", chat="talk", temperature=1)]
+    assert events == [Text("re c"), ipychat.FinishReason("stop")]
+    assert reply.text == "re a"
+    assert sent(echo.asked[-1]) == "a [re a] b [re b] c"
+    assert echo.options == {"temperature": 1}
+    assert questions(ipychat.conversation("talk")) == "a b c"
+
+
+async def test_a_notebook_goes_on_after_a_restart():
+    open_notebook("/n.ipynb")
+    await ipychat.ask("a", chat="default")
+    assert conversation().continues == 0
+    conversations.forget_all()
+    open_notebook("/n.ipynb")
+    assert conversation() is conversation("default")
+    assert (questions(conversation()), conversation().continues) == ("a", 1)
+
+
+async def test_each_notebook_has_conversations_of_its_own():
+    open_notebook("/n.ipynb")
+    await ipychat.ask("a", chat="..")
+    open_notebook("/m.ipynb")
+    assert conversations.names() == []
+    await ipychat.ask("b", chat="x/y")
+    conversation("live only")
+    assert conversations.names() == ["live only", "x/y"]
+    open_notebook("/n.ipynb")
+    assert conversations.names() == [".."]
+
+
+@pytest.mark.parametrize("notebook", [None, "/n.ipynb"])
+async def test_a_script_and_a_notebook_that_keeps_nothing_write_nothing(notebook):
+    if notebook:
+        open_notebook(notebook, keep=False)
+    await ipychat.ask("a", chat="talk")
+    assert questions(conversation("talk")) == "a"
+    assert conversations.names() == ["talk"]
+    assert not files.home().exists()
+
+
+async def test_keeping_can_be_switched_off_while_a_conversation_goes_on():
+    open_notebook("/n.ipynb")
+    await ipychat.ask("a", chat="talk")
+    open_notebook("/n.ipynb", keep=False)
+    await ipychat.ask("not to be kept", chat="talk")
+    assert questions(conversation("talk")) == "a not to be kept"
+    [file] = files.home().rglob("talk.jsonl")
+    assert "not to be kept" not in file.read_text()
+
+
+def test_a_transcript_that_cannot_be_read_is_reported_and_left_alone():
+    open_notebook("/n.ipynb")
+    path = transcripts.notebook_folder("/n.ipynb") / "talk.jsonl"
+    path.mkdir(parents=True)
+    with pytest.warns(UserWarning, match="kept in this kernel only"):
+        talk = conversation("talk")
+    assert talk is conversation("talk")
+    assert talk.transcript is None
+
+
+def test_every_record_is_a_line_of_json_that_says_its_type(talk, transcript):
+    talk.model = "echo:m"
+    talk.clear()
+    lines = transcript.path.read_text().splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["named", "set", "new"]

@@ -1,0 +1,676 @@
+"""The magics in a real kernel, against a real server."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kernels import Kernel
+from tests.loopback import HANG, answer, chunk, head
+from tests.protocols import PROTOCOLS, completion, sse
+
+OPENAI = PROTOCOLS[0]
+PATH = OPENAI.path
+
+
+OLD = Path(sys.prefix) / "ipykernel-6.31"
+KERNELS = {"newest": {}, "6.31": {"PYTHONPATH": str(OLD)}}
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def generation(request):
+    """The environment in which a kernel of one generation starts."""
+    if request.param == "6.31" and not OLD.exists():
+        pytest.skip("ipykernel 6.31 is not installed beside the newest: make test does it")
+    return KERNELS[request.param]
+
+
+@pytest.fixture
+def kernel(generation, service, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", service.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-of-the-tests")
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "a notebook.ipynb"))
+    monkeypatch.chdir(tmp_path)
+    made = []
+
+    def start(**env):
+        one = Kernel(generation | env)
+        made.append(one)
+        assert one.run("%load_ext ipychat").status == "ok"
+        return one
+
+    yield start
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def notebook(kernel):
+    return kernel()
+
+
+def echo(received):
+    """Answers with what was asked last."""
+    content = received.json["messages"][-1]["content"]
+    text = content if isinstance(content, str) else content[-1]["text"]
+    return OPENAI.whole(*(f"{word} " for word in f"You said: {text}".split()))
+
+
+def sent(service, number: int = -1) -> list[dict]:
+    return service.asked(PATH)[number].json["messages"]
+
+
+def stalled(*texts: str) -> list:
+    return [head(), *(chunk(OPENAI.text(text)) for text in texts), HANG]
+
+
+# -- every way in
+
+
+WAYS = {
+    "a cell": "%%chat\nHello you",
+    "a line": "%chat Hello you",
+    "an assignment": "x = %chat Hello you\nprint(x)",
+    "a loop": "for _ in range(1):\n    %chat Hello you",
+    "an async function": "async def f():\n    %chat Hello you\nawait f()",
+    "a plain function": "def f():\n    %chat Hello you\nf()",
+    "run_cell_magic in a function": (
+        "def f():\n    get_ipython().run_cell_magic('chat', '', 'Hello you')\nf()"
+    ),
+    "%%time": "%%time\n%chat Hello you",
+    "%%time %%chat": "%%time\n%%chat\nHello you",
+    "run_cell": "get_ipython().run_cell('%chat Hello you')",
+    "a flag": "%chat --temperature 0.5 Hello you",
+    "an automagic": "chat Hello you",
+}
+
+
+@pytest.fixture(scope="module")
+def shared(generation, tmp_path_factory):
+    """One kernel and one service for the tests that leave nothing behind."""
+    from tests.loopback import Service
+
+    service = Service()
+    env = {
+        "OPENAI_BASE_URL": service.url,
+        "OPENAI_API_KEY": "sk-a-key-of-the-tests",
+        "IPYCHAT_MODEL": "openai:m",
+        "IPYCHAT_HOME": str(tmp_path_factory.mktemp("home")),
+    }
+    kernel = Kernel(generation | env)
+    assert kernel.run("%load_ext ipychat").status == "ok"
+    yield kernel, service
+    kernel.close()
+    service.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_question_is_answered_and_kept_the_same_in_every_way(shared, way):
+    kernel, service = shared
+    service.on(PATH, echo)
+    kernel.run("%chat_new")
+    ran = kernel.run(WAYS[way])
+    assert ran.status == "ok", ran.error
+    assert "You said: Hello you" in ran.shown() + ran.stdout
+    after = kernel.run("%chat again")
+    assert after.status == "ok", after.error
+    assert [m["content"].strip() for m in sent(service)] == [
+        "Hello you", "You said: Hello you", "again",
+    ]  # fmt: skip
+
+
+def test_capture_takes_the_answer_once(shared):
+    kernel, service = shared
+    service.on(PATH, echo)
+    ran = kernel.run("%%capture caught\n%chat Hello you")
+    assert ran.status == "ok", ran.error
+    assert not ran.outputs
+    shown = kernel.value("[o.data['text/plain'] for o in caught.outputs if o.data]")
+    assert shown == ["You said: Hello you "]
+
+
+def test_run_of_a_notebook_is_answered(shared, tmp_path):
+    kernel, service = shared
+    service.on(PATH, echo)
+    cell = {"cell_type": "code", "source": "%%chat\nfrom inside", "metadata": {}, "outputs": []}
+    book = {"cells": [cell | {"execution_count": None}], "metadata": {}, "nbformat": 4}
+    (tmp_path / "b.ipynb").write_text(json.dumps(book | {"nbformat_minor": 4}))
+    ran = kernel.run(f"%run '{tmp_path / 'b.ipynb'}'")
+    assert "You said: from inside" in ran.shown(), ran
+
+
+def test_without_autoawait_it_is_answered_too(shared):
+    kernel, service = shared
+    service.on(PATH, echo)
+    kernel.run("%autoawait False")
+    ran = kernel.run("%%chat\nHello you")
+    kernel.run("%autoawait True")
+    assert "You said: Hello you" in ran.shown(), ran.error
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "What is {x} and $HOME and %d and !ls and {{",
+        "is it so?",
+        "really??",
+        "  indented\n\n    more\n",
+        "quotes \" and ' and `ticks`",
+        "ünïcödé ✓ 😀",
+        '{"a": {"b": 1}}',
+    ],
+)
+def test_a_prompt_is_sent_as_it_is_written(shared, prompt):
+    kernel, service = shared
+    service.on(PATH, OPENAI.whole("ok"))
+    ran = kernel.run(f"%%chat\n{prompt}")
+    assert ran.status == "ok", ran.error
+    assert sent(service)[-1]["content"] == prompt.strip("\n")
+
+
+@pytest.mark.parametrize("line", ["what is df?", "why??", "it's what?", "2 {braces} $HOME?"])
+def test_a_line_is_sent_as_it_is_written(shared, line):
+    kernel, service = shared
+    service.on(PATH, OPENAI.whole("ok"))
+    for way in (f"%chat {line}", f"y = %chat {line}"):
+        ran = kernel.run(way)
+        assert ran.status == "ok", ran.error
+        assert sent(service)[-1]["content"] == line
+
+
+def test_expressions_are_expanded_and_raw_leaves_them(shared):
+    kernel, service = shared
+    service.on(PATH, OPENAI.whole("ok"))
+    kernel.run("a = 41")
+    kernel.run("%%chat\n{{a + 1}} and {{ {'k': 'v'}['k'] }}")
+    assert sent(service)[-1]["content"] == "42 and v"
+    kernel.run("%%chat --raw\n{{a + 1}}")
+    assert sent(service)[-1]["content"] == "{{a + 1}}"
+
+
+def test_flags_may_be_quoted_and_expressions(shared):
+    kernel, service = shared
+    service.on(PATH, OPENAI.whole("ok"))
+    kernel.run("name = 'openai:other'")
+    ran = kernel.run("%%chat --model={{name}} -s 'Be very short.' --option stop='[\"x\"]'\nhi")
+    assert ran.status == "ok", ran.error
+    body = service.asked(PATH)[-1].json
+    assert body["model"] == "other"
+    assert body["stop"] == ["x"]
+    assert sent(service)[0] == {"role": "system", "content": "Be very short."}
+
+
+# -- errors
+
+
+BAD = {
+    "an unknown flag": ("%chat --modle x hi", "no flag --modle. Did you mean --model?"),
+    "a flag without its value": ("%chat --model", "needs a value"),
+    "a bad number": ("%chat --temperature hot hi", "temperature"),
+    "words on a cell's line": ("%%chat explain\nthis", "flags only"),
+    "an unknown model": ("%chat -m FrontendAgent hi", "Did you mean FrontEndAgent"),
+    "an unknown provider": ("%chat -m opnai:x hi", "no model 'opnai:x'"),
+    "an expression that fails": ("%chat {{nothing_here}}", "--raw"),
+    "a variable that is not there": ("%chat --with nothing_here hi", "nothing_here"),
+    "a file that is not there": ("%chat --file no/such/file hi", "no/such/file"),
+    "an image that is none": ("%chat --image not_an_image hi", "not_an_image"),
+    "an empty prompt": ("%chat", "empty"),
+    "an empty cell": ("%%chat\n\n", "empty"),
+    "a bad variable": ("%chat --to 1x hi", "name of a variable"),
+    "a bad option": ("%chat --option 5 hi", "NAME=VALUE"),
+    "a dead service": ("%chat --option base_url=http://127.0.0.1:9 hi", "No connection to 127"),
+    "a turn that is not there": ("%chat_history --drop 99", "no turn 99"),
+    "no model named": ("%chat_use", "wants a model"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_a_failed_cell_and_one_to_five_lines(shared, what):
+    kernel, service = shared
+    service.on(PATH, OPENAI.whole("ok"))
+    asked = len(service.requests)
+    cell, says = BAD[what]
+    ran = kernel.run(cell)
+    assert ran.status == "error"
+    assert says in ran.error
+    assert 1 <= len(ran.error.splitlines()) <= 5
+    assert "Traceback" not in ran.error
+    assert len(service.requests) == asked
+
+
+def test_a_refusal_of_the_service_is_a_failed_cell(shared):
+    kernel, service = shared
+    service.on(PATH, answer(b'{"error": {"message": "bad key"}}', status=401))
+    ran = kernel.run("%chat hi")
+    assert ran.status == "error"
+    assert ran.error.startswith("AuthenticationError: 127.0.0.1")
+    assert "bad key" in ran.error
+
+
+def test_an_answer_that_breaks_off_stays_in_the_cell_and_the_cell_fails(shared):
+    kernel, service = shared
+    service.on(PATH, [head(), chunk(OPENAI.text("so far so good")), "fin"])
+    ran = kernel.run("%chat hi")
+    assert ran.status == "error"
+    assert "so far so good" in ran.shown()
+    assert "Broken off" in ran.shown("text/html")
+
+
+def test_a_prompt_of_five_megabytes_is_sent(shared):
+    kernel, service = shared
+    service.on(PATH, OPENAI.whole("ok"))
+    ran = kernel.run("%%chat --no-history\n{{'x' * 5_000_000}}")
+    assert ran.status == "ok", ran.error
+    assert len(sent(service)[-1]["content"]) == 5_000_000
+
+
+# -- the reply
+
+
+def test_the_reply_is_in_out_and_underscore_and_shown_once(notebook, service):
+    service.on(PATH, OPENAI.whole("Hello"))
+    ran = notebook.run("%%chat\nhi")
+    assert ran.shown() == "Hello"
+    assert len([o for o in ran.outputs if o["data"].get("text/plain")]) == 1
+    assert notebook.value("[_.text, str(Out[max(Out)]), type(_).__name__]") == ["Hello"] * 2 + [
+        "Reply"
+    ]
+    assert "Hello" in notebook.run("Out[max(Out)]").shown()
+
+
+def test_the_reply_goes_to_a_variable(notebook, service):
+    service.on(PATH, OPENAI.whole("Hello"))
+    notebook.run("%%chat --to first\nhi")
+    notebook.run("second = %chat hi")
+    assert notebook.value("[first.text, second.text]") == ["Hello", "Hello"]
+
+
+def test_metadata_has_what_the_text_has_not(notebook, service):
+    usage = sse('{"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}')
+    service.on(PATH, answer(completion({"content": "Hello"}, "stop"), usage, sse("[DONE]")))
+    [output] = [o for o in notebook.run("%chat hi").outputs if o["data"].get("text/plain")]
+    about = output["metadata"]["ipychat"]
+    assert about["model"] == "openai:m"
+    assert (about["usage"]["input"], about["usage"]["output"]) == (7, 5)
+    assert "tokens" not in output["data"]["text/html"]
+
+
+def test_headless_shows_the_finished_answer_once(notebook, service):
+    service.on(PATH, OPENAI.whole("Hel", "lo"))
+    ran = notebook.run("%%chat\nhi", watched=False)
+    [output] = ran.outputs
+    assert output["data"]["text/plain"] == "Hello"
+    assert not [m for m in ran.messages if m["msg_type"] == "update_display_data"]
+
+
+def test_a_header_says_who_answers_only_where_it_is_not_what_was_written(notebook, service):
+    service.on(PATH, OPENAI.whole("Hello"))
+    notebook.run("%config IPyChat.aliases = {'fast': 'openai:quick'}")
+    assert "openai:quick" in notebook.run("%chat -m fast hi").shown("text/html")
+    for written in ("openai:m", "m"):
+        notebook.run("%config IPyChat.aliases = {'m': 'openai:m'}")
+        assert "openai:m" not in notebook.run(f"%chat -m {written} hi").shown("text/html")
+
+
+def test_how_it_ended_is_shown_if_not_normally(notebook, service):
+    service.on(PATH, OPENAI.whole("Hel"), answer(*OPENAI.pieces("Hel", reason="length")))
+    assert "limit" not in notebook.run("%chat hi").shown("text/html")
+    assert "reached its limit" in notebook.run("%chat hi").shown("text/html")
+
+
+def test_code_goes_into_the_next_cell_once(notebook, service):
+    service.on(PATH, OPENAI.whole("Do this:\n\n```python\nprint(1)\n```\n\nDone."))
+    ran = notebook.run("%%chat --format code\nhi")
+    assert ran.next_input == "print(1)"
+    assert "python" in ran.shown("text/html")
+    assert notebook.run("1").next_input is None
+
+
+def test_json_is_parsed_and_shown_and_anything_else_fails(notebook, service):
+    service.on(PATH, OPENAI.whole('```json\n{"b":1}\n```'), OPENAI.whole("not json"))
+    assert notebook.run("%%chat -f json\nhi").shown() == '{\n  "b": 1\n}'
+    ran = notebook.run("%%chat -f json\nhi")
+    assert ran.status == "error"
+    assert "not json" in ran.shown()
+
+
+def test_hostile_answers_are_shown_inert(notebook, service):
+    payload = "<script>alert(1)</script><img src=x onerror=alert(1)> [x](javascript:alert(1))"
+    service.on(PATH, OPENAI.whole(payload))
+    for form in ("markdown", "text", "code", "html"):
+        html = notebook.run(f"%%chat -f {form}\nhi").shown("text/html")
+        assert "<script" not in html
+        assert "<img" not in html
+        assert 'href="javascript' not in html
+
+
+def test_a_dry_run_shows_everything_and_sends_nothing(notebook, service):
+    service.on(PATH, OPENAI.whole("Hello"))
+    notebook.run("%chat first question")
+    asked = len(service.requests)
+    notebook.run("key = 'sk-a-key-of-the-tests'; d = {'a': 1}")
+    ran = notebook.run("%%chat --dry-run --with d --temperature 0.5\nuse {{key}}")
+    assert ran.status == "ok", ran.error
+    for said in (
+        "first question",
+        "Hello",
+        "use •••",
+        "openai:m",
+        "127.0.0.1",
+        "0.5",
+        "d:",
+        "about",
+    ):
+        assert said in ran.shown(), said
+    assert "sk-a-key" not in ran.shown()
+    assert len(service.requests) == asked
+    notebook.run("%chat next")
+    assert len(sent(service)) == 3, "a dry run leaves no turn"
+
+
+# -- what goes along
+
+
+def test_values_cells_files_and_images_go_along(notebook, service, tmp_path):
+    service.on(PATH, OPENAI.whole("ok"))
+    (tmp_path / "notes.txt").write_text("remember the milk")
+    (tmp_path / "dot.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 20)
+    notebook.run("table = {'one': 1}\ntable['one']")
+    ran = notebook.run(
+        "%%chat --with table --cells 1 --file notes.txt --image dot.png --no-history\nSee?"
+    )
+    assert ran.status == "ok", ran.error
+    parts = sent(service)[-1]["content"]
+    texts = "\n".join(part.get("text", "") for part in parts)
+    for said in ("table: dict", "table['one']", "remember the milk", "See?"):
+        assert said in texts, said
+    assert [p for p in parts if p["type"] == "image_url"][0]["image_url"]["url"].startswith("data:")
+
+
+# -- interrupts
+
+
+@pytest.mark.parametrize("way", ["%%chat\nhi", "%%time\n%chat hi"])
+def test_an_interrupt_of_a_stalled_answer_lands_at_once_and_keeps_it(notebook, service, way):
+    service.on(PATH, stalled("so far"))
+    for attempt in range(2):
+        running = notebook.send(way)
+        notebook.wait_for(lambda: len(service.asked(PATH)) == attempt + 1)
+        notebook.wait_for(lambda: "so far" in notebook.cells[running].shown("text/html"))
+        begin = time.monotonic()
+        notebook.interrupt()
+        ran = notebook.wait(running)
+        assert time.monotonic() - begin < 2
+        assert ran.status == "error"
+        assert ran.error == "InterruptedAnswerError: Interrupted; what came is kept."
+        assert "so far" in ran.shown()
+        assert "Stopped" in ran.shown("text/html")
+        assert service.asked(PATH)[attempt].gone.wait(2)
+    service.on(PATH, OPENAI.whole("ok"))
+    assert notebook.run("%chat go on").status == "ok"
+    assert [m["content"] for m in sent(service)][1] == "so far"
+
+
+def test_run_all_stops_at_an_interrupt(notebook, service):
+    service.on(PATH, stalled("so far"))
+    first, second = notebook.send("%%chat\nhi"), notebook.send("print('never')")
+    notebook.wait_for(lambda: len(service.asked(PATH)) == 1)
+    notebook.interrupt()
+    assert notebook.wait(first).status == "error"
+    assert notebook.wait(second).status == "aborted"
+
+
+def test_a_timeout_of_the_users_own_is_not_swallowed(notebook, service):
+    service.on(PATH, stalled("so far"))
+    ran = notebook.run(
+        "import asyncio\nasync def f():\n    %chat hi\n"
+        "try:\n    await asyncio.wait_for(f(), 0.5)\nexcept TimeoutError:\n    print('in time')"
+    )
+    assert "in time" in ran.stdout, ran.error
+    assert "so far" in ran.shown()
+
+
+# -- in the background
+
+
+def test_a_background_answer_returns_at_once_and_goes_on_in_its_own_cell(notebook, service):
+    service.on(PATH, [head(), chunk(OPENAI.text("one ")), 0.6, chunk(OPENAI.text("two")), chunk(OPENAI.finish()), b"0\r\n\r\n"])  # fmt: skip
+    started = notebook.send("job = %chat --background hi")
+    ran = notebook.wait(started)
+    assert ran.status == "ok", ran.error
+    other = notebook.run("print(1 + 1)")
+    assert "two" not in ran.shown()
+    assert notebook.run("reply = await job\nprint(reply.text)").stdout == "one two\n"
+    notebook.wait_for(lambda: "one two" in ran.shown())
+    assert not other.shown()
+    assert "chat job 1: done" in notebook.run("%chat_jobs").shown()
+
+
+def test_a_background_answer_is_stopped(notebook, service):
+    service.on(PATH, stalled("so far"))
+    ran = notebook.run("%%chat --background\nhi")
+    notebook.wait_for(lambda: "so far" in ran.shown("text/html"))
+    notebook.run("%chat_stop 1")
+    assert service.asked(PATH)[0].gone.wait(2)
+    notebook.wait_for(lambda: "Stopped" in ran.shown("text/html"))
+    assert "chat job 1: stopped" in notebook.run("%chat_jobs").shown()
+
+
+def test_an_error_in_the_background_shows_in_the_jobs_cell(notebook, service):
+    service.on(PATH, answer(b'{"error": "no such luck"}', status=400))
+    ran = notebook.run("%%chat --background\nhi")
+    notebook.wait_for(lambda: "no such luck" in ran.shown("text/html"))
+    assert notebook.run("%chat_jobs wait").status == "ok"
+    assert notebook.run("await _[0]").status == "error"
+
+
+# -- the conversation
+
+
+def test_a_cell_that_runs_again_replaces_its_turn_and_sees_only_what_stood_before(
+    notebook, service
+):
+    service.on(PATH, echo)
+    for cell in ("one", "two", "three"):
+        notebook.run(f"%chat {cell}", cell=cell)
+    ran = notebook.run("%chat two again", cell="two")
+    assert [m["content"].strip() for m in sent(service)] == ["one", "You said: one", "two again"]
+    assert "1 later turn is stale" in ran.shown("text/html")
+    notebook.run("%chat four", cell="four")
+    asked = [m["content"].strip() for m in sent(service) if m["role"] == "user"]
+    assert asked == ["one", "two again", "three", "four"]
+
+
+def test_several_calls_in_a_cell_are_several_turns(notebook, service):
+    service.on(PATH, echo)
+    for _ in range(2):
+        notebook.run("%chat one\n%chat two", cell="a")
+    notebook.run("%chat three", cell="b")
+    asked = [m["content"].strip() for m in sent(service) if m["role"] == "user"]
+    assert asked == ["one", "two", "three"]
+
+
+def test_the_next_kernel_of_the_notebook_goes_on_and_says_so(kernel, service):
+    service.on(PATH, echo)
+    kernel().run("%chat remember me")
+    second = kernel()
+    ran = second.run("%chat go on")
+    assert [m["content"].strip() for m in sent(service)][0] == "remember me"
+    assert "continues 1 turn; %chat_new starts clean" in ran.shown("text/html")
+    assert "continues" not in second.run("%chat more").shown("text/html")
+    second.run("%chat_new")
+    second.run("%chat fresh")
+    assert len(sent(service)) == 1
+
+
+def test_no_history_neither_reads_nor_writes(notebook, service):
+    service.on(PATH, echo)
+    notebook.run("%chat one")
+    notebook.run("%chat --no-history two")
+    assert len(sent(service)) == 1
+    notebook.run("%chat three")
+    assert [m["content"].strip() for m in sent(service)] == ["one", "You said: one", "three"]
+
+
+def test_conversations_have_names_and_can_be_shown_forked_undone_and_exported(
+    notebook, service, tmp_path
+):
+    service.on(PATH, echo)
+    notebook.run("%chat -c work one")
+    notebook.run("%chat two")
+    assert len(sent(service)) == 1
+    assert "one" in notebook.run("%chat_history work").shown()
+    notebook.run("%chat_fork other")
+    notebook.run("%chat_undo")
+    notebook.run("%chat three")
+    assert len(sent(service)) == 1
+    notebook.run("%chat -c other four")
+    assert [m["content"] for m in sent(service)][0] == "two"
+    notebook.run("%chat_history other --export talk.md")
+    assert "You said: four" in (tmp_path / "talk.md").read_text()
+
+
+def test_a_python_call_can_take_part_in_a_conversation(notebook, service):
+    service.on(PATH, echo)
+    notebook.run("import ipychat\nawait ipychat.ask('one', chat='work')")
+    notebook.run("%chat -c work two")
+    assert [m["content"].strip() for m in sent(service)] == ["one", "You said: one", "two"]
+    notebook.run("await ipychat.ask('alone')")
+    assert len(sent(service)) == 1
+
+
+# -- fixing, completion, models, configuration
+
+
+def test_fix_explains_the_last_error_and_puts_a_corrected_cell_below(notebook, service):
+    service.on(PATH, OPENAI.whole("A typo.\n\n```python\nprint(value)\n```"))
+    assert "no cell has failed" in notebook.run("%chat_fix").error
+    notebook.run("value = 7")
+    notebook.run("print(valeu + value)")
+    ran = notebook.run("%chat_fix")
+    assert ran.status == "ok", ran.error
+    prompt = sent(service)[-1]["content"]
+    assert "print(valeu + value)" in prompt
+    assert "NameError" in prompt
+    assert "value: int" in prompt
+    assert ran.next_input == "print(value)"
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("%%chat --mod", "--model"),
+        ("%chat --model Front", "FrontEndAgent"),
+        ("%chat -m robocoders:Fr", "robocoders:FrontEndAgent"),
+        ("%chat --format js", "json"),
+        ("%chat --with some_v", "some_variable"),
+        ("x = %chat -t some_v", "some_variable"),
+        ("%chat --chat wo", "work"),
+        ("%chat --file subf", "subfolder/"),
+        ("%chat_use Front", "FrontEndAgent"),
+        ("%chat_history --exp", "--export"),
+    ],
+)
+def test_completion_on_the_magics_line(shared, line, wanted, tmp_path):
+    kernel, service = shared
+    service.on(PATH, OPENAI.whole("ok"))
+    (tmp_path / "subfolder").mkdir()
+    kernel.run(f"some_variable = 1\n%cd -q {tmp_path}")
+    kernel.run("%chat -c work hi")
+    reply = kernel.client.complete(line, len(line), reply=True, timeout=20)["content"]
+    completed = [line[: reply["cursor_start"]] + match for match in reply["matches"]]
+    assert line.rpartition(" ")[0] + " " + wanted in completed
+
+
+def test_models_use_and_setup(notebook, service):
+    service.on(PATH, OPENAI.whole("ok"))
+    assert "robocoders:FrontEndAgent" in notebook.run("%chat_models").shown()
+    shown = notebook.run("%chat_models front").shown()
+    assert "FrontEndAgent" in shown
+    assert "koala" not in shown
+    assert "No model matches" in notebook.run("%chat_models nonsense").error
+    setup = notebook.run("%chat_setup").shown()
+    assert "set by IPYCHAT_MODEL" in setup
+    assert "OPENAI_API_KEY" in setup
+    assert "sk-a-key" not in setup
+    notebook.run("%chat_use openai:mine")
+    notebook.run("%chat hi")
+    assert service.asked(PATH)[-1].json["model"] == "mine"
+    assert "%chat_use" in notebook.run("%chat_setup").shown()
+
+
+def test_a_flag_comes_before_config_before_the_environment(notebook, service):
+    service.on(PATH, OPENAI.whole("ok"))
+    notebook.run("%chat hi")
+    notebook.run("%config IPyChat.model = 'openai:configured'")
+    notebook.run("%chat hi")
+    notebook.run("%chat --model openai:flag hi")
+    assert [r.json["model"] for r in service.asked(PATH)] == ["m", "configured", "flag"]
+    assert "idle_timeout" in notebook.run("%config IPyChat").stdout
+
+
+def test_help_lists_the_flags(notebook):
+    text = notebook.run("%%chat?").reply["payload"][0]["data"]["text/plain"]
+    for flag in ("--model", "--background", "--dry-run"):
+        assert flag in text
+
+
+# -- loading
+
+
+HOOKS = """
+ip = get_ipython()
+def hooks():
+    magics = ip.magics_manager.magics
+    return [
+        sorted(n for kind in magics.values() for n in kind if n.startswith("chat")),
+        len(ip.input_transformers_post),
+        len(ip.input_transformer_manager.token_transformers),
+        len(ip.events.callbacks["pre_run_cell"]),
+        len(ip.configurables),
+        len(ip.Completer.custom_matchers),
+        sorted(map(str, ip.display_formatter.ipython_display_formatter.deferred_printers)),
+        sorted(n for n in vars(ip) if "ipychat" in n),
+        sorted(n for n in ip.magics_manager.registry if "Chat" in n),
+    ]
+"""
+
+
+def test_loading_and_unloading_in_any_order_leaves_no_hook_behind(kernel, service):
+    service.on(PATH, OPENAI.whole("ok"))
+    notebook = kernel()
+    notebook.run("%unload_ext ipychat")
+    notebook.run(HOOKS)
+    before = notebook.value("hooks()")
+    assert before[0] == []
+    for step in ("%reload_ext", "%load_ext", "%reload_ext", "%reload_ext", "%load_ext"):
+        assert notebook.run(f"{step} ipychat").status == "ok"
+        assert notebook.run("%chat hi").status == "ok"
+    assert notebook.run("%unload_ext ipychat").status == "ok"
+    assert notebook.value("hooks()") == before
+    assert "not found" in notebook.run("%chat hi").stdout + notebook.run("%chat hi").error
+
+
+def test_loading_imports_nothing_heavy(kernel):
+    notebook = kernel()
+    heavy = [
+        "aiohttp",
+        "bs4",
+        "ipywidgets",
+        "anywidget",
+        "filelock",
+        "nest_asyncio2",
+        "markdown_it",
+    ]
+    loaded = notebook.value(f"[m for m in {heavy} if m in __import__('sys').modules]")
+    assert set(loaded) <= {"nest_asyncio2"}, "which ipykernel itself imports"
+
+
+def test_a_queue_of_ten_cells_runs_to_its_end(notebook, service):
+    service.on(PATH, echo)
+    cells = ["%%time\n%chat hi", "print('plain')", "%%chat\nhi", "%%time\n%%chat\nhi", "1 + 1"] * 2
+    queued = [notebook.send(cell) for cell in cells]
+    assert [notebook.wait(one).status for one in queued] == ["ok"] * 10
