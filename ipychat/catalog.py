@@ -208,7 +208,7 @@ def default() -> tuple[str, str]:
             return name, f"{variable} is in the environment"
     raise UsageError(
         "No model is set.\n"
-        f"Name one (--model, or model=…), set {MODEL_VARIABLE}, or a key such as {next(iter(KEYS))}."
+        f"Name one (--model, or model=…), or set {MODEL_VARIABLE} or a key: {', '.join(KEYS)}."
     )
 
 

@@ -1,241 +1,36 @@
-"""Conversations and their turns, alive in this kernel and kept on disk; `events`, `stream`, `ask`.
-
-A conversation is what its records say: each change is one record, and `fold` makes the turns of
-them again. Turns and files know nothing of cells but the ids they are given.
-"""
+"""Conversations, alive in this kernel and kept on disk; `events`, `stream`, `ask`."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
-import dataclasses
-import threading
 import uuid
 import warnings
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from datetime import UTC, datetime
-from string import ascii_letters, digits, punctuation
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ipychat import config, secrets
-from ipychat.answer import Answer, request
-from ipychat.errors import ChatError, StoreError, UsageError
+from ipychat.answer import request
+from ipychat.errors import StoreError, UsageError
 from ipychat.messages import (
     ChatRequest,
     Event,
     Message,
-    ModelId,
-    Notice,
     Prompt,
-    Reasoning,
     Reply,
     Text,
     TextPart,
-    ToolCall,
-    Usage,
     parse_messages,
 )
 from ipychat.store import transcripts
 from ipychat.store.transcripts import Transcript
+from ipychat.turns import Journal, Turn, asked, ended, fold, insert, position
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-State: TypeAlias = Literal["running", "done", "stopped", "failed", "lost"]
-Record: TypeAlias = dict[str, Any]
-
 DEFAULT = "default"
-SNAPSHOT_INTERVAL = 1.0
-"""Seconds. So much of an answer may be lost with a process that is killed."""
-PATIENCE = 0.2
-"""Seconds. An interrupt waits no longer for the disk."""
-MAX_SECRET = 4096
-"""Characters. A secret is no longer."""
-TEXTS = (Text, Reasoning)
-SOLID = ascii_letters + digits + punctuation
-"""What secrets are made of."""
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class Turn:
-    """A question and its answer, as far as it came."""
-
-    id: str
-    question: tuple[Message, ...]
-    """What the user asked, without the system message and the turns before it."""
-    request: ChatRequest
-    """What is sent; of a turn read from disk, without the turns before it."""
-    asked_at: str
-    """UTC, in ISO form."""
-    system: str | None = None
-    cell: str | None = None
-    execution: str | None = None
-    """Which run of the cell."""
-    background: bool = False
-    stale: bool = False
-    """Whether a cell above it was run again since."""
-    state: State = "running"
-    """`lost`: the process died while it ran."""
-    error: str | None = None
-    conversation: Conversation | None = None
-    """Where it is kept; None where it is not."""
-    _answer: Answer | None = None
-    _reply: Reply | None = None
-    _told: bool = False
-    """Whether the user knows that the disk does not take it."""
-
-    @property
-    def reply(self) -> Reply:
-        """The answer as far as it came."""
-        if self._reply is not None:
-            return self._reply
-        return self._answer.reply() if self._answer else Reply(self.request)
-
-    @property
-    def text(self) -> str:
-        """The answer's text as far as it came."""
-        return self.reply.text
-
-    @property
-    def model(self) -> ModelId:
-        """Who was asked."""
-        return self.request.model
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """The provider's options; of a turn read from disk, numbers and switches only."""
-        return self.request.options
-
-    @property
-    def finish(self) -> str | None:
-        """How the answer ended, in the service's word."""
-        return self.reply.finish
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the service counted."""
-        return self.reply.usage
-
-    @property
-    def seconds(self) -> float:
-        """How long the answer took."""
-        return self.reply.seconds
-
-    def __repr__(self) -> str:
-        return f"<Turn {self.id[:8]} {self.model}: {self.state}, {len(self.text)} characters>"
-
-    async def events(self) -> AsyncGenerator[Event, None]:
-        """Ask, and give the answer's events; once. An error has in its `reply` what came before.
-
-        On disk is the question before anything is sent, then what arrived, every second or so.
-        """
-        if self._answer is not None or self.state != "running":
-            raise UsageError("This turn has been asked already.")
-        self._answer = answer = Answer(self.request)
-        snapshots = _Snapshots(self)
-        try:
-            if notice := await self._save():
-                yield notice
-            async with contextlib.aclosing(answer.events()) as given:
-                async for event in given:
-                    snapshots.add(event)
-                    yield event
-            self._end("done")
-            if notice := await self._save():
-                yield notice
-        except Exception as error:
-            self._end("failed", error)
-            await self._save()
-            raise
-        finally:
-            snapshots.stop()
-            if self.state == "running":  # closed or cancelled: there may be no loop to wait on
-                self._end("done" if answer.reply().finish else "stopped")
-                if self.conversation:
-                    self.conversation.save_now()
-
-    def take(self, reply: Reply) -> None:
-        """Have `reply` as the answer."""
-        self._reply = reply
-
-    def _end(self, state: State, error: Exception | None = None) -> None:
-        if self.state != "running" or self._answer is None:
-            return
-        self.state, self._reply, self._answer = state, self._answer.reply(), None
-        if error is not None:
-            name = "" if isinstance(error, ChatError) else f"{type(error).__name__}: "
-            self.error = secrets.mask(f"{name}{error}")
-        if self.conversation:
-            self.conversation.record(_ended(self))
-
-    async def _save(self) -> Notice | None:
-        """Write what is to be written, in another thread; return what the user should know."""
-        if self.conversation is None:
-            return None
-        try:
-            error = await asyncio.to_thread(self.conversation.save)
-        except asyncio.CancelledError:  # the thread may not have begun
-            self.conversation.save_now()
-            raise
-        if error is None or self._told:
-            return None
-        self._told = True
-        notice = Notice(f"{error}\nThis turn is kept in this kernel only.")
-        if self._answer is not None:
-            self._answer.add(notice)
-        else:
-            notices = (*self.reply.notices, notice.text)
-            self._reply = dataclasses.replace(self.reply, notices=notices)
-        return notice
-
-
-class _Snapshots:
-    """Writes what arrived of an answer, at most once in an interval, while the answer goes on."""
-
-    def __init__(self, turn: Turn) -> None:
-        self.turn = turn
-        self._arrived: dict[str, list[str]] = {"text": [], "reasoning": []}
-        self._timer: asyncio.TimerHandle | None = None
-        self._saving: asyncio.Future[StoreError | None] | None = None
-
-    def add(self, event: Event) -> None:
-        """Take an event; one that is text is on disk after the interval."""
-        if self.turn.conversation is None or not isinstance(event, TEXTS):
-            return
-        self._arrived["text" if isinstance(event, Text) else "reasoning"].append(event.text)
-        if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(SNAPSHOT_INTERVAL, self._write, loop)
-
-    def stop(self) -> None:
-        """Write no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _write(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        if self.turn.conversation is None or self.turn.state != "running":
-            return
-        if self._saving is not None and not self._saving.done():  # the disk is slow
-            self._timer = loop.call_later(SNAPSHOT_INTERVAL, self._write, loop)
-            return
-        texts = {kind: self._take(pieces) for kind, pieces in self._arrived.items()}
-        self.turn.conversation.record({"type": "arrived", "turn": self.turn.id, **texts})
-        self._saving = loop.run_in_executor(None, self.turn.conversation.save)
-
-    @staticmethod
-    def _take(pieces: list[str]) -> str:
-        """Take the text that arrived, but for a last word that may be the beginning of a secret.
-
-        Cut in two, a secret would not be masked.
-        """
-        text = "".join(pieces)
-        cut = max(len(text.rstrip(SOLID)), len(text) - MAX_SECRET)
-        pieces[:] = [text[cut:]]
-        return text[:cut]
 
 
 class Conversation:
@@ -244,12 +39,11 @@ class Conversation:
     def __init__(self, name: str, transcript: Transcript | None) -> None:
         records = transcript.read() if transcript else []
         self.name = name
-        self.transcript = transcript
         self.turns, self._model, self._system = fold(records)
         self.continues = len(self.turns)
         """How many turns were read from disk."""
-        self._unsaved: list[Record] = [] if records else [{"type": "named", "name": name}]
-        self._saving = threading.Lock()
+        named = [] if records else [{"type": "named", "name": name}]
+        self.journal = Journal(transcript, *named)
 
     def __repr__(self) -> str:
         stale = f", {self.stale_count} stale" if self.stale_count else ""
@@ -294,11 +88,11 @@ class Conversation:
             cell=cell,
             execution=execution,
             background=background,
-            conversation=self if history else None,
+            journal=self.journal if history else None,
         )
         if history:
-            _insert(self.turns, turn)
-            self.record(_asked(turn))  # written before anything is sent, in the order of asking
+            insert(self.turns, turn)
+            self.journal.record(asked(turn))  # written before anything is sent
         return turn
 
     def request(
@@ -314,9 +108,9 @@ class Conversation:
         **options: Any,
     ) -> ChatRequest:
         """Return what `begin` would ask, and change nothing."""
-        position = _position(self.turns, cell, execution)
+        place = position(self.turns, cell, execution)
         limit = config.current().history if limit is None else limit
-        before = _history(self.turns[:position], limit) if history else ()
+        before = _history(self.turns[:place], limit) if history else ()
         return request(
             [*before, *parse_messages(question)],
             model=model or self.model,
@@ -332,7 +126,7 @@ class Conversation:
     @model.setter
     def model(self, name: str | None) -> None:
         self._model = name
-        self.change({"type": "set", "model": name})
+        self.journal.change({"type": "set", "model": name})
 
     @property
     def system(self) -> str | None:
@@ -342,7 +136,7 @@ class Conversation:
     @system.setter
     def system(self, text: str | None) -> None:
         self._system = text
-        self.change({"type": "set", "system": text})
+        self.journal.change({"type": "set", "system": text})
 
     @property
     def stale_count(self) -> int:
@@ -354,7 +148,7 @@ class Conversation:
         if not 1 <= number <= len(self.turns):
             raise UsageError(f"There is no turn {number}: {self.name} has {len(self.turns)}.")
         turn = self.turns.pop(number - 1)
-        self.change({"type": "dropped", "turn": turn.id})
+        self.journal.change({"type": "dropped", "turn": turn.id})
         return turn
 
     def drop_turn(self, id: str) -> Turn:  # noqa: A002 - as the turn calls it
@@ -373,7 +167,7 @@ class Conversation:
     def clear(self) -> None:
         """Start anew, with the same model and system message; on disk the turns stay."""
         self.turns.clear()
-        self.change({"type": "new"})
+        self.journal.change({"type": "new"})
 
     def fork(self, name: str) -> Conversation:
         """Return a new conversation that goes on from here; turns that are running stay out."""
@@ -384,10 +178,10 @@ class Conversation:
         for turn in self.turns:
             if turn.state != "running":
                 twin = copy.copy(turn)
-                twin.id, twin.conversation = uuid.uuid4().hex, other
+                twin.id, twin.journal = uuid.uuid4().hex, other.journal
                 other.turns.append(twin)
-                other.record(_asked(twin), _ended(twin))
-        other.change()
+                other.journal.record(asked(twin), ended(twin))
+        other.journal.change()
         return other
 
     def to_markdown(self) -> str:
@@ -400,57 +194,6 @@ class Conversation:
             lines += [_quoted(message) for message in turn.question]
             lines += filter(None, [turn.text, turn.error and f"*{turn.error}*"])
         return secrets.mask("\n\n".join(lines) + "\n")
-
-    # -- on disk
-
-    def record(self, *records: Record) -> None:
-        """Have `records` written by the next `save`."""
-        self._unsaved += records
-
-    def save(self) -> StoreError | None:
-        """Write what is recorded; what the disk does not take is written by a later `save`."""
-        with self._saving:
-            records = self._unsaved[:]
-            try:
-                if self.transcript and config.current().keep:
-                    self.transcript.append(*records)
-            except StoreError as error:
-                return error
-            del self._unsaved[: len(records)]
-        return None
-
-    def save_now(self) -> None:
-        """Save, before this returns unless the disk is stuck: then as soon as it is not."""
-        saving = threading.Thread(target=self.save)
-        saving.start()
-        saving.join(PATIENCE)
-
-    def change(self, *records: Record) -> None:
-        """Write `records` now; a disk that does not take them is logged."""
-        self.record(*records)
-        if error := self.save():
-            secrets.log.warning("%s", error)
-
-
-def _position(turns: list[Turn], cell: str | None, execution: str | None) -> int:
-    """Return where a turn belongs: after those of the same run, in place of an earlier run's."""
-    own = [i for i, turn in enumerate(turns) if cell is not None and turn.cell == cell]
-    if not own:
-        return len(turns)
-    if execution is not None and turns[own[-1]].execution == execution:
-        return own[-1] + 1
-    return own[0]
-
-
-def _insert(turns: list[Turn], turn: Turn) -> None:
-    """Put `turn` where it belongs; the turns of an earlier run of its cell go, later ones age."""
-    position = _position(turns, turn.cell, turn.execution)
-    after = turns[position:]
-    later = [other for other in after if turn.cell is None or other.cell != turn.cell]
-    if len(later) < len(after):
-        for other in later:
-            other.stale = True
-    turns[position:] = [turn, *later]
 
 
 def _history(turns: Iterable[Turn], limit: int | None) -> Iterator[Message]:
@@ -468,130 +211,6 @@ def _quoted(message: Message) -> str:
         for part in parts
     ]
     return "\n".join(f"> {line}".rstrip() for line in "\n".join(texts).splitlines())
-
-
-# -- records
-
-
-def _asked(turn: Turn) -> Record:
-    return {
-        "type": "asked",
-        "turn": turn.id,
-        "at": turn.asked_at,
-        "cell": turn.cell,
-        "execution": turn.execution,
-        "background": turn.background,
-        "stale": turn.stale,
-        "model": str(turn.model),
-        "system": turn.system,
-        # texts stay out: a key may be among them, not yet known as a secret
-        "options": {
-            name: one for name, one in turn.options.items() if isinstance(one, int | float)
-        },
-        "question": [message.to_dict() for message in turn.question],
-    }
-
-
-def _ended(turn: Turn) -> Record:
-    reply = turn.reply
-    return {
-        "type": "ended",
-        "turn": turn.id,
-        "state": turn.state,
-        "error": turn.error,
-        "reply": {
-            "text": reply.text,
-            "reasoning": reply.reasoning,
-            "tool_calls": [dataclasses.asdict(call) for call in reply.tool_calls],
-            "notices": reply.notices,
-            "finish": reply.finish,
-            "usage": reply.usage and dataclasses.asdict(reply.usage),
-            "seconds": reply.seconds,
-            "first_text": reply.first_text,
-        },
-    }
-
-
-def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]:
-    """Return the turns, the model and the system message that `records` come to.
-
-    Records of an unknown type are skipped. A turn without an end is lost.
-    """
-    turns: list[Turn] = []
-    asked: dict[str, Turn] = {}
-    settings: dict[str, str | None] = {}
-    for record in records:
-        try:
-            match record["type"]:
-                case "asked":
-                    turn = asked[record["turn"]] = _turn_of(record)
-                    _insert(turns, turn)
-                case "arrived":
-                    _take_snapshot(asked[record["turn"]], record)
-                case "ended":
-                    _take_end(asked[record["turn"]], record)
-                case "dropped":
-                    turns.remove(asked[record["turn"]])
-                case "new":
-                    turns.clear()
-                case "set":
-                    settings.update(record)
-        except (ChatError, LookupError, TypeError, ValueError, AttributeError) as error:
-            # of another kernel's turn that is gone, or edited by hand
-            secrets.log.info("Skipped a record %r: %r", record.get("type"), error)
-    for turn in turns:
-        if turn.state == "running":
-            turn.state = "lost"
-    return turns, settings.get("model"), settings.get("system")
-
-
-def _turn_of(record: Record) -> Turn:
-    question = parse_messages(record["question"])
-    provider, _, name = record["model"].partition(":")
-    system = record.get("system")
-    sent = (Message("system", system), *question) if system else question
-    options = MappingProxyType(dict(record["options"]))
-    return Turn(
-        id=record["turn"],
-        question=question,
-        request=ChatRequest(ModelId(provider, name), sent, options),
-        asked_at=record["at"],
-        system=system,
-        cell=record["cell"],
-        execution=record["execution"],
-        background=record["background"],
-        stale=record["stale"],
-    )
-
-
-def _take_snapshot(turn: Turn, record: Record) -> None:
-    if turn.state == "running":
-        so_far = turn.reply
-        turn.take(
-            dataclasses.replace(
-                so_far,
-                text=so_far.text + record["text"],
-                reasoning=so_far.reasoning + record["reasoning"],
-            )
-        )
-
-
-def _take_end(turn: Turn, record: Record) -> None:
-    given = dict(record["reply"])
-    given["tool_calls"] = tuple(_made(ToolCall, call) for call in given["tool_calls"])
-    given["notices"] = tuple(given["notices"])
-    given["usage"] = given["usage"] and _made(Usage, given["usage"])
-    turn.take(_made(Reply, {**given, "request": turn.request}))
-    turn.state, turn.error = record["state"], record["error"]
-
-
-T = TypeVar("T", ToolCall, Usage, Reply)
-
-
-def _made(cls: type[T], given: Mapping[str, Any]) -> T:
-    """Make a value of what is given for its fields; a later version may know more of them."""
-    known = {field.name for field in dataclasses.fields(cls)}
-    return cls(**{name: value for name, value in given.items() if name in known})
 
 
 # -- those that live in this kernel

@@ -128,8 +128,9 @@ class BrokenAnswerError(AnswerError):
 
 
 class InterruptedAnswerError(AnswerError):
-    """The user interrupted an answer. Not a KeyboardInterrupt: raised in a task of a gather, that
-    would end the kernel's loop.
+    """The user interrupted an answer.
+
+    Not a KeyboardInterrupt: raised in a task of a gather, that would end the kernel's loop.
     """
 
 

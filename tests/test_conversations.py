@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import ipychat
-from ipychat import catalog, config, conversations, errors, secrets
-from ipychat.conversations import Conversation, conversation, fold
+from ipychat import catalog, config, conversations, errors, secrets, turns
+from ipychat.conversations import Conversation, conversation
 from ipychat.messages import (
     FilePart,
     ImagePart,
@@ -31,6 +31,7 @@ from ipychat.messages import (
 )
 from ipychat.store import files, transcripts
 from ipychat.store.transcripts import Transcript
+from ipychat.turns import fold
 
 
 class Echo:
@@ -107,7 +108,7 @@ def questions(talk):
 
 
 def on_disk(talk):
-    return Conversation(talk.name, talk.transcript)
+    return Conversation(talk.name, talk.journal.transcript)
 
 
 # -- what goes along
@@ -414,7 +415,7 @@ async def test_an_interrupt_does_not_wait_for_a_disk_that_is_stuck(talk, echo, t
             await task
         assert time.monotonic() - began < 5
         assert (talk.turns[0].state, echo.asked) == ("stopped", [])
-    talk.save()
+    talk.journal.save()
     assert shape(on_disk(talk)) == shape(talk)
 
 
@@ -484,7 +485,7 @@ async def test_a_disk_that_fails_at_the_end_is_told(talk, echo, transcript):
 
 
 async def test_text_is_on_disk_while_the_answer_goes_on(talk, echo, transcript, monkeypatch):
-    monkeypatch.setattr(conversations, "SNAPSHOT_INTERVAL", 0.0)
+    monkeypatch.setattr(turns, "SNAPSHOT_INTERVAL", 0.0)
     go = asyncio.Event()
     echo.pieces = [Reasoning("hm, "), "one ", "two ", "thr", go, "ee"]
     task = asyncio.create_task(ask(talk, "a"))
@@ -500,16 +501,16 @@ async def test_snapshots_come_at_most_once_in_an_interval(talk, echo, transcript
     echo.pieces = ["word "] * 5000
     await ask(talk, "a")
     kinds = [record["type"] for record in transcript.read()]
-    assert kinds.count("arrived") <= talk.turns[0].seconds / conversations.SNAPSHOT_INTERVAL
+    assert kinds.count("arrived") <= talk.turns[0].seconds / turns.SNAPSHOT_INTERVAL
     assert [kind for kind in kinds if kind != "arrived"] == ["named", "asked", "ended"]
 
 
 STREAMS = """
 import asyncio, itertools, sys, time
 from pathlib import Path
-from ipychat import catalog, conversations
+from ipychat import catalog, conversations, turns
 from ipychat.store.transcripts import Transcript
-conversations.SNAPSHOT_INTERVAL = 0.2
+turns.SNAPSHOT_INTERVAL = 0.2
 class Endless:
     @classmethod
     async def create_async_generator(cls, model, messages, **options):
@@ -544,7 +545,7 @@ def test_a_process_killed_in_mid_stream_loses_at_most_its_last_snapshot(transcri
 
 
 async def test_a_known_secret_is_in_no_byte_on_disk(talk, echo, transcript, monkeypatch):
-    monkeypatch.setattr(conversations, "SNAPSHOT_INTERVAL", 0.0)
+    monkeypatch.setattr(turns, "SNAPSHOT_INTERVAL", 0.0)
     secret = secrets.register("canary/of+conversations")
     echo.pieces = ["It is ", *secret, " and ", *secret, Reasoning(secret), ToolCall("1", "f", secret),
                    Notice(secret), errors.ServerError(secret)]  # fmt: skip
@@ -592,7 +593,7 @@ def test_records_that_are_unknown_or_make_no_sense_are_skipped():
 
 async def test_a_lost_background_turn_without_text_does_not_go_along(talk, echo):
     talk.begin("lost", background=True)
-    talk.save()
+    talk.journal.save()
     again = on_disk(talk)
     assert [turn.state for turn in again.turns] == ["lost"]
     await ask(again, "b")
@@ -743,7 +744,7 @@ def test_a_transcript_that_cannot_be_read_is_reported_and_left_alone():
     with pytest.warns(UserWarning, match="kept in this kernel only"):
         talk = conversation("talk")
     assert talk is conversation("talk")
-    assert talk.transcript is None
+    assert talk.journal.transcript is None
 
 
 def test_every_record_is_a_line_of_json_that_says_its_type(talk, transcript):

@@ -158,7 +158,7 @@ async def test_what_is_frozen_does_not_change_until_the_end(hasty):
     page = await show(words(MARKDOWN))
     live = page.states[: -len(page.outputs)]
     assert any("<table>" in state for state in live)
-    first = live[-1].split('<div class="ipychat"')[1]
+    first = live[-1].split("<div class=ipychat")[1]
     begun = next(i for i, state in enumerate(live) if first in state)
     assert all(first in state for state in live[begun:])
 
@@ -465,7 +465,7 @@ async def test_every_format_ends_with_one_output_and_as_its_bundle(hasty):
 # -- harm
 
 
-OUR_TAGS = {"div", "details", "summary", "pre", "iframe"}
+OUR_TAGS = {"div", "small", "details", "summary", "pre", "iframe"}
 MARKDOWN_TAGS = {
     *(
         "a",

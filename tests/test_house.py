@@ -23,6 +23,7 @@ ROWS = [
     ["providers"],
     ["catalog", "policy", "local"],
     ["answer"],
+    ["turns"],
     ["conversations", "context", "batch"],
     ["kernel", "gateway"],
     ["display"],

@@ -101,11 +101,12 @@ def test_what_killed_writers_left_is_swept_when_it_is_old(tmp_path):
 def test_files_and_folders_are_private_whatever_the_umask(tmp_path):
     before = os.umask(0)
     try:
-        files.update_json(tmp_path / "new" / "a.json", lambda _: {"a": 1})
+        files.update_json(tmp_path / "new" / "er" / "a.json", lambda _: {"a": 1})
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
-    for file in (tmp_path / "new").iterdir():
+    for folder in (tmp_path / "new", tmp_path / "new" / "er"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for file in (tmp_path / "new" / "er").iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 

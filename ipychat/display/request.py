@@ -53,8 +53,10 @@ def _part(part: Any) -> str:
     match part:
         case TextPart(text):
             return text
+        case ImagePart(url) if len(url) > MAX_URL:
+            return f"(image: {url[:MAX_URL]}… {len(url):,} characters)"
         case ImagePart(url):
-            return f"(image: {url if len(url) <= MAX_URL else f'{url[:MAX_URL]}… {len(url):,} characters'})"
+            return f"(image: {url})"
         case FilePart(name, data, media_type):
             return f"(file: {name}, {media_type}, {len(data):,} bytes)"
     raise AssertionError(part)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 Waiting = Callable[..., Coroutine[Any, Any, Any]]
 
-AWAITED = {"run_cell_magic": "_ipychat_cell", "run_line_magic": "_ipychat_line"}
+CELL, LINE = "_ipychat_cell", "_ipychat_line"
+AWAITED = {"run_cell_magic": CELL, "run_line_magic": LINE}
 SCOPES_OF_THEIR_OWN = (
     ast.FunctionDef,
     ast.Lambda,
@@ -67,16 +68,16 @@ class Awaiting:
         """Put the hook and what it calls in place."""
         self._shell.input_transformers_post.append(self)
         self._shell.input_transformer_manager.token_transformers[:0] = self._tokens
-        self._shell._ipychat_cell = self._cell  # type: ignore[attr-defined] # ours
-        self._shell._ipychat_line = self._line  # type: ignore[attr-defined] # ours
+        setattr(self._shell, CELL, self._cell)
+        setattr(self._shell, LINE, self._line)
 
     def remove(self) -> None:
         """Take everything away again."""
         self._shell.input_transformers_post.remove(self)
         for tokens in self._tokens:
             self._shell.input_transformer_manager.token_transformers.remove(tokens)
-        del self._shell._ipychat_cell  # type: ignore[attr-defined] # ours
-        del self._shell._ipychat_line  # type: ignore[attr-defined] # ours
+        delattr(self._shell, CELL)
+        delattr(self._shell, LINE)
 
     async def _cell(self, name: str, line: str, cell: str) -> Any:
         magic = self._shell.find_cell_magic(name)
@@ -87,6 +88,7 @@ class Awaiting:
         return await magic.awaited(magic.__self__, line)
 
     def __call__(self, lines: list[str]) -> list[str]:
+        """Return the cell with every call of ours awaited, or as it is."""
         source = "".join(lines)
         if not any(f"_magic('{name}'" in source for name in self._names):
             return lines
@@ -103,10 +105,9 @@ class Awaiting:
         text = [line.encode() for line in source.splitlines(keepends=True)]
         for call in sorted(calls, key=lambda c: (c.lineno, c.col_offset), reverse=True):
             _insert(text, call.end_lineno, call.end_col_offset, b")")
-            called = call.func
-            assert isinstance(called, ast.Attribute)
-            end = called.end_col_offset or 0
-            _insert(text, called.end_lineno, end, AWAITED[called.attr].encode(), len(called.attr))
+            name = call.func.attr  # type: ignore[attr-defined] # _is_ours saw to it
+            end = call.func.end_col_offset
+            _insert(text, call.func.end_lineno, end, AWAITED[name].encode(), len(name))
             _insert(text, call.lineno, call.col_offset, b"(await ")
         return b"".join(text).decode().splitlines(keepends=True)
 
@@ -167,7 +168,7 @@ def _will_be_awaited(shell: InteractiveShell) -> bool:
     runs_asyncio = shell.loop_runner is _asyncio_runner and not getattr(shell, "trio_runner", None)
     if not (shell.autoawait and runs_asyncio):
         return False
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # noqa: SLF001 - who asked is told by the stack alone
     while frame and frame.f_code.co_name != "transform_cell":
         frame = frame.f_back  # type: ignore[assignment] # the loop's condition looks for None
     while frame and frame.f_code.co_name == "transform_cell":
@@ -176,5 +177,5 @@ def _will_be_awaited(shell: InteractiveShell) -> bool:
     if caller in {"do_execute", "run_cell_async"}:
         return True
     if caller in {"_run_cell", "run_cell"}:
-        return asyncio._get_running_loop() is None
+        return asyncio._get_running_loop() is None  # noqa: SLF001 - the one that does not raise
     return False

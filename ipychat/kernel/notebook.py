@@ -1,4 +1,4 @@
-"""What is asked of the shell: which cell runs, in which notebook, who watches, where output goes."""
+"""What is asked of the shell: which cell runs, in which notebook, who watches, where it shows."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def is_kernel(shell: InteractiveShell) -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+def runs_at_the_prompt(shell: InteractiveShell) -> bool:
+    """Whether the loop goes on between cells: in a kernel, in a terminal after `%gui asyncio`."""
+    return is_kernel(shell) or getattr(shell, "active_eventloop", None) == "asyncio"
+
+
 def running_cell(shell: InteractiveShell) -> Cell:
     """Return which cell runs, and which run of it this is."""
     parent = _parent(shell)
@@ -43,8 +48,9 @@ def running_cell(shell: InteractiveShell) -> Cell:
 
 
 def is_watched(shell: InteractiveShell) -> bool:
-    """Whether someone sees output as it comes: not where a notebook is executed headless, and not
-    where `%%capture` takes it.
+    """Whether someone sees output as it comes.
+
+    Nobody does where a notebook is executed headless, or `%%capture` takes the output.
     """
     return not _is_captured(shell) and bool(
         _parent(shell).get("content", {}).get("allow_stdin", True)
@@ -58,8 +64,9 @@ def _is_captured(shell: InteractiveShell) -> bool:
 
 
 def name(shell: InteractiveShell) -> str:
-    """Return what stands for this notebook: its path where the front end tells it, else a name that
-    no other kernel or terminal has.
+    """Return what stands for this notebook.
+
+    Its path where the front end tells it, else a name that no other kernel or terminal has.
     """
     if path := os.environ.get("JPY_SESSION_NAME") or shell.user_ns.get("__vsc_ipynb_file__"):
         return str(path)

@@ -1,5 +1,7 @@
-"""One running answer: stopped from any thread, interrupted in milliseconds, never swallowing a
-cancellation that is not its own.
+"""One running answer.
+
+It is stopped from any thread, interrupted in milliseconds, and never swallows a cancellation that
+is not its own.
 """
 
 from __future__ import annotations
@@ -82,5 +84,5 @@ def _interrupts(run: Run) -> Iterator[None]:
 
 
 def _stop_those_in_front(*_: object) -> None:
-    for run in list(_in_front):
+    for run in tuple(_in_front):
         run.interrupt()

@@ -36,7 +36,9 @@ def home() -> Path:
 def private_folder(path: Path) -> Path:
     """Make the folder and those above it that are missing, for this user alone."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.parent.exists():
+            private_folder(path.parent)  # mkdir would make the parents by the umask
+        path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise StoreError(f"Can't make the folder {path}: {error.strerror}.") from None
     return path

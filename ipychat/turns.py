@@ -1,0 +1,414 @@
+"""Turns: a question and its answer, alive while it comes, and as records that disk keeps.
+
+A conversation is what its records say: each change is one record, and `fold` makes the turns of
+them again. Turns know nothing of cells but the ids they are given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import threading
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass
+from string import ascii_letters, digits, punctuation
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+from ipychat import config, secrets
+from ipychat.answer import Answer
+from ipychat.errors import ChatError, StoreError, UsageError
+from ipychat.messages import (
+    ChatRequest,
+    Event,
+    Message,
+    ModelId,
+    Notice,
+    Reasoning,
+    Reply,
+    Text,
+    ToolCall,
+    Usage,
+    parse_messages,
+)
+from ipychat.store.transcripts import Transcript
+
+if TYPE_CHECKING:
+    pass
+
+State: TypeAlias = Literal["running", "done", "stopped", "failed", "lost"]
+Record: TypeAlias = dict[str, Any]
+
+SNAPSHOT_INTERVAL = 1.0
+"""Seconds. So much of an answer may be lost with a process that is killed."""
+PATIENCE = 0.2
+"""Seconds. An interrupt waits no longer for the disk."""
+MAX_SECRET = 4096
+"""Characters. A secret is no longer."""
+TEXTS = (Text, Reasoning)
+SOLID = ascii_letters + digits + punctuation
+"""What secrets are made of."""
+
+
+class Journal:
+    """What happens to a conversation, record by record: queued here, then written to disk."""
+
+    def __init__(self, transcript: Transcript | None, *records: Record) -> None:
+        self.transcript = transcript
+        self._unsaved: list[Record] = [*records]
+        self._saving = threading.Lock()
+
+    def record(self, *records: Record) -> None:
+        """Have `records` written by the next `save`."""
+        self._unsaved += records
+
+    def save(self) -> StoreError | None:
+        """Write what is recorded; what the disk does not take is written by a later `save`."""
+        with self._saving:
+            records = self._unsaved[:]
+            try:
+                if self.transcript and config.current().keep:
+                    self.transcript.append(*records)
+            except StoreError as error:
+                return error
+            del self._unsaved[: len(records)]
+        return None
+
+    def save_now(self) -> None:
+        """Save, before this returns unless the disk is stuck: then as soon as it is not."""
+        saving = threading.Thread(target=self.save)
+        saving.start()
+        saving.join(PATIENCE)
+
+    def change(self, *records: Record) -> None:
+        """Write `records` now; a disk that does not take them is logged."""
+        self.record(*records)
+        if error := self.save():
+            secrets.log.warning("%s", error)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Turn:
+    """A question and its answer, as far as it came."""
+
+    id: str
+    question: tuple[Message, ...]
+    """What the user asked, without the system message and the turns before it."""
+    request: ChatRequest
+    """What is sent; of a turn read from disk, without the turns before it."""
+    asked_at: str
+    """UTC, in ISO form."""
+    system: str | None = None
+    cell: str | None = None
+    execution: str | None = None
+    """Which run of the cell."""
+    background: bool = False
+    stale: bool = False
+    """Whether a cell above it was run again since."""
+    state: State = "running"
+    """`lost`: the process died while it ran."""
+    error: str | None = None
+    journal: Journal | None = None
+    """Where it is kept; None where it is not."""
+    _answer: Answer | None = None
+    _reply: Reply | None = None
+    _told: bool = False
+    """Whether the user knows that the disk does not take it."""
+
+    @property
+    def reply(self) -> Reply:
+        """The answer as far as it came."""
+        if self._reply is not None:
+            return self._reply
+        return self._answer.reply() if self._answer else Reply(self.request)
+
+    @property
+    def text(self) -> str:
+        """The answer's text as far as it came."""
+        return self.reply.text
+
+    @property
+    def model(self) -> ModelId:
+        """Who was asked."""
+        return self.request.model
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The provider's options; of a turn read from disk, numbers and switches only."""
+        return self.request.options
+
+    @property
+    def finish(self) -> str | None:
+        """How the answer ended, in the service's word."""
+        return self.reply.finish
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the service counted."""
+        return self.reply.usage
+
+    @property
+    def seconds(self) -> float:
+        """How long the answer took."""
+        return self.reply.seconds
+
+    def __repr__(self) -> str:
+        return f"<Turn {self.id[:8]} {self.model}: {self.state}, {len(self.text)} characters>"
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Ask, and give the answer's events; once. An error has in its `reply` what came before.
+
+        On disk is the question before anything is sent, then what arrived, every second or so.
+        """
+        if self._answer is not None or self.state != "running":
+            raise UsageError("This turn has been asked already.")
+        self._answer = answer = Answer(self.request)
+        snapshots = _Snapshots(self)
+        try:
+            if notice := await self._save():
+                yield notice
+            async with contextlib.aclosing(answer.events()) as given:
+                async for event in given:
+                    snapshots.add(event)
+                    yield event
+            self._end("done")
+            if notice := await self._save():
+                yield notice
+        except Exception as error:
+            self._end("failed", error)
+            await self._save()
+            raise
+        finally:
+            snapshots.stop()
+            if self.state == "running":  # closed or cancelled: there may be no loop to wait on
+                self._end("done" if answer.reply().finish else "stopped")
+                if self.journal:
+                    self.journal.save_now()
+
+    def take(self, reply: Reply) -> None:
+        """Have `reply` as the answer."""
+        self._reply = reply
+
+    def _end(self, state: State, error: Exception | None = None) -> None:
+        if self.state != "running" or self._answer is None:
+            return
+        self.state, self._reply, self._answer = state, self._answer.reply(), None
+        if error is not None:
+            name = "" if isinstance(error, ChatError) else f"{type(error).__name__}: "
+            self.error = secrets.mask(f"{name}{error}")
+        if self.journal:
+            self.journal.record(ended(self))
+
+    async def _save(self) -> Notice | None:
+        """Write what is to be written, in another thread; return what the user should know."""
+        if self.journal is None:
+            return None
+        try:
+            error = await asyncio.to_thread(self.journal.save)
+        except asyncio.CancelledError:  # the thread may not have begun
+            self.journal.save_now()
+            raise
+        if error is None or self._told:
+            return None
+        self._told = True
+        notice = Notice(f"{error}\nThis turn is kept in this kernel only.")
+        if self._answer is not None:
+            self._answer.add(notice)
+        else:
+            notices = (*self.reply.notices, notice.text)
+            self._reply = dataclasses.replace(self.reply, notices=notices)
+        return notice
+
+
+class _Snapshots:
+    """Writes what arrived of an answer, at most once in an interval, while the answer goes on."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self._arrived: dict[str, list[str]] = {"text": [], "reasoning": []}
+        self._timer: asyncio.TimerHandle | None = None
+        self._saving: asyncio.Future[StoreError | None] | None = None
+
+    def add(self, event: Event) -> None:
+        """Take an event; one that is text is on disk after the interval."""
+        if self.turn.journal is None or not isinstance(event, TEXTS):
+            return
+        self._arrived["text" if isinstance(event, Text) else "reasoning"].append(event.text)
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(SNAPSHOT_INTERVAL, self._write, loop)
+
+    def stop(self) -> None:
+        """Write no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _write(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self.turn.journal is None or self.turn.state != "running":
+            return
+        if self._saving is not None and not self._saving.done():  # the disk is slow
+            self._timer = loop.call_later(SNAPSHOT_INTERVAL, self._write, loop)
+            return
+        texts = {kind: self._take(pieces) for kind, pieces in self._arrived.items()}
+        self.turn.journal.record({"type": "arrived", "turn": self.turn.id, **texts})
+        self._saving = loop.run_in_executor(None, self.turn.journal.save)
+
+    @staticmethod
+    def _take(pieces: list[str]) -> str:
+        """Take the text that arrived, but for a last word that may be the beginning of a secret.
+
+        Cut in two, a secret would not be masked.
+        """
+        text = "".join(pieces)
+        cut = max(len(text.rstrip(SOLID)), len(text) - MAX_SECRET)
+        pieces[:] = [text[cut:]]
+        return text[:cut]
+
+
+def position(turns: list[Turn], cell: str | None, execution: str | None) -> int:
+    """Return where a turn belongs: after those of the same run, in place of an earlier run's."""
+    own = [i for i, turn in enumerate(turns) if cell is not None and turn.cell == cell]
+    if not own:
+        return len(turns)
+    if execution is not None and turns[own[-1]].execution == execution:
+        return own[-1] + 1
+    return own[0]
+
+
+def insert(turns: list[Turn], turn: Turn) -> None:
+    """Put `turn` where it belongs; the turns of an earlier run of its cell go, later ones age."""
+    place = position(turns, turn.cell, turn.execution)
+    after = turns[place:]
+    later = [other for other in after if turn.cell is None or other.cell != turn.cell]
+    if len(later) < len(after):
+        for other in later:
+            other.stale = True
+    turns[place:] = [turn, *later]
+
+
+# -- records
+
+
+def asked(turn: Turn) -> Record:
+    """Return the record of a turn that is asked."""
+    return {
+        "type": "asked",
+        "turn": turn.id,
+        "at": turn.asked_at,
+        "cell": turn.cell,
+        "execution": turn.execution,
+        "background": turn.background,
+        "stale": turn.stale,
+        "model": str(turn.model),
+        "system": turn.system,
+        # texts stay out: a key may be among them, not yet known as a secret
+        "options": {
+            name: one for name, one in turn.options.items() if isinstance(one, int | float)
+        },
+        "question": [message.to_dict() for message in turn.question],
+    }
+
+
+def ended(turn: Turn) -> Record:
+    """Return the record of a turn that has ended, its whole reply in it."""
+    reply = turn.reply
+    return {
+        "type": "ended",
+        "turn": turn.id,
+        "state": turn.state,
+        "error": turn.error,
+        "reply": {
+            "text": reply.text,
+            "reasoning": reply.reasoning,
+            "tool_calls": [dataclasses.asdict(call) for call in reply.tool_calls],
+            "notices": reply.notices,
+            "finish": reply.finish,
+            "usage": reply.usage and dataclasses.asdict(reply.usage),
+            "seconds": reply.seconds,
+            "first_text": reply.first_text,
+        },
+    }
+
+
+def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]:
+    """Return the turns, the model and the system message that `records` come to.
+
+    Records of an unknown type are skipped. A turn without an end is lost.
+    """
+    turns: list[Turn] = []
+    by_id: dict[str, Turn] = {}
+    settings: dict[str, str | None] = {}
+    for record in records:
+        try:
+            match record["type"]:
+                case "asked":
+                    turn = by_id[record["turn"]] = _turn_of(record)
+                    insert(turns, turn)
+                case "arrived":
+                    _take_snapshot(by_id[record["turn"]], record)
+                case "ended":
+                    _take_end(by_id[record["turn"]], record)
+                case "dropped":
+                    turns.remove(by_id[record["turn"]])
+                case "new":
+                    turns.clear()
+                case "set":
+                    settings.update(record)
+        except (ChatError, LookupError, TypeError, ValueError, AttributeError) as error:
+            # of another kernel's turn that is gone, or edited by hand
+            secrets.log.info("Skipped a record %r: %r", record.get("type"), error)
+    for turn in turns:
+        if turn.state == "running":
+            turn.state = "lost"
+    return turns, settings.get("model"), settings.get("system")
+
+
+def _turn_of(record: Record) -> Turn:
+    question = parse_messages(record["question"])
+    provider, _, name = record["model"].partition(":")
+    system = record.get("system")
+    sent = (Message("system", system), *question) if system else question
+    options = MappingProxyType(dict(record["options"]))
+    return Turn(
+        id=record["turn"],
+        question=question,
+        request=ChatRequest(ModelId(provider, name), sent, options),
+        asked_at=record["at"],
+        system=system,
+        cell=record["cell"],
+        execution=record["execution"],
+        background=record["background"],
+        stale=record["stale"],
+    )
+
+
+def _take_snapshot(turn: Turn, record: Record) -> None:
+    if turn.state == "running":
+        so_far = turn.reply
+        turn.take(
+            dataclasses.replace(
+                so_far,
+                text=so_far.text + record["text"],
+                reasoning=so_far.reasoning + record["reasoning"],
+            )
+        )
+
+
+def _take_end(turn: Turn, record: Record) -> None:
+    given = dict(record["reply"])
+    given["tool_calls"] = tuple(_made(ToolCall, call) for call in given["tool_calls"])
+    given["notices"] = tuple(given["notices"])
+    given["usage"] = given["usage"] and _made(Usage, given["usage"])
+    turn.take(_made(Reply, {**given, "request": turn.request}))
+    turn.state, turn.error = record["state"], record["error"]
+
+
+T = TypeVar("T", ToolCall, Usage, Reply)
+
+
+def _made(cls: type[T], given: Mapping[str, Any]) -> T:
+    """Make a value of what is given for its fields; a later version may know more of them."""
+    known = {field.name for field in dataclasses.fields(cls)}
+    return cls(**{name: value for name, value in given.items() if name in known})
