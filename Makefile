@@ -36,8 +36,10 @@ fix: .venv/.test  ## let ruff repair what it can
 	@$(PY) -m ruff check --quiet --fix --exit-zero
 	@$(PY) -m ruff format --quiet
 
-bench: .venv/.test  ## what reading a stream costs, beside the least that it can cost
+bench: .venv/.test  ## what reading, loading and showing cost, beside the least that they can
 	@$(PY) -m bench.wire
+	@$(PY) -m bench.loading
+	@$(PY) -m bench.cell
 
 clean:  ## remove .venv and whatever the tools left behind
 	@rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
@@ -54,8 +56,10 @@ fit = $(shell { $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'; }
 	@$(PIP) --upgrade pip
 	@touch $@
 
+# the magics are tested on two generations of the kernel; the older one lies beside the newest
 .venv/.test: .venv/.pip pyproject.toml
 	@$(PIP) --editable ".[test]"
+	@$(PIP) --no-deps --upgrade --target .venv/ipykernel-6.31 "ipykernel==6.31.0"
 	@touch $@
 
 .venv/.demo: .venv/.pip pyproject.toml

@@ -9,10 +9,12 @@ outputs on iopub; a word is seen when the front end's socket has a message with 
 import ast
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
 import statistics
+import string
 import sys
 import time
 from dataclasses import dataclass, field
@@ -23,36 +25,40 @@ MANY = 10_000
 ROUNDS = 9
 PACKET = 20
 SETTLE = 0.3
-WORD = re.compile(r"w(\d{5})")
+DIGITS = string.digits + string.ascii_lowercase
+WORD = re.compile(r"\bq([0-9a-z]{3})\b")
 
 
 def words(kind: str, count: int) -> list[str]:
-    """An answer in `count` numbered words: endless (one paragraph), or Markdown with code."""
+    """An answer in `count` numbered words, each as long as a token is on average.
+
+    `flat` is one paragraph of longer words, `endless` one of short ones, `markdown` has headings,
+    lists and code.
+    """
+    short = [f"q{DIGITS[i // 1296]}{DIGITS[i // 36 % 36]}{DIGITS[i % 36]}" for i in range(count)]
+    if kind == "flat":
+        return [f"{word} words " for word in short]
     if kind == "endless":
-        return [f"w{i:05d} text" + " " for i in range(count)]
-    before = {
-        0: "\n\n## ",
-        6: "\n\n",
-        46: "\n\n- ",
-        56: "\n- ",
-        66: "\n- **",
-        76: "\n\n```python\nx = ",
-    }
-    after = {66: "** ", 99: "\n```\n"}
-    in_code = {i: "\n" + "    " * (i % 2) for i in range(80, 100, 5)}
-    text = []
-    for i in range(count):
-        n = i % 110
-        code = 76 <= n < 100
-        text.append(
-            before.get(n, in_code.get(n, ""))
-            + (
-                f"w{i:05d}"
-                + (" + " if code and n not in {*range(79, 99, 5), 99} else "" if code else " ")
-            )
-            + after.get(n, "")
-        )
-    return text
+        return [f"{word} " for word in short]
+    return [_in_markdown(word, i % SECTION) for i, word in enumerate(short)]
+
+
+SECTION = 160
+BEFORE = {0: "\n\n## ", 5: "\n\n", 65: "\n\n- ", 77: "\n- ", 89: "\n- **"}
+CODE = range(101, 125)
+
+
+def _in_markdown(word: str, n: int) -> str:
+    """What stands at the place `n` of a section: heading, paragraph, list, code, paragraph."""
+    if n not in CODE:
+        return f"{BEFORE.get(n, '')}{word}{'**' if n == 89 else ''} "
+    match (n - CODE.start) % 4:
+        case 0:
+            opening = "\n\n```python" if n == CODE.start else ""
+            return f"{opening}\n{word} = f("
+        case 3:
+            return word + (")\n```\n\n" if n == CODE[-1] else ")")
+    return f"{word}, "
 
 
 # -- in the kernel
@@ -170,6 +176,29 @@ result = await bench.{way}({kind!r}, {count}, {rate}, watch={watch})
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+@functools.cache
+def encoded(kind: str, count: int) -> tuple[list[bytes], bytes, bytes]:
+    """The events of an answer, what ends it, and all of it."""
+    events = [event({"content": word}) for word in words(kind, count)]
+    end = event({}, "stop") + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    return events, end, b"".join(events) + end
+
+
+def event(delta: dict, finish: str | None = None) -> bytes:
+    payload = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 0,
+        "model": "m",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    }
+    return chunk(b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n")
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
 class Service:
     """Answers `/KIND/COUNT/RATE/chat/completions`; notes when each word was sent."""
 
@@ -189,11 +218,10 @@ class Service:
     async def _stream(
         self, writer: asyncio.StreamWriter, kind: str, count: int, rate: float
     ) -> None:
-        events = [self._event({"content": word}) for word in words(kind, count)]
-        end = self._event({}, "stop") + self._chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+        events, end, whole = encoded(kind, count)
         self.sent.clear()
         if not rate:
-            writer.write(b"".join(events) + end)
+            writer.write(whole)
             await writer.drain()
             return
         begin = time.monotonic()
@@ -202,22 +230,6 @@ class Service:
             self.sent.append(time.monotonic())
             writer.write(event)
         writer.write(end)
-
-    def _event(self, delta: dict, finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        payload = {
-            "id": "chatcmpl-1",
-            "object": "chat.completion.chunk",
-            "created": 0,
-            "model": "m",
-            "choices": [choice],
-        }
-        return self._chunk(
-            b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"
-        )
-
-    def _chunk(self, data: bytes) -> bytes:
-        return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 # -- the front end
@@ -301,7 +313,7 @@ class Front:
                     text = content["data"].get("text/html", "")
                 case _:
                     continue
-            last = max(map(int, WORD.findall(text)), default=-1)
+            last = max((int(word, 36) for word in WORD.findall(text)), default=-1)
             seen.append((at, sum(map(len, frames)), last))
 
 
@@ -339,7 +351,7 @@ def bound(value: float, most: float | None, form: str) -> str:
 
 async def full_speed(front: Front, ways: list[str]) -> None:
     row(f"{MANY:,} words at full speed", "wall ms", "CPU s", "messages", "KiB")
-    bounds = {"endless": (80, 0.08, 10), "markdown": (180, 0.18, None)}
+    bounds = {"flat": (80, 0.08, 10), "markdown": (180, 0.18, None)}
     for kind, (wall, cpu, messages) in bounds.items():
         runs: dict[str, list[Run]] = {way: [] for way in ways}
         for turn in range(ROUNDS + 1):
@@ -386,7 +398,7 @@ async def paced(front: Front, ways: list[str]) -> None:
 
 async def lags(front: Front, ways: list[str]) -> None:
     row("the loop, best of five", "callback ms", "late ms")
-    for kind in ("endless", "markdown"):
+    for kind in ("flat", "markdown"):
         for way in ways:
             runs = [await front.run(way, kind, MANY, watch=True) for _ in range(5)]
             held, late = (

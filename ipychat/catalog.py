@@ -197,11 +197,16 @@ def resolve(name: str | None = None) -> ModelId:
     return _look_up(name)
 
 
+def named_by_the_environment() -> str | None:
+    """Return the model that the user's environment names, if it does."""
+    return os.environ.get(MODEL_VARIABLE)
+
+
 def default() -> tuple[str, str]:
     """Return the name that answers where none is given, and the rule that chose it."""
     if model := config.current().model:
         return model, "set by %config IPyChat.model"
-    if model := os.environ.get(MODEL_VARIABLE):
+    if model := named_by_the_environment():
         return model, f"set by {MODEL_VARIABLE}"
     for variable, name in KEYS.items():
         if os.environ.get(variable):

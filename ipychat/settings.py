@@ -48,7 +48,7 @@ class IPyChat(Configurable):
     history = Integer(
         None, allow_none=True, min=0, help="How many earlier turns are sent along; None: all."
     ).tag(config=True)
-    keep = Bool(True, help="Whether conversations are kept on disk.").tag(config=True)
+    keep = Bool(default_value=True, help="Whether conversations are kept on disk.").tag(config=True)
 
     def __init__(self, notebook: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -78,7 +78,7 @@ class Kernel:
         while not (ran.idle and ran.reply):
             assert time.monotonic() < deadline, f"the cell did not end: {ran}"
             self.pump(0.05)
-            self._take_replies()
+            self.take_replies()
         ran.status = ran.reply["status"]
         return ran
 
@@ -105,7 +105,7 @@ class Kernel:
             assert time.monotonic() < deadline, "it never came to be"
             self.pump(0.02)
 
-    def _take_replies(self) -> None:
+    def take_replies(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 reply = self.client.shell_channel.get_msg(timeout=0)

@@ -52,7 +52,7 @@ GAP = 0.045
 """Seconds between two paints, at least."""
 CPU_SHARE = 8
 """A paint may take one in so many of the loop's seconds."""
-RATE = 14_000
+RATE = 16_000
 """Bytes a second that the output may cost in the long run."""
 BURST = 40_000
 """Bytes that may come at once."""
@@ -62,7 +62,7 @@ TICK = 1.0
 """Seconds of silence after which the elapsed time is shown anew."""
 
 FREEZE_OVER = 120
-"""Characters of a newest part from which on finished blocks are frozen."""
+"""Characters of finished blocks in the newest part from which on they are frozen."""
 FREEZE_LINES_OVER = 1_000
 """The same for plain text, whose lines are all finished blocks."""
 SOFT = 400
@@ -612,11 +612,11 @@ class CellView:
         return html
 
     def _foot(self) -> str:
-        """What stands below the text while it grows."""
+        """What stands below the text while it grows. Sent with every paint, so short."""
         status = f"{time.monotonic() - self._begin:.0f} s"
         if self._tokens:
             status += f" · {self._tokens:,} tokens"
-        return _smalls(self._below) + _small(status)
+        return _smalls(self._below) + f"<small>{status}</small>"
 
     async def _finish_lead(self, work: _Work) -> None:
         """Fold the reasoning into a part of its own, so that it isn't sent again with the text."""
@@ -640,11 +640,9 @@ class CellView:
 
         frozen_softly = len(self._open) - len(self._tail)
         finished = markup.safe_cut(self._open)
-        if finished:
-            cut = finished - frozen_softly
-        else:
-            cut = markup.safe_cut(self._tail[:MAX_SOFT], SOFT)
-        if cut <= 0 or self._cuts_a_secret(cut):
+        soft = 0 if finished else markup.safe_cut(self._tail[:MAX_SOFT], SOFT)
+        cut = soft or finished - frozen_softly
+        if cut < FREEZE_OVER or self._cuts_a_secret(cut):
             return
         source = _shown(self._tail[:cut])
         if finished:
@@ -684,7 +682,7 @@ class CellView:
             part = os.urandom(8).hex()
             self._ids.append(part)
             self._wants_part = False
-        self._send({"text/html": _frame(html)}, part, update=update)
+        self._send({"text/html": html}, part, update=update)
 
     def _send(
         self,

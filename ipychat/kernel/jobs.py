@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING
 
+from ipychat.errors import InterruptedAnswerError
 from ipychat.kernel.run import Run
 
 if TYPE_CHECKING:
@@ -38,10 +39,27 @@ class Job:
         self._run.stop()
 
     def __await__(self) -> Generator[object, None, Reply]:
-        return asyncio.shield(self._settled).__await__()
+        return self._wait().__await__()
+
+    async def _wait(self) -> Reply:
+        wait = Run(_until_done(self._settled))
+        await wait.wait(in_front=_is_cell_of_a_terminal(asyncio.current_task()))
+        if wait.interrupted:
+            raise InterruptedAnswerError("Interrupted; the answer goes on: %chat_stop stops it.")
+        return self._settled.result()
 
     def __repr__(self) -> str:
         return f"chat job {self.number}: {self.state} - {self.title}"
+
+
+async def _until_done(settled: asyncio.Future[Reply]) -> None:
+    """Wait without stopping it when the wait is."""
+    await asyncio.wait([settled])
+
+
+def _is_cell_of_a_terminal(task: asyncio.Task[object] | None) -> bool:
+    """Whether an interrupt would leave `task` hanging: a terminal's cell is never cancelled."""
+    return getattr(task and task.get_coro(), "__name__", "") == "run_cell_async"
 
 
 def _retrieve(settled: asyncio.Future[Reply]) -> None:

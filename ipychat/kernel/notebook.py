@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 Publish = Callable[..., None]
-
-
-class Cell(NamedTuple):
-    """The cell that runs now."""
-
-    id: str | None
-    """None where the front end names none; then every run is a new turn."""
-    execution: str
-    """Another one for each run of the same cell."""
 
 
 def _parent(shell: InteractiveShell) -> dict[str, Any]:
@@ -39,12 +30,12 @@ def runs_at_the_prompt(shell: InteractiveShell) -> bool:
     return is_kernel(shell) or getattr(shell, "active_eventloop", None) == "asyncio"
 
 
-def running_cell(shell: InteractiveShell) -> Cell:
-    """Return which cell runs, and which run of it this is."""
+def running_cell(shell: InteractiveShell) -> tuple[str | None, str]:
+    """Return which cell runs, None where the front end names none, and which run of it this is."""
     parent = _parent(shell)
     cell = parent.get("metadata", {}).get("cellId")
     execution = parent.get("header", {}).get("msg_id") or str(shell.execution_count)
-    return Cell(cell if isinstance(cell, str) else None, execution)
+    return (cell if isinstance(cell, str) else None), execution
 
 
 def is_watched(shell: InteractiveShell) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class _Loaded:
             "ipychat.messages", "Reply", self._display_reply
         )
         shell.Completer.custom_matchers.append(self._complete)
+        shell.display_trap.hook = self._display_result
+        if sys.displayhook is shell.displayhook:  # the cell that loads us already runs
+            sys.displayhook = shell.display_trap.hook
 
     def remove(self) -> None:
         shell = self._shell
@@ -64,12 +68,40 @@ class _Loaded:
         _forget_type(shell.display_formatter.ipython_display_formatter, "ipychat.messages", "Reply")
         shell.Completer.custom_matchers.remove(self._complete)
         shell.configurables.remove(self._settings)
-        for job in self._chat.jobs:
-            job.stop()
-        _close_sessions()
+        shell.display_trap.hook = shell.displayhook
+        self._end()
+
+    def _end(self) -> None:
+        """Stop what runs, let it keep what came, and close the connections of its loop."""
+        if "aiohttp" not in sys.modules:
+            return
+        import asyncio
+
+        from ipychat.kernel import blocking
+        from ipychat.wire import http
+
+        async def end() -> None:
+            for job in self._chat.jobs:
+                job.stop()
+            await asyncio.gather(*self._chat.jobs, return_exceptions=True)
+            await http.close()
+
+        blocking.finish(end())
 
     def _forget_shown(self, _info: Any = None) -> None:
         self._chat.shown = None
+
+    def _display_result(self, result: Any = None) -> None:
+        """Keep the reply that is shown already in `_` and `Out`; leave all else to IPython.
+
+        A terminal would write `Out[n]:` for it with nothing behind.
+        """
+        displayhook = self._shell.displayhook
+        if result is not None and result is self._chat.shown:
+            displayhook.update_user_ns(result)
+            displayhook.fill_exec_result(result)
+        else:
+            displayhook(result)
 
     def _display_reply(self, reply: Any) -> None:
         """Show nothing for the reply that its cell has shown already; else leave it to IPython."""
@@ -96,15 +128,3 @@ def _forget_type(formatter: Any, module: str, name: str) -> None:
     for cls in list(formatter.type_printers):
         if (cls.__module__, cls.__name__) == (module, name):
             del formatter.type_printers[cls]
-
-
-def _close_sessions() -> None:
-    """Close the connections of the loop that cells run on."""
-    import sys
-
-    if "aiohttp" not in sys.modules:
-        return
-    from ipychat.kernel import blocking
-    from ipychat.wire import http
-
-    blocking.finish(http.close())

@@ -10,34 +10,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument
 
 from ipychat import config
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
+from ipychat.magics.flags import flag
 from ipychat.settings import FORMATS
 
 if TYPE_CHECKING:
-    from ipychat.conversations import Conversation, Turn
+    from ipychat.conversations import Conversation
     from ipychat.kernel.jobs import Job
     from ipychat.kernel.run import Run
     from ipychat.messages import Event, Message, Reply
+    from ipychat.turns import Turn
 
+    class View(Protocol):
+        """What shows an answer: a cell's view or a terminal's."""
 
-class View(Protocol):
-    """What shows an answer: a cell's view or a terminal's."""
+        header: str
+        """What is said above the answer."""
 
-    header: str
-    """What is said above the answer."""
+        def add(self, event: Event) -> None:
+            """Show an event, now or soon."""
+            ...
 
-    def add(self, event: Event) -> None:
-        """Show an event, now or soon."""
-        ...
-
-    async def close(self, reply: Reply, *, ending: str = "") -> None:
-        """Show the whole reply for good, and how it ended."""
-        ...
+        async def close(self, reply: Reply, *, ending: str = "") -> None:
+            """Show the whole reply for good, and how it ended."""
+            ...
 
 
 class Manner(NamedTuple):
@@ -65,28 +65,25 @@ class ChatMagics(Magics):
         self._greeted: list[Conversation] = []
         """The conversations of which the user knows that they continue."""
 
-    @flags_.flagged
-    @argument("-m", "--model", help="Who is asked: provider:name, a bare name, or an alias.")
-    @argument("-c", "--chat", metavar="NAME", help="Which conversation; without it the notebook's.")
-    @argument("-s", "--system", metavar="TEXT", help="What the model is told first.")
-    @argument("-f", "--format", choices=FORMATS, help="How the answer is shown.")
-    @argument("-t", "--to", metavar="VARIABLE", help="Put the reply into this variable.")
-    @argument("-b", "--background", action="store_true", help="Return at once and go on here.")
-    @argument("--no-history", action="store_true", help="Neither send nor keep the conversation.")
-    @argument("--temperature", type=float, help="How freely the model chooses its words.")
-    @argument("--max-tokens", type=int, metavar="N", help="How long the answer may become.")
-    @argument(
+    @flag("-m", "--model", help="Who is asked: provider:name, a bare name, or an alias.")
+    @flag("-c", "--chat", metavar="NAME", help="Which conversation; without it the notebook's.")
+    @flag("-s", "--system", metavar="TEXT", help="What the model is told first.")
+    @flag("-f", "--format", choices=FORMATS, help="How the answer is shown.")
+    @flag("-t", "--to", metavar="VARIABLE", help="Put the reply into this variable.")
+    @flag("-b", "--background", action="store_true", help="Return at once and go on here.")
+    @flag("--no-history", action="store_true", help="Neither send nor keep the conversation.")
+    @flag("--temperature", type=float, help="How freely the model chooses its words.")
+    @flag("--max-tokens", type=int, metavar="N", help="How long the answer may become.")
+    @flag(
         "--option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="Anything else that the provider takes; may be given several times.",
     )
-    @argument(
-        "--timeout", type=float, metavar="SECONDS", help="How long the whole answer may take."
-    )
-    @argument("--proxy", metavar="URL", help="The proxy for this request: http:// or socks5://.")
-    @argument(
+    @flag("--timeout", type=float, metavar="SECONDS", help="How long the whole answer may take.")
+    @flag("--proxy", metavar="URL", help="The proxy for this request: http:// or socks5://.")
+    @flag(
         "--with",
         dest="with_",
         action="append",
@@ -94,17 +91,17 @@ class ChatMagics(Magics):
         metavar="NAME",
         help="Show the model a value of the notebook, summarised; may be given several times.",
     )
-    @argument("--cells", type=int, default=0, metavar="N", help="The last N cells, with outputs.")
-    @argument("--file", action="append", default=[], metavar="PATH", help="Send a file along.")
-    @argument(
+    @flag("--cells", type=int, default=0, metavar="N", help="The last N cells, with outputs.")
+    @flag("--file", action="append", default=[], metavar="PATH", help="Send a file along.")
+    @flag(
         "--image",
         action="append",
         default=[],
         metavar="PATH-OR-VARIABLE",
         help="Send an image along.",
     )
-    @argument("--raw", action="store_true", help="Send the prompt as written: expand no {{…}}.")
-    @argument("--dry-run", action="store_true", help="Show what would be sent, and send nothing.")
+    @flag("--raw", action="store_true", help="Send the prompt as written: expand no {{…}}.")
+    @flag("--dry-run", action="store_true", help="Show what would be sent, and send nothing.")
     @no_var_expand
     @line_cell_magic
     @waits
@@ -149,8 +146,12 @@ class ChatMagics(Magics):
         match line.strip():
             case "wait":
                 for job in self.jobs:
-                    with contextlib.suppress(ChatError):  # its own cell shows it
+                    try:
                         await job
+                    except InterruptedAnswerError:
+                        raise  # the wait was
+                    except ChatError:
+                        pass  # its own cell shows it
             case "":
                 pass
             case other:
@@ -175,9 +176,9 @@ class ChatMagics(Magics):
         """Return `text` with each `{{expression}}` replaced by its value in the notebook."""
         if "{{" not in text:
             return text
-        from ipychat import context
+        from ipychat.context import expressions
 
-        return context.expand(text, self.shell.ev)
+        return expressions.expand(text, self.shell.ev)
 
     def conversation(self, name: str | None = None) -> Conversation:
         """Return the conversation of that name, else the notebook's own."""
@@ -212,23 +213,23 @@ class ChatMagics(Magics):
         return Message("user", parts)
 
     def _along(self, flags: Namespace) -> Any:
-        from ipychat import context
+        from ipychat.context import attachments, cells, values
         from ipychat.messages import TextPart
 
         for name in flags.with_:
-            yield TextPart(context.summarise(name, self._value(name)))
+            yield TextPart(values.summarise(name, self._value(name)))
         if flags.cells > 0:
-            yield TextPart(context.cells_text(self._last_cells(flags.cells)))
+            yield TextPart(cells.cells_text(self._last_cells(flags.cells)))
         for path in flags.file:
-            yield context.file_part(path)
+            yield attachments.file_part(path)
         for image in flags.image:
             known = image in self.shell.user_ns and not Path(image).exists()
-            yield context.image_part(self.shell.user_ns[image] if known else Path(image), image)
+            yield attachments.image_part(self.shell.user_ns[image] if known else Path(image), image)
 
     def _value(self, name: str) -> Any:
         try:
             return self.shell.ev(name)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the user's expression raises
             raise UsageError(
                 f"There is no {name!r} to show: {type(error).__name__}: {error}"
             ) from None
@@ -249,8 +250,8 @@ class ChatMagics(Magics):
         from ipychat.display import request as shown
         from ipychat.kernel import notebook
 
-        here = notebook.running_cell(self.shell)
-        request = conversation.request(question, cell=here.id, execution=here.execution, **asked)
+        cell, execution = notebook.running_cell(self.shell)
+        request = conversation.request(question, cell=cell, execution=execution, **asked)
         self.publish(*shown.bundle(request))
 
     # -- how it is answered
@@ -267,21 +268,21 @@ class ChatMagics(Magics):
         from ipychat.kernel import notebook
         from ipychat.kernel.run import Run
 
-        here = notebook.running_cell(self.shell)
+        cell, execution = notebook.running_cell(self.shell)
         turn = conversation.begin(
-            question, cell=here.id, execution=here.execution, background=background, **asked
+            question, cell=cell, execution=execution, background=background, **asked
         )
-        view = self._view(manner)
+        view = self._view(manner, background=background)
         view.header = self._header(conversation, turn, manner)
         return turn, Run(_watch(turn, view)), view
 
-    def _view(self, manner: Manner) -> View:
+    def _view(self, manner: Manner, *, background: bool) -> View:
         from ipychat.kernel import notebook
 
         if not notebook.is_kernel(self.shell):
             from ipychat.display.terminal import TerminalView
 
-            return TerminalView(sys.stdout, format=manner.format)
+            return TerminalView(None if background else sys.stdout, format=manner.format)
         from ipychat.display.cell import CellView
 
         live = notebook.is_watched(self.shell)
@@ -290,7 +291,10 @@ class ChatMagics(Magics):
     def _header(self, conversation: Conversation, turn: Turn, manner: Manner) -> str:
         """Say who answers where that is not what was written, and what else must be known."""
         said = []
-        named = manner.model or conversation.model or config.current().model
+        from ipychat import catalog
+
+        written = manner.model or conversation.model or config.current().model
+        named = written or catalog.named_by_the_environment()
         if named not in {turn.model.name, str(turn.model)}:
             said.append(str(turn.model))
         if conversation.continues and conversation not in self._greeted:
@@ -305,6 +309,8 @@ class ChatMagics(Magics):
         self, turn: Turn, run: Run, view: View, manner: Manner, *, in_front: bool
     ) -> Reply:
         """Wait for the end and show it, whichever it is."""
+        from ipychat.kernel import notebook
+
         try:
             await run.wait(in_front=in_front)
         except ChatError as error:
@@ -313,7 +319,9 @@ class ChatMagics(Magics):
         except asyncio.CancelledError:
             await view.close(turn.reply, ending="Stopped: what came is kept.")
             raise
-        await view.close(turn.reply, ending=_ending(turn, run))
+        # in a terminal the error of an interrupt stands right below what came, and says it all
+        is_said = run.interrupted and not notebook.is_kernel(self.shell)
+        await view.close(turn.reply, ending="" if is_said else _ending(turn, run))
         reply = turn.reply
         if manner.to:
             self.shell.user_ns[manner.to] = reply
@@ -328,6 +336,7 @@ class ChatMagics(Magics):
     def _begin_job(
         self, conversation: Conversation, question: Message, asked: dict[str, Any], manner: Manner
     ) -> Job:
+        from ipychat.kernel import notebook
         from ipychat.kernel.jobs import Job
 
         turn, run, view = self._begin(conversation, question, asked, manner, background=True)
@@ -339,6 +348,8 @@ class ChatMagics(Magics):
             lambda run: self._settle(turn, run, view, manner, in_front=False),
         )
         self.jobs.append(job)
+        if not notebook.runs_at_the_prompt(self.shell):
+            print("It stands still at the prompt: await it, or let %gui asyncio run it there.")
         return job
 
     def _offer_code(self, reply: Reply) -> None:

@@ -88,7 +88,7 @@ def _variables(chat: ChatMagics, _word: str) -> Iterable[str]:
     return [n for n in chat.shell.user_ns if not n.startswith("_") and n not in hidden]
 
 
-def _files(chat: ChatMagics, word: str) -> Iterable[str]:
+def _files(_chat: ChatMagics, word: str) -> Iterable[str]:
     folder, _, _ = word.rpartition("/")
     base = Path(folder or ("/" if word.startswith("/") else ".")).expanduser()
     try:

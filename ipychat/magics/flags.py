@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
-
-from IPython.core.magic_arguments import construct_parser
 
 from ipychat.errors import UsageError
 
 if TYPE_CHECKING:
+    import argparse
+
     from IPython.core.magic_arguments import MagicArgumentParser
 
 FLAG = r"(--[A-Za-z][\w-]*|-[A-Za-z])(?=[\s=]|$)"
 
 
-def flagged(magic: Any) -> Any:
-    """Let a magic have the `@argument`s below it as flags, and show them as its help.
+def flag(*names: str, **how: Any) -> Callable[[Any], Any]:
+    """Give a magic a flag, as argparse describes it; its help then lists the flags.
 
-    As `magic_arguments` does, but when they are first wanted: making a parser costs milliseconds
-    that loading the extension must not.
+    The parser is made when it is first wanted: that costs milliseconds which loading must not.
     """
-    magic.getdoc = lambda: parser_of(magic).format_help()  # what `%%chat?` asks for
-    return magic
+
+    def declare(magic: Any) -> Any:
+        if not hasattr(magic, "flags"):
+            magic.flags = []
+            magic.getdoc = lambda: parser_of(magic).format_help()  # what `%%chat?` asks for
+        magic.flags.insert(0, (names, how))  # decorators run from the last to the first
+        return magic
+
+    return declare
 
 
 def parser_of(magic: Any) -> MagicArgumentParser:
     """Return the parser of a magic's flags, made on first use."""
     function = getattr(magic, "__func__", magic)
     if not hasattr(function, "parser"):
-        function.parser = construct_parser(function)
+        import inspect
+
+        from IPython.core.magic_arguments import MagicArgumentParser
+
+        text = inspect.cleandoc(function.__doc__ or "")
+        function.parser = MagicArgumentParser(f"%{function.__name__}", description=text)
+        for names, how in function.flags:
+            function.parser.add_argument(*names, **how)
     parser: MagicArgumentParser = function.parser
     return parser
 
@@ -41,7 +52,7 @@ def parse(magic: Any, line: str, expand: Callable[[str], str]) -> tuple[argparse
     """Return the flags and the text behind the last of them, untouched.
 
     A flag's value may be quoted, may stand behind `=`, and its `{{expressions}}` are expanded.
-    Everything from the first word on that is neither a flag nor a value is text; `--` begins it too.
+    From the first word that is neither a flag nor a value all is text; `--` begins it too.
     Raises UsageError that names the flag.
     """
     parser = parser_of(magic)
@@ -72,7 +83,7 @@ def parse_words(
 def _parsed(parser: MagicArgumentParser, words: list[str]) -> argparse.Namespace:
     try:
         return parser.parse_args(words)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - IPython's parser raises its own UsageError
         raise UsageError(str(error)) from None
 
 
@@ -130,6 +141,8 @@ def _unquoted(value: str, flag: str) -> str:
     if "{{" in value:
         return value
     try:
+        import shlex
+
         return "".join(shlex.split(value))
     except ValueError as error:
         raise UsageError(f"Can't read {flag} {value}: {error}.") from None
@@ -154,5 +167,5 @@ def _parse_option(text: str) -> tuple[str, Any]:
 
 def flag_names(magic: Any) -> Iterator[str]:
     """Give every flag that the magic knows."""
-    if hasattr(magic, "has_arguments"):
+    if hasattr(magic, "flags"):
         yield from parser_of(magic)._option_string_actions  # noqa: SLF001 - as above

@@ -1,5 +1,6 @@
-"""`%chat_history`, `%chat_new`, `%chat_fork`, `%chat_undo`, `%chat_fix`: the conversation and what
-becomes of it.
+"""The conversation and its turns.
+
+`%chat_history`, `%chat_new`, `%chat_fork`, `%chat_undo` and `%chat_fix`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument
 
 from ipychat.errors import UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
+from ipychat.magics.flags import flag
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,9 +39,8 @@ class HistoryMagics(Magics):
         super().__init__(chat.shell)
         self._chat = chat
 
-    @flags_.flagged
-    @argument("--export", metavar="FILE", help="Write it to this file as Markdown.")
-    @argument("--drop", type=int, metavar="N", help="Drop its turn number N.")
+    @flag("--export", metavar="FILE", help="Write it to this file as Markdown.")
+    @flag("--drop", type=int, metavar="N", help="Drop its turn number N.")
     @no_var_expand
     @line_magic
     def chat_history(self, line: str) -> None:
@@ -87,8 +87,7 @@ class HistoryMagics(Magics):
         conversation.undo()
         print(f"{conversation.name} has {len(conversation.turns)} turns left.")
 
-    @flags_.flagged
-    @argument("-m", "--model", help="Who is asked.")
+    @flag("-m", "--model", help="Who is asked.")
     @no_var_expand
     @line_magic
     @waits
@@ -107,8 +106,9 @@ class HistoryMagics(Magics):
         )
 
     def _failure(self) -> list[str]:
-        """Describe the last error: its cell, its traceback, and the values that the cell mentions."""
-        from ipychat import context, secrets
+        """Describe the last error: its cell, its traceback, the values that the cell mentions."""
+        from ipychat import secrets
+        from ipychat.context import cells, values
 
         error = getattr(sys, "last_value", None)
         if error is None:
@@ -117,12 +117,12 @@ class HistoryMagics(Magics):
         source = _failed_cell(error, trace, self.shell.user_ns["In"])
         lines = traceback.format_exception(type(error), error, _from_cell(trace))
         told = "".join(lines)[-6000:]
-        names = [name for name in context.names_in(source) if name in self.shell.user_ns]
-        values = [context.summarise(name, self.shell.user_ns[name], 600) for name in names[:12]]
+        names = [name for name in cells.names_in(source) if name in self.shell.user_ns]
+        held = [values.summarise(name, self.shell.user_ns[name], 600) for name in names[:12]]
         return [
             f"The cell:\n\n```python\n{secrets.mask(source.rstrip())}\n```",
             f"The error:\n\n```\n{secrets.mask(told.rstrip())}\n```",
-            "The values it mentions:\n\n" + "\n\n".join(values) if values else "",
+            "The values it mentions:\n\n" + "\n\n".join(held) if held else "",
         ]
 
 

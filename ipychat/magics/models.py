@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_magic, magics_class
@@ -48,6 +47,8 @@ class ModelMagics(Magics):
     @line_magic
     def chat_setup(self, line: str) -> None:
         """Show which model answers and by which rule, and which keys and addresses were found."""
+        from html import escape
+
         from ipychat import catalog
 
         rows = [

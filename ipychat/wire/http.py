@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import ipaddress
 import json as jsonlib
+import os
 import random
+import socket
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -307,7 +309,7 @@ def _translated(
         ) from None
     except aiohttp.ClientConnectorError as error:
         raise errors.UnreachableError(
-            f"No connection to {host}{through}: {error.os_error.strerror or error.os_error}\n"
+            f"No connection to {host}{through}: {_reason(error.os_error)}.\n"
             "Is it running, and is the address right?"
         ) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -322,6 +324,13 @@ def _translated(
         if type(error).__module__.partition(".")[0] not in {"aiohttp_socks", "python_socks"}:
             raise
         raise errors.UnreachableError(f"No connection to {host}{through}.") from None
+
+
+def _reason(error: OSError) -> str:
+    """In the system's own words; asyncio's repeat the address, and host names have other codes."""
+    if error.errno and error.errno > 0 and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
 
 
 def _certificate_fault(error: Exception) -> str:

@@ -1,166 +1,28 @@
-"""What of the notebook goes along: expressions, values, files, images, cells and names."""
+"""Values of the notebook: what is told of each kind, and what is never done to one."""
 
-import base64
 import collections
 import dataclasses
 import itertools
 import linecache
-import os
 import subprocess
 import sys
 import textwrap
 import types
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
-from hypothesis import given, strategies as st
 
-from ipychat import context, secrets
-from ipychat.context import cells_text, expand, file_part, image_part, names_in, summarise
-from ipychat.errors import UsageError
-from ipychat.messages import FilePart, ImagePart, TextPart
+from ipychat import secrets
+from ipychat.context import values
+from ipychat.context.values import summarise
 
-TIMES = "\N{MULTIPLICATION SIGN}"
 SECRET = "sk-a-key-of-the-notebook's-user-0123456789"
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-JPEG, GIF, WEBP = b"\xff\xd8\xff\xe0 and more", b"GIF89a and more", b"RIFF\0\0\0\0WEBPVP8 "
-OF_TYPE = {"image/png": PNG, "image/jpeg": JPEG, "image/gif": GIF, "image/webp": WEBP}
 
 
 @pytest.fixture(autouse=True)
 def _known():
     secrets.register(SECRET)
-
-
-def evaluator(**names):
-    return lambda expression: eval(expression, names)
-
-
-# -- expand
-
-
-def test_an_expression_is_replaced_by_the_text_of_its_value():
-    assert expand("{{ x }} and {{y}}.", evaluator(x="a", y=[1])) == "a and [1]."
-    assert expand("no braces", evaluator()) == "no braces"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"a": {"b": 1}}',
-        'f"{x}" and { y } and {}',
-        r"\frac{a}{b}",
-        "{{ is never closed",
-        "}} closes nothing {{",
-        "",
-    ],
-)
-def test_braces_that_are_no_pair_stay_as_written(text):
-    assert expand(text, evaluator()) == text
-
-
-@given(st.text(alphabet="{} ax\n"))
-def test_a_text_without_an_opening_pair_stays_as_written(text):
-    text = text.replace("{{", "{")
-    while "{{" in text:
-        text = text.replace("{{", "{")
-    assert expand(text, evaluator()) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "expanded"),
-    [
-        ('{{ {"a": 1}["a"] }}', "1"),
-        ('{{{"a": 1}}}', "{'a': 1}"),
-        ('{{ {"a": {"b": 1}}["a"] }}.', "{'b': 1}."),
-        ('{{ f"{x}" }}', "X"),
-        ('{{ f"{{{x}}}" }}', "{X}"),
-        ('{{ "}}" }}', "}}"),
-        ("{{ [\n  x,\n  1,\n] }}", "['X', 1]"),
-        ("{{ x\n   .lower() }}", "x"),
-        ('{"json": {"b": {{ 1 + 1 }}}}', '{"json": {"b": 2}}'),
-        ("{{ x # the name }}", "X"),
-        ("{{ r'\\d' }}", "\\d"),
-    ],
-)
-def test_an_expression_may_hold_braces_texts_and_lines(text, expanded):
-    assert expand(text, evaluator(x="X")) == expanded
-
-
-def test_expressions_are_evaluated_once_from_left_to_right_and_their_text_is_not_scanned():
-    seen = []
-
-    def evaluate(expression):
-        seen.append(expression)
-        return "{{ c }}"
-
-    assert expand("{{ a }} {{ b }} {{ a }}", evaluate) == "{{ c }} {{ c }} {{ c }}"
-    assert seen == ["a", "b", "a"]
-
-
-def test_a_failing_expression_is_one_line_that_names_it_and_one_about_raw():
-    def evaluate(expression):
-        raise ValueError("first\nsecond")
-
-    with pytest.raises(UsageError) as raised:
-        expand("{{ df.head() }}", evaluate)
-    first, second = str(raised.value).splitlines()
-    assert first == "{{df.head()}} failed: ValueError: first second"
-    assert "--raw sends the prompt as written" in second
-
-
-def test_a_value_whose_str_fails_is_told_like_an_expression_that_fails():
-    class Hostile:
-        def __str__(self):
-            raise OSError("no")
-
-    with pytest.raises(UsageError, match=r"\{\{x\}\} failed: OSError: no"):
-        expand("{{ x }}", evaluator(x=Hostile()))
-
-
-def test_an_error_without_a_text_and_one_whose_text_fails_are_told_by_their_type():
-    class HostileError(Exception):
-        def __str__(self):
-            raise OSError
-
-    for error, told in ((KeyError(), "KeyError"), (HostileError(), "HostileError")):
-
-        def evaluate(expression, error=error):
-            raise error
-
-        with pytest.raises(UsageError, match=f"failed: {told}\n"):
-            expand("{{ x }}", evaluate)
-
-
-def test_an_interrupt_while_evaluating_stays_an_interrupt():
-    def evaluate(expression):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        expand("{{ x }}", evaluate)
-
-
-@pytest.mark.parametrize(
-    "text", ["{{ is this one? }}", "{{}}", "{{ a) + (b }}", "{{ a)\n+ (b }}", "{{ \0 }}"]
-)
-def test_what_is_no_expression_is_an_error_before_anything_is_evaluated(text):
-    def evaluate(expression):
-        raise AssertionError
-
-    with pytest.raises(UsageError, match="There is no expression in") as raised:
-        expand("{{ fine }} " + text, evaluate)
-    assert "--raw" in str(raised.value)
-
-
-def test_the_ends_of_an_expression_that_are_tried_are_few(monkeypatch):
-    tried = []
-    monkeypatch.setattr(context, "_as_expression", tried.append)
-    with pytest.raises(UsageError):
-        expand("{{ ? " + "}} " * 100_000, evaluator())
-    assert len(tried) == context.CANDIDATES
 
 
 # -- summarise: the libraries of data
@@ -208,7 +70,7 @@ def test_a_table_of_one_row_of_none_and_of_equal_names_is_fine(pd):
 
 
 def test_a_long_table_is_looked_at_in_its_first_rows_and_that_is_said(pd, monkeypatch):
-    monkeypatch.setattr(context, "LOOK", 1000)
+    monkeypatch.setattr(values, "LOOK", 1000)
     text = summarise("df", pd.DataFrame({"a": [1.0] * 5000}))
     assert "columns, looking at the first 1,000 rows:" in text
 
@@ -302,7 +164,7 @@ def test_data_that_is_elsewhere_is_not_read():
         __iter__ = __array__ = __len__ = __repr__ = __getitem__
 
     text = summarise("a", OnDisk(25_000, 25_000))
-    assert text.startswith("a: OnDisk (tests.test_context), shape (25000, 25000)\n")
+    assert text.startswith("a: OnDisk (tests.test_context_values), shape (25000, 25000)\n")
     assert "dtype 'float64'" in text
     assert "values not read" in text
 
@@ -418,7 +280,7 @@ def test_of_a_collection_of_a_trillion_items_a_hundred_are_taken():
     counted = Counted()
     text = summarise("x", counted, 10**6)
     assert text.startswith("x: Counted, 1,000,000,000,000 items")
-    assert counted.taken <= context.ITEMS
+    assert counted.taken <= values.ITEMS
 
 
 def test_of_a_collection_in_a_collection_a_handful_is_taken():
@@ -434,7 +296,7 @@ def test_an_object_with_a_length_that_is_no_collection_is_not_run_through():
 
         __iter__ = __getitem__ = __len__
 
-    assert summarise("rows", Rows()) == "rows: Rows (tests.test_context) = <Rows object>"
+    assert summarise("rows", Rows()) == "rows: Rows (tests.test_context_values) = <Rows object>"
 
 
 def test_an_iterator_is_left_as_it_is():
@@ -536,7 +398,7 @@ def test_an_object_is_its_own_repr_and_its_public_attributes():
     pet = Pet("Rex")
     pet._flea = 1
     assert summarise("pet", pet).splitlines() == [
-        "pet: Pet (tests.test_context)",
+        "pet: Pet (tests.test_context_values)",
         "Pet(name='Rex', legs=4)",
         "- name: str = 'Rex'",
         "- legs: int = 4",
@@ -585,7 +447,7 @@ def test_the_repr_of_an_object_that_holds_much_is_not_called(held):
         def __repr__(self):
             raise AssertionError
 
-    assert summarise("x", Loud()) == "x: Loud (tests.test_context) = <Loud object>"
+    assert summarise("x", Loud()) == "x: Loud (tests.test_context_values) = <Loud object>"
     assert "<Loud object>" in summarise("x", [Loud()])
 
 
@@ -689,7 +551,7 @@ def test_what_an_object_says_for_models_wins():
 
 
 def test_what_an_object_says_for_models_must_be_a_text():
-    assert summarise("x", Own(None)).startswith("x: Own (tests.test_context)")
+    assert summarise("x", Own(None)).startswith("x: Own (tests.test_context_values)")
     text = summarise("x", Own(lambda: 1 / 0))
     assert text.splitlines()[1] == "(looking at it raised ZeroDivisionError: division by zero)"
     assert summarise("Own", Own).startswith("Own: class Own\n")
@@ -751,315 +613,3 @@ def test_no_cut_leaves_half_of_a_secret(before):
     long = "x" * before + SECRET + "y" * 10**4
     for value in (long, [long], {"a": long}, long.encode(), [long.encode()], Own(long), Pet(long)):
         assert SECRET[:6] not in summarise("x", value)
-
-
-# -- files
-
-
-def test_a_text_file_is_its_name_and_its_content_fenced(tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src/a.py").write_text("x = '€'\n")
-    assert file_part("src/a.py", base=tmp_path) == TextPart("src/a.py\n```py\nx = '€'\n```")
-    assert file_part(tmp_path / "src/a.py") == TextPart("a.py\n```py\nx = '€'\n```")
-
-
-def test_a_fence_is_longer_than_any_in_the_file(tmp_path):
-    (tmp_path / "a.md").write_text("````\n```py\n```\n````")
-    part = file_part("a.md", base=tmp_path)
-    assert part.text == "a.md\n`````md\n````\n```py\n```\n````\n`````"
-
-
-def test_a_mark_at_the_beginning_of_a_text_is_dropped_and_an_empty_file_is_a_text(tmp_path):
-    (tmp_path / "a").write_text("a", encoding="utf-8-sig")
-    assert file_part(tmp_path / "a").text == "a\n```\na\n```"
-    (tmp_path / "b").touch()
-    assert file_part(tmp_path / "b").text == "b\n```\n\n```"
-
-
-def test_a_secret_in_a_file_is_masked(tmp_path):
-    (tmp_path / ".env").write_text(f"KEY={SECRET}")
-    assert file_part(tmp_path / ".env").text == f".env\n```\nKEY={secrets.MASK}\n```"
-
-
-@pytest.mark.parametrize(("kind", "data"), OF_TYPE.items())
-def test_an_image_is_known_by_its_bytes_whatever_its_name(tmp_path, kind, data):
-    (tmp_path / "a.txt").write_bytes(data)
-    assert file_part(tmp_path / "a.txt") == ImagePart.of_bytes(data, kind)
-
-
-def test_a_pdf_goes_along_as_a_file(tmp_path):
-    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7 \xff")
-    assert file_part(tmp_path / "a.pdf") == FilePart("a.pdf", b"%PDF-1.7 \xff", "application/pdf")
-
-
-def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "a.txt").write_text("a")
-    assert file_part("~/a.txt", base=Path("/elsewhere")).text.startswith("a.txt\n")
-
-
-@pytest.mark.parametrize("data", [b"\xff\xfea\0", b"a\0b", b"\x7fELF\xff", b"RIFF1234WAVE\xff"])
-def test_other_binary_files_are_refused(tmp_path, data):
-    (tmp_path / "a.bin").write_bytes(data)
-    with pytest.raises(UsageError, match=r"a.bin is neither a text in UTF-8 nor an image"):
-        file_part("a.bin", base=tmp_path)
-
-
-def test_a_file_may_be_as_large_as_its_limit_and_no_larger(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"a" * context.TEXT_LIMIT)
-    assert len(file_part(path).text) > context.TEXT_LIMIT
-    path.write_bytes(b"a" * (context.TEXT_LIMIT + 1))
-    with pytest.raises(UsageError, match=r"has 1\.0 MiB; a text that goes along has at most 1.0"):
-        file_part(path)
-    with path.open("wb") as file:
-        file.write(PNG)
-        file.truncate(context.BINARY_LIMIT)
-    assert isinstance(file_part(path), ImagePart)
-    os.truncate(path, 10**12)  # it has holes: it takes no space
-    with pytest.raises(UsageError, match="too large"):
-        file_part(path)
-
-
-def test_what_is_not_there_or_no_file_or_not_to_be_read_is_one_line(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for path, told in {
-        "no.txt": f"There is no file no.txt in {tmp_path}.",
-        ".": ". is a folder",
-        "pipe": "pipe is a device or a pipe",
-        "a\0b": "can't be read: embedded null byte",
-        "x" * 5000: "can't be read: File name too long",
-        "~no-such-user/a": "can't be read: Could not determine home directory",
-        "/no/such": "There is no file /no/such.",
-        "/dev/zero": "/dev/zero is a device",
-    }.items():
-        with pytest.raises(UsageError) as raised:
-            file_part(path, base=tmp_path)
-        assert told in str(raised.value)
-        assert "\n" not in str(raised.value)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_that_may_not_be_read_is_told(tmp_path):
-    (tmp_path / "a").touch(mode=0)
-    with pytest.raises(UsageError, match="a can't be read: Permission denied"):
-        file_part("a", base=tmp_path)
-
-
-# -- images
-
-
-def library(name: str, monkeypatch):
-    """A stand-in of a library that the notebook may have, for types that go by its name."""
-    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-
-
-@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_bytes_are_an_image_if_they_begin_like_one(kind):
-    assert image_part(kind(PNG), "x") == ImagePart.of_bytes(PNG, "image/png")
-    with pytest.raises(UsageError, match="x is no image: its bytes are none of png, jpeg"):
-        image_part(kind(b"text"), "x")
-
-
-def test_an_address_is_an_image_as_it_is():
-    assert image_part("https://x.org/a.png?b=1", "x") == ImagePart("https://x.org/a.png?b=1")
-
-
-def test_a_path_is_an_image_if_its_file_is(tmp_path):
-    (tmp_path / "a.png").write_bytes(PNG)
-    (tmp_path / "b.png").write_text("text")
-    for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
-        assert image_part(path, "x") == ImagePart.of_bytes(PNG, "image/png")
-    with pytest.raises(UsageError, match=r"x \('.*b.png'\) is no image"):
-        image_part(tmp_path / "b.png", "x")
-    with pytest.raises(UsageError, match="There is no file /no/such"):
-        image_part("/no/such", "x")
-
-
-def test_an_image_has_a_limit(monkeypatch):
-    monkeypatch.setattr(context, "BINARY_LIMIT", 10)
-    with pytest.raises(UsageError, match=r"x has 0.1 KiB; an image has at most 0.0 KiB"):
-        image_part(PNG, "x")
-
-
-class Figure:
-    def savefig(self, file, **options):
-        file.write({"png": PNG}[options["format"]])
-
-
-class Axes:
-    figure = Figure()
-
-
-def test_a_figure_and_what_belongs_to_one_is_drawn():
-    assert image_part(Figure(), "fig") == ImagePart.of_bytes(PNG, "image/png")
-    assert image_part(Axes(), "ax") == ImagePart.of_bytes(PNG, "image/png")
-
-
-def test_a_figure_that_fails_is_told():
-    class Broken:
-        def savefig(self, *_, **__):
-            raise ValueError("no axes")
-
-    with pytest.raises(UsageError, match="fig could not be drawn: ValueError: no axes"):
-        image_part(Broken(), "fig")
-
-
-@pytest.mark.parametrize("mode", ["RGB", "CMYK", "F"])
-def test_an_image_of_pil_is_drawn_in_a_mode_that_png_has(monkeypatch, mode):
-    library("PIL", monkeypatch)
-
-    class Image:
-        def __init__(self, mode):
-            self.mode = mode
-
-        def convert(self, mode):
-            return type(self)(mode)
-
-        def save(self, file, **options):
-            assert options == {"format": "PNG"}
-            assert self.mode == "RGB"
-            file.write(PNG)
-
-    Image.__module__ = "PIL.Image"
-    picture = type("PngImageFile", (Image,), {})(mode)
-    assert image_part(picture, "x") == ImagePart.of_bytes(PNG, "image/png")
-
-
-def test_an_image_of_ipython_is_its_data_or_its_address():
-    from IPython.display import Image
-
-    address = "https://x.org/a.png"
-    assert image_part(Image(data=PNG), "x") == ImagePart.of_bytes(PNG, "image/png")
-    assert image_part(Image(url=address), "x") == ImagePart(address)
-    with pytest.raises(UsageError, match="x is no image but of type Image"):
-        image_part(Image(url="file:///a.png"), "x")
-
-
-@pytest.mark.parametrize(
-    "shown", [PNG, base64.b64encode(PNG).decode(), (PNG, {"width": 1}), memoryview(PNG)]
-)
-@pytest.mark.parametrize("method", ["_repr_png_", "_repr_jpeg_"])
-def test_what_shows_itself_as_an_image_is_one(method, shown):
-    value = type("Shown", (), {method: lambda self: shown})()
-    assert image_part(value, "x") == ImagePart.of_bytes(PNG, "image/png")
-
-
-def test_what_shows_itself_as_nothing_is_no_image():
-    value = type("Shown", (), {"_repr_png_": lambda self: None})()
-    with pytest.raises(UsageError, match="x is no image but of type Shown"):
-        image_part(value, "x")
-
-
-def test_an_array_is_refused_with_advice(np):
-    with pytest.raises(UsageError, match=r"img is an array \(ndarray\)") as raised:
-        image_part(np.zeros((2, 2)), "img")
-    assert "PIL.Image.fromarray(img)" in str(raised.value)
-
-
-@pytest.mark.parametrize("value", [None, 1, [PNG], {}, object(), Figure, MagicMock()])
-def test_anything_else_is_refused_by_its_name_and_type(value):
-    with pytest.raises(UsageError, match=f"x is no image but of type {type(value).__name__}"):
-        image_part(value, "x")
-
-
-# -- cells
-
-
-def test_cells_are_their_sources_and_outputs_in_fences_oldest_first():
-    assert cells_text([("x = 1", None), ("x", "1\n"), ("", " ")]) == (
-        "Cell:\n```python\nx = 1\n```\n\n"
-        "Cell:\n```python\nx\n```\n\n"
-        "Its output:\n```\n1\n```\n\n"
-        "Cell:\n```python\n\n```"
-    )
-    assert cells_text([]) == ""
-
-
-def test_the_fence_of_a_cell_is_longer_than_any_in_it():
-    assert "````python\n'```'\n````" in cells_text([("'```'", None)])
-    assert "`````\n````\n`````" in cells_text([("x", "````")])
-
-
-def test_a_long_output_keeps_its_beginning_and_its_end_and_says_what_is_missing():
-    text = cells_text([("x", "begin " + "x" * 10**6 + " end")], budget=300)
-    assert "begin x" in text
-    assert "x end\n```" in text
-    assert "\n… 999,710 more characters …\n" in text
-    assert len(text) < 500
-    assert "\n… 9 more characters …\n```" in cells_text([("", "123456789")], budget=1)
-
-
-def test_an_output_is_as_it_looks():
-    output = "\x1b[31mred\x1b[0m\n10%\r50%\r100%\r\nline\r\n\rend\r"
-    assert "```\nred\n100%\nline\nend\n```" in cells_text([("x", output)])
-
-
-def test_a_line_of_a_million_characters_is_no_work():
-    assert cells_text([("x", "x" * 10**6 + "\r" * 10**6)])
-
-
-@pytest.mark.parametrize("before", [0, 1300, 1320, 1990])
-def test_a_secret_in_a_cell_is_masked_and_never_halved(before):
-    output = "x" * before + SECRET + "y" * before
-    text = cells_text([(f"key = {SECRET!r}", output)])
-    assert SECRET[:6] not in text
-    assert "456789" not in text
-    assert secrets.MASK in text
-
-
-# -- names
-
-
-@pytest.mark.parametrize(
-    ("source", "names"),
-    [
-        ("y = df.head(n)\nprint(y, len(x))", ["y", "df", "n", "x"]),
-        ("import numpy as np, os.path\nfrom a import b as c, d", ["np", "os", "c", "d"]),
-        ("from a import *", []),
-        ("def f(a=b):\n    return c\nclass C(D): pass", ["f", "b", "c", "C", "D"]),
-        ("x if y else z", ["x", "y", "z"]),
-        ("{a: b, c: d}", ["a", "b", "c", "d"]),
-        ("f'{a}{b!r:>{c}}'", ["a", "b", "c"]),
-        ("await task", ["task"]),
-        ("x = (a\n  % b)", ["x", "a", "b"]),
-        ("%time\nx", ["x"]),
-        ("%%time\nx = y", ["x", "y"]),
-        ("%%time y\nx", ["x"]),
-        ("\n%%bash\necho df", []),
-        ("%%chat\nwhat is df?", []),
-        ("!ls df\n?df\ndf?\ndf.head??\nx", ["x"]),
-        ("if x:\n    %matplotlib inline\ny", ["x", "y"]),
-        ("files = !ls {folder}\nfiles", ["files"]),
-        ("", []),
-    ],
-)
-def test_the_names_of_a_cell_in_order_of_appearance(source, names):
-    assert names_in(source) == names
-
-
-@pytest.mark.parametrize(
-    ("source", "names"),
-    [
-        ("df.head(\nx", ["df", "x"]),
-        ("for row in df\n    total += row.price", ["row", "df", "total"]),
-        ("print(a b)", ["a", "b"]),
-        ("plot(x, color=c", ["plot", "x", "c"]),
-        ("a = f'{x}' y", ["a", "x", "y"]),
-        ("if a:\n        b\n    c\nd", ["a", "b", "c", "d"]),
-        ("x = 'open\ny = z", ["x", "y", "z"]),
-        ("%time a\nb c", ["b", "c"]),
-        ("a $ b", ["a", "b"]),
-    ],
-)
-def test_a_cell_with_a_syntax_error_still_has_names(source, names):
-    assert [name for name in names_in(source) if name != "open"] == names
-
-
-@given(st.text(alphabet="ab.(){}[]'\"\\\n %!?=f:#"))
-def test_any_text_has_names_or_none(source):
-    assert all(name.isidentifier() for name in names_in(source))
-
-
-def test_a_cell_that_is_too_deep_for_the_parser_still_has_names():
-    assert names_in("(" * 10_000 + "x" + ")" * 10_000) in (["x"], [])

@@ -1,0 +1,5 @@
+"""What of the notebook goes along with a prompt: expressions, values, files, images, cells.
+
+Everything here is text or a message's part when it leaves; nothing is sent and nothing is kept.
+What is cut is said where it is cut, and known secrets are masked before a cut could halve them.
+"""

@@ -1,0 +1,71 @@
+"""Texts that go along: their cuts, their fences, the Python in them.
+
+Every cut masks the known secrets first, so that none is left in halves.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from typing import Literal
+
+from ipychat.secrets import mask
+
+BUDGET = 2000
+"""Characters of a value's summary, and of a cell's output."""
+LONGEST_SECRET = 4096
+"""Characters that are read behind a cut, so that no secret is seen in halves."""
+
+
+def beginning(text: str, limit: int) -> str:
+    """At most `limit` characters of the masked text, none of them of a secret that was halved."""
+    limit = max(0, limit)
+    read = limit + LONGEST_SECRET
+    masked = mask(text[:read])
+    return (masked if len(text) <= read else masked[:-LONGEST_SECRET])[:limit]
+
+
+def cut(text: str, limit: int) -> str:
+    """The masked text, or its beginning and how much more there is."""
+    if len(text) <= limit:
+        return mask(text)
+    kept = beginning(text, limit - len(f"\n… {count(len(text), 'more character')}"))
+    return f"{kept}\n… {count(len(text) - len(kept), 'more character')}".lstrip("\n")
+
+
+def line(text: str, limit: int) -> str:
+    """The beginning of the masked text, in one line."""
+    begin = " ".join(beginning(text, limit + 1).split())
+    return begin if len(begin) <= limit and len(text) <= limit + 1 else f"{begin[:limit]} …"
+
+
+def why(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an error's own text is the user's code
+        text = ""
+    return line(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
+
+
+def count(number: int, what: str) -> str:
+    """The number and the noun, in the plural where that is due."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """The text as a code block; its fence is longer than any in it."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.removesuffix(chr(10))}\n{fence}"
+
+
+def parse(source: str, mode: Literal["eval", "exec"]) -> ast.AST | None:
+    """The syntax tree; None if this is no Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an invalid escape, say: running the cell tells that
+        try:
+            return ast.parse(source, mode=mode)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None

@@ -1,0 +1,134 @@
+"""Files and images, as parts of a message: texts, PDFs, and what can be drawn.
+
+A kind is known by its bytes, never by its name. Other binary files are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import io
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+from ipychat.context._text import fenced, line, why
+from ipychat.errors import UsageError
+from ipychat.messages import FilePart, ImagePart, TextPart
+from ipychat.secrets import mask
+
+TEXT_LIMIT = 1 << 20
+BINARY_LIMIT = 20 << 20
+"""Bytes of a file that goes along: a text, an image or a PDF."""
+IMAGES = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+}
+"""What each format begins with; WebP has its size before its name."""
+
+
+def file_part(path: str | Path, *, base: Path | None = None) -> TextPart | ImagePart | FilePart:
+    """A file as a part of a message: a text, an image or a PDF.
+
+    A relative path starts at `base`. Raises UsageError where there is no such file, where it can't
+    be read, where it is too large, and for any other kind of file.
+    """
+    where, data = _read(path, base)
+    if kind := _image_type(data):
+        return ImagePart.of_bytes(data, kind)
+    if data.startswith(b"%PDF-"):
+        return FilePart(where.name, data, "application/pdf")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise UsageError(
+            f"{path} is neither a text in UTF-8 nor an image (png, jpeg, gif, webp) nor a PDF: "
+            "it can't go along."
+        )
+    if len(data) > TEXT_LIMIT:
+        raise UsageError(
+            f"{path} has {len(data):,} bytes; a text that goes along has at most {TEXT_LIMIT:,}.\n"
+            "Send the part of it that matters."
+        )
+    # what the user wrote tells where a file stands in a project; a whole path tells of the user
+    name = where.name if Path(path).expanduser().is_absolute() else Path(path).as_posix()
+    language = where.suffix[1:] if where.suffix[1:].isalnum() else ""
+    return TextPart(mask(f"{line(name, 200)}\n{fenced(text, language)}"))
+
+
+def image_part(value: Any, name: str) -> ImagePart:
+    """An image as a part of a message.
+
+    It may be bytes, a path, a web address, a figure of matplotlib or what belongs to one, or
+    anything that shows itself as PNG or JPEG. Raises UsageError for what is no image.
+    """
+    if isinstance(value, str) and re.fullmatch(r"https?://\S+", value, re.IGNORECASE):
+        return ImagePart(value)
+    if isinstance(value, str | Path):
+        data: bytes | None = _read(value)[1]
+    elif isinstance(value, bytes | bytearray | memoryview):
+        data = bytes(value)
+    else:
+        try:
+            data = _draw(value)
+        except Exception as error:
+            raise UsageError(f"{name} could not be drawn: {why(error)}") from error
+    if data is None:
+        raise UsageError(
+            f"{name} is no image but of type {type(value).__name__}.\nAn image is a path, an "
+            "http(s) address, bytes, an image of PIL or a figure of matplotlib."
+        )
+    kind = _image_type(data)
+    if kind is None:
+        raise UsageError(f"{name} is no image: its bytes are none of png, jpeg, gif and webp.")
+    if len(data) > BINARY_LIMIT:
+        raise UsageError(f"{name} is too large: an image has at most {BINARY_LIMIT:,} bytes.")
+    return ImagePart.of_bytes(data, kind)
+
+
+def _read(path: str | Path, base: Path | None = None) -> tuple[Path, bytes]:
+    try:
+        where = Path(path).expanduser()
+        where = base.expanduser() / where if base else where
+        mode = where.stat().st_mode
+        if not stat.S_ISREG(mode):  # a pipe could be read for ever
+            kind = "a folder; name the files in it" if stat.S_ISDIR(mode) else "a device or a pipe"
+            raise UsageError(f"{path} is no file but {kind}.")
+        with where.open("rb") as file:
+            data = file.read(BINARY_LIMIT + 1)
+    except FileNotFoundError:
+        start = "" if Path(path).is_absolute() else f" in {base or Path.cwd()}"
+        raise UsageError(f"There is no file {path}{start}.") from None
+    except (OSError, ValueError, RuntimeError) as error:  # the last two: no such name, no such user
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{line(str(path), 200)} can't be read: {reason}") from None
+    if len(data) > BINARY_LIMIT:
+        raise UsageError(f"{path} is too large: a file has at most {BINARY_LIMIT:,} bytes.")
+    return where, data
+
+
+def _image_type(data: bytes) -> str | None:
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for begin, kind in IMAGES.items() if data.startswith(begin)), None)
+
+
+def _draw(value: Any) -> bytes | None:
+    """The image's bytes; None if the value can't be drawn."""
+    # asked of the class: some objects answer to every name
+    belongs = inspect.getattr_static(value, "figure", None) is not None
+    figure: Any = value.figure if belongs else value
+    if hasattr(type(figure), "savefig"):
+        with io.BytesIO() as file:
+            figure.savefig(file, format="png")
+            return file.getvalue()
+    for method in ("_repr_png_", "_repr_jpeg_"):
+        if hasattr(type(value), method) and (shown := getattr(value, method)()):
+            shown = shown[0] if isinstance(shown, tuple) else shown  # with its size
+            # a rich display is bytes, or the text that a notebook file writes for them
+            return base64.b64decode(shown) if isinstance(shown, str) else bytes(shown)
+    return None

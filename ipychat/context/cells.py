@@ -1,0 +1,50 @@
+"""The cells that ran: their sources and outputs as text, and the names that a cell mentions."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import keyword
+import re
+from collections.abc import Sequence
+
+from ipychat.context._text import BUDGET, cut, fenced, parse
+from ipychat.secrets import mask
+
+PYTHON_CELLS = {"time", "timeit", "capture", "prun", "memit"}
+"""Cell magics whose body is this kernel's Python; the body of any other may be prose."""
+
+
+def cells_text(cells: Sequence[tuple[str, str | None]], *, budget: int = BUDGET) -> str:
+    """The last cells, oldest first: each source, and of each output at most `budget` characters."""
+    blocks = []
+    for source, output in cells:
+        blocks.append(f"Cell:\n{fenced(source, 'python')}")
+        if output:
+            blocks.append(f"Its output:\n{fenced(cut(output, budget))}")
+    return mask("\n\n".join(blocks))
+
+
+def names_in(source: str) -> list[str]:
+    """The names that a cell mentions, in order of appearance, without builtins and magics."""
+    first, _, body = source.lstrip().partition("\n")
+    if first.startswith("%%"):
+        source = body if first[2:].partition(" ")[0] in PYTHON_CELLS else ""
+    tree = parse(_as_python(source), "exec")
+    if tree is None:  # not Python as it stands: the words of it, those behind a dot aside
+        names = re.findall(r"(?<![\w.])[^\W\d]\w*", source)
+    else:
+        nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        nodes.sort(key=lambda node: (node.lineno, node.col_offset))
+        names = [node.id for node in nodes]
+    known = {*dir(builtins), *keyword.kwlist, "get_ipython"}
+    return [name for name in dict.fromkeys(names) if name not in known]
+
+
+def _as_python(source: str) -> str:
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    try:
+        return str(TransformerManager().transform_cell(source))  # type: ignore[no-untyped-call] # IPython has no types
+    except SyntaxError:
+        return source

@@ -1,0 +1,65 @@
+"""The expressions in a prompt: `{{df.head()}}` becomes the text of its value.
+
+Other braces stay as written. Nothing is evaluated unless every expression can be parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ipychat.context._text import line, parse, why
+from ipychat.errors import UsageError
+
+CANDIDATES = 100
+"""Ends of an expression that are tried; each costs a parse of all that stands before it."""
+RAW = "--raw sends the prompt as written, with all its braces."
+
+
+def expand(text: str, evaluate: Callable[[str], Any]) -> str:
+    """Replace each `{{expression}}` by the text of its value.
+
+    Raises UsageError for one that is no expression, and for one that fails.
+    """
+    pieces = list(_split(text))
+    return "".join(
+        before if expression is None else before + _value_of(expression, evaluate)
+        for before, expression in pieces
+    )
+
+
+def _split(text: str) -> Iterator[tuple[str, str | None]]:
+    """Texts, each with the expression behind it; the last has none."""
+    at = 0
+    while (start := text.find("{{", at)) >= 0 and (end := text.find("}}", start + 2)) >= 0:
+        # an expression may hold `}}` itself, as a dictionary in a dictionary does
+        for _ in range(CANDIDATES):
+            if end < 0 or (expression := _as_expression(text[start + 2 : end])):
+                break
+            end = text.find("}}", end + 1)
+        else:
+            end = -1
+        if end < 0:
+            raise UsageError(f"There is no expression in {line(text[start:], 80)}\n{RAW}")
+        yield text[at:start], expression
+        at = end + 2
+    yield text[at:], None
+
+
+def _as_expression(written: str) -> str | None:
+    """What can be evaluated of the text between braces: over several lines it needs brackets."""
+    expression = written.strip()
+    if parse(expression, "eval"):
+        return expression
+    # the second pair keeps `a) + (b` out
+    if "\n" in expression and all(parse(f"{a}{expression}\n{b}", "eval") for a, b in ("()", "[]")):
+        return f"({expression}\n)"
+    return None
+
+
+def _value_of(expression: str, evaluate: Callable[[str], Any]) -> str:
+    try:
+        return str(evaluate(expression))
+    except Exception as error:
+        told = f"{{{{{line(expression, 80)}}}}} failed: {why(error)}"
+        raise UsageError(f"{told}\n{RAW}") from error
