@@ -70,7 +70,9 @@ def interrupts(kernel: Kernel, service: Service, cell: str) -> float:
 
 
 def row(what: str, value: float, bound: float | None = None) -> None:
-    verdict = "" if bound is None else f"at most {bound:g}: " + ("met" if value <= bound else "NOT MET")
+    verdict = (
+        "" if bound is None else f"at most {bound:g}: " + ("met" if value <= bound else "NOT MET")
+    )
     print(f"{what:44} {value:8.1f} ms  {verdict}")
 
 

@@ -83,7 +83,9 @@ def test_a_file_may_be_as_large_as_its_limit_and_no_larger(tmp_path):
     path.write_bytes(b"a" * attachments.TEXT_LIMIT)
     assert len(file_part(path).text) > attachments.TEXT_LIMIT
     path.write_bytes(b"a" * (attachments.TEXT_LIMIT + 1))
-    with pytest.raises(UsageError, match=r"has 1\.0 MiB; a text that goes along has at most 1.0"):
+    with pytest.raises(
+        UsageError, match="has 1,048,577 bytes; a text that goes along has at most 1,048,576"
+    ):
         file_part(path)
     with path.open("wb") as file:
         file.write(PNG)
@@ -98,13 +100,13 @@ def test_what_is_not_there_or_no_file_or_not_to_be_read_is_one_line(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path, told in {
         "no.txt": f"There is no file no.txt in {tmp_path}.",
-        ".": ". is a folder",
-        "pipe": "pipe is a device or a pipe",
+        ".": ". is no file but a folder",
+        "pipe": "pipe is no file but a device or a pipe",
         "a\0b": "can't be read: embedded null byte",
         "x" * 5000: "can't be read: File name too long",
         "~no-such-user/a": "can't be read: Could not determine home directory",
         "/no/such": "There is no file /no/such.",
-        "/dev/zero": "/dev/zero is a device",
+        "/dev/zero": "/dev/zero is no file but a device",
     }.items():
         with pytest.raises(UsageError) as raised:
             file_part(path, base=tmp_path)
@@ -120,11 +122,6 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path):
 
 
 # -- images
-
-
-def library(name: str, monkeypatch):
-    """A stand-in of a library that the notebook may have, for types that go by its name."""
-    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -143,7 +140,7 @@ def test_a_path_is_an_image_if_its_file_is(tmp_path):
     (tmp_path / "b.png").write_text("text")
     for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
         assert image_part(path, "x") == ImagePart.of_bytes(PNG, "image/png")
-    with pytest.raises(UsageError, match=r"x \('.*b.png'\) is no image"):
+    with pytest.raises(UsageError, match="x is no image: its bytes"):
         image_part(tmp_path / "b.png", "x")
     with pytest.raises(UsageError, match="There is no file /no/such"):
         image_part("/no/such", "x")
@@ -151,7 +148,7 @@ def test_a_path_is_an_image_if_its_file_is(tmp_path):
 
 def test_an_image_has_a_limit(monkeypatch):
     monkeypatch.setattr(attachments, "BINARY_LIMIT", 10)
-    with pytest.raises(UsageError, match=r"x has 0.1 KiB; an image has at most 0.0 KiB"):
+    with pytest.raises(UsageError, match="x is too large: an image has at most 10 bytes"):
         image_part(PNG, "x")
 
 
@@ -178,37 +175,6 @@ def test_a_figure_that_fails_is_told():
         image_part(Broken(), "fig")
 
 
-@pytest.mark.parametrize("mode", ["RGB", "CMYK", "F"])
-def test_an_image_of_pil_is_drawn_in_a_mode_that_png_has(monkeypatch, mode):
-    library("PIL", monkeypatch)
-
-    class Image:
-        def __init__(self, mode):
-            self.mode = mode
-
-        def convert(self, mode):
-            return type(self)(mode)
-
-        def save(self, file, **options):
-            assert options == {"format": "PNG"}
-            assert self.mode == "RGB"
-            file.write(PNG)
-
-    Image.__module__ = "PIL.Image"
-    picture = type("PngImageFile", (Image,), {})(mode)
-    assert image_part(picture, "x") == ImagePart.of_bytes(PNG, "image/png")
-
-
-def test_an_image_of_ipython_is_its_data_or_its_address():
-    from IPython.display import Image
-
-    address = "https://x.org/a.png"
-    assert image_part(Image(data=PNG), "x") == ImagePart.of_bytes(PNG, "image/png")
-    assert image_part(Image(url=address), "x") == ImagePart(address)
-    with pytest.raises(UsageError, match="x is no image but of type Image"):
-        image_part(Image(url="file:///a.png"), "x")
-
-
 @pytest.mark.parametrize(
     "shown", [PNG, base64.b64encode(PNG).decode(), (PNG, {"width": 1}), memoryview(PNG)]
 )
@@ -218,16 +184,16 @@ def test_what_shows_itself_as_an_image_is_one(method, shown):
     assert image_part(value, "x") == ImagePart.of_bytes(PNG, "image/png")
 
 
+def test_an_image_of_ipython_shows_itself():
+    from IPython.display import Image
+
+    assert image_part(Image(data=PNG), "x") == ImagePart.of_bytes(PNG, "image/png")
+
+
 def test_what_shows_itself_as_nothing_is_no_image():
     value = type("Shown", (), {"_repr_png_": lambda self: None})()
     with pytest.raises(UsageError, match="x is no image but of type Shown"):
         image_part(value, "x")
-
-
-def test_an_array_is_refused_with_advice(np):
-    with pytest.raises(UsageError, match=r"img is an array \(ndarray\)") as raised:
-        image_part(np.zeros((2, 2)), "img")
-    assert "PIL.Image.fromarray(img)" in str(raised.value)
 
 
 @pytest.mark.parametrize("value", [None, 1, [PNG], {}, object(), Figure, MagicMock()])

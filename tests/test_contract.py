@@ -302,7 +302,9 @@ async def test_event_stream_extras_are_legal(ask, protocol):
 
 async def test_a_dead_service_is_an_error_that_names_it(protocol, request_):
     options = {**request_.options, "base_url": "http://127.0.0.1:9"}
-    with pytest.raises(errors.UnreachableError, match=r"No connection to 127\.0\.0\.1:9: Connection refused\."):
+    with pytest.raises(
+        errors.UnreachableError, match=r"No connection to 127\.0\.0\.1:9: Connection refused\."
+    ):
         async for _ in events(
             protocol.provider, ChatRequest(request_.model, request_.messages, options)
         ):

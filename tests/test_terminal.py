@@ -158,7 +158,7 @@ def test_an_answer_streams_in_and_is_shown_once(shell, service):
     shell.interrupt("Ctrl-C")
     shell.wait_for_prompt()
     service.on(PATH, OPENAI.whole("Hello ", "you"))
-    assert shell.run("%chat hi") == "openai:m\nHello you\n\n"
+    assert shell.run("%chat hi") == "Hello you\n\n"
     assert shell.run("type(_).__name__, _.text").endswith("('Reply', 'Hello you')\n\n")
     assert shell.run("Out[3]").endswith("Hello you\n\n")
 
@@ -166,13 +166,13 @@ def test_an_answer_streams_in_and_is_shown_once(shell, service):
 def test_a_cell_of_lines_is_asked_in_one_go(shell, service):
     service.on(PATH, echo)
     shown = shell.run("%%chat --no-history", "What is {this}?", "  And that?", "", "")
-    assert shown == "openai:m\nYou said: What is {this}? And that?\n\n"
+    assert shown == "You said: What is {this}? And that?\n\n"
     assert question(service.asked(PATH)[-1]) == "What is {this}?\n  And that?"
 
 
 def test_an_assignment_gives_the_reply(shell, service):
     service.on(PATH, OPENAI.whole("Hello"))
-    assert shell.run("x = %chat hi") == "openai:m\nHello\n\n"
+    assert shell.run("x = %chat hi") == "Hello\n\n"
     assert shell.run("print(type(x).__name__, x)") == "Reply Hello\n\n"
 
 
@@ -185,9 +185,9 @@ def test_the_conversation_is_the_same_awaited_and_timed(shell, service):
 
 def test_the_real_prompt_does_it_all_too(prompt_toolkit, service):
     service.on(PATH, echo)
-    assert plainly(prompt_toolkit.run("%chat hi")) == "openai:m\nYou said: hi\n\n"
+    assert plainly(prompt_toolkit.run("%chat hi")) == "You said: hi\n\n"
     shown = prompt_toolkit.run("%%chat --no-history", "one", "two", "", "")
-    assert plainly(shown) == "openai:m\nYou said: one two\n\n"
+    assert plainly(shown) == "You said: one two\n\n"
     service.on(PATH, stalled("so far "))
     for _ in range(2):
         prompt_toolkit.begin("%chat hi")
@@ -218,9 +218,9 @@ def test_code_is_written_once_and_coloured_where_someone_sees_it(shell, service,
     assert "\x1b[36mprint" in shown
     assert shown.count("print") == 1
     plain = 'Do]0;evil[2J this:\n\n```python\nprint("x", 1)\n```\n\nDone.\n'
-    assert plainly(shown) == f"openai:m\n{plain}\n"
+    assert plainly(shown) == plain + "\n"
     piped = ipython(env, "-c", "%load_ext ipychat\n%chat -f code hi")
-    assert piped.stdout == f"openai:m\n{plain}"
+    assert piped.stdout == plain
 
 
 def test_code_that_is_cut_off_is_shown(shell, service):
@@ -234,14 +234,14 @@ def test_code_that_is_cut_off_is_shown(shell, service):
 
 def test_json_is_shown_once_and_pretty(shell, service):
     service.on(PATH, OPENAI.whole('{"b":', '"é"}'), OPENAI.whole("no ", "json"))
-    assert shell.run("%chat -f json hi") == 'openai:m\n{\n  "b": "é"\n}\n\n'
+    assert shell.run("%chat -f json hi") == '{\n  "b": "é"\n}\n\n'
     shown = shell.run("%chat -f json hi")
-    assert shown.startswith("openai:m\nno json\nFormatError: The answer is not JSON")
+    assert shown.startswith("no json\nFormatError: The answer is not JSON")
 
 
 def test_half_a_character_is_no_reason_to_lose_an_answer(shell, service):
     service.on(PATH, OPENAI.whole("a\ud83d b"))
-    assert shell.run("%chat hi") == "openai:m\na? b\n\n"
+    assert shell.run("%chat hi") == "a? b\n\n"
 
 
 # -- without a terminal
@@ -250,7 +250,7 @@ def test_half_a_character_is_no_reason_to_lose_an_answer(shell, service):
 def test_a_command_prints_the_answer_and_succeeds(env, service):
     service.on(PATH, OPENAI.whole("Hel", "lo"))
     done = ipython(env, "-c", "%load_ext ipychat\n%chat hi")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "openai:m\nHello\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hello\n", "")
 
 
 @pytest.mark.parametrize("line", ["%chat --modle x hi", "%chat hi"])
@@ -258,7 +258,7 @@ def test_a_command_that_fails_says_so_in_one_line(env, service, line):
     service.on(PATH, answer(b'{"error": {"message": "bad key"}}', status=401))
     done = ipython(env, "-c", f"%load_ext ipychat\n{line}")
     assert done.returncode == 1
-    assert re.fullmatch(r"\w+Error: .*", done.stdout.strip().removeprefix("openai:m\n"))
+    assert re.fullmatch(r"\w+Error: .*", done.stdout.strip())
     assert done.stderr == ""
 
 
@@ -308,7 +308,7 @@ def test_a_background_answer_says_that_it_stands_still_and_can_be_awaited(shell,
         "It stands still at the prompt: await it, or let %gui asyncio run it there.",
         "",
     ]
-    assert shell.run("reply = await job") == "openai:m\none two\n\n"
+    assert shell.run("reply = await job") == "one two\n\n"
     assert "chat job 1: done" in shell.run("%chat_jobs")
 
 
@@ -334,7 +334,7 @@ def test_a_background_answer_comes_in_above_the_prompt_with_gui_asyncio(prompt_t
     service.on(PATH, slow("one ", "two\nthree ", "four"))
     prompt_toolkit.run("%gui asyncio")
     assert "stands still" not in prompt_toolkit.run("job = %chat --background hi")
-    for line in ("openai:m", "one two", "three four"):
+    for line in ("one two", "three four"):
         prompt_toolkit.wait_for(line + "\r\n")
     prompt_toolkit.begin("job.state")
     assert "done" in prompt_toolkit.wait_for_prompt()

@@ -23,6 +23,7 @@ from ipychat.wire.http import error_message
 from ipychat.wire.sse import EventDecoder
 
 DONE = "[DONE]"
+NO_CHOICE: tuple[dict[str, Any]] = ({},)
 
 
 async def read(content: AsyncIterator[bytes], service: str) -> AsyncIterator[Event]:
@@ -87,25 +88,26 @@ class _Answer:
         events: list[Event] = []
         text: list[str] = []  # of this packet: one event is enough for all of it
         for payload in self._payloads(data):
+            choice = (payload.get("choices") or NO_CHOICE)[0]
+            delta = choice.get("delta") or choice.get("message") or {}
+            if len(delta) > 1 and (others := _other_events(delta)):
+                if text:
+                    events.append(Text("".join(text)))
+                    text.clear()
+                events += others
+            if content := delta.get("content"):
+                text.append(content)
+            # some servers of AutonomousAI's protocol finish beside the choices
+            if finish := choice.get("finish_reason") or payload.get("finish_reason"):
+                self.finish = finish
+            elif content and not payload.get("usage"):
+                continue  # nearly every payload
+            if usage := payload.get("usage"):
+                self._usage = _parse_usage(usage)
             if payload.get("error"):
                 said = error_message(payload)
                 self._fault = ServerError(f"{self._service} answered with an error: {said}")
                 break
-            for choice in (payload.get("choices") or ())[:1]:
-                delta = choice.get("delta") or choice.get("message") or {}
-                if len(delta) > 1 and (others := _other_events(delta)):
-                    if text:
-                        events.append(Text("".join(text)))
-                        text.clear()
-                    events += others
-                if content := delta.get("content"):
-                    text.append(content)
-                if finish := choice.get("finish_reason"):
-                    self.finish = finish
-            if finish := payload.get("finish_reason"):  # some servers of AutonomousAI's protocol
-                self.finish = finish
-            if usage := payload.get("usage"):
-                self._usage = _parse_usage(usage)
         if text:
             events.append(Text("".join(text)))
         return events

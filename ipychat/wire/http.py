@@ -41,8 +41,8 @@ MAX_WAIT = 60.0
 """Seconds. A service that asks to wait longer gets no second request: the user is told."""
 FIRST_PAUSE = 0.5
 """Seconds before the first retry where the service names no time; doubled each time."""
-READ_BUFFER = 256 * 1024
-"""Bytes. A slow reader stops the service here; more only costs memory with many streams."""
+READ_BUFFER = 64 * 1024
+"""Bytes. What comes at once is read at once: more would hold the loop for longer at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

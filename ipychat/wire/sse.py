@@ -66,9 +66,10 @@ class EventDecoder:
         for block in blocks.removesuffix("\n\n").split("\n\n"):
             # Nearly every event of a chat service is this one line.
             if block.startswith("data: ") and "\n" not in block:
-                events.append(ServerSentEvent(block[6:], "message", self._id, self._retry))
-            elif (event := self._parse_block(block)) is not None:
-                events.append(event)
+                event = (block[6:], "message", self._id, self._retry)
+                events.append(tuple.__new__(ServerSentEvent, event))  # half the cost of calling it
+            elif (other := self._parse_block(block)) is not None:
+                events.append(other)
         return events
 
     def _parse_block(self, block: str) -> ServerSentEvent | None:
