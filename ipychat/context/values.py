@@ -230,6 +230,11 @@ def _column(name: Any, column: Any) -> str:
     return f"- {glance(name, 60)}: {column.dtype}, {len(column) - len(known):,} missing{shown}"
 
 
+def _index(value: Any) -> _Parts:
+    yield f"{type_name(value)}, {count(len(value), 'label')} of {value.dtype}"
+    yield _Lines((f"- {glance(label)}" for label in value[:10]), len(value), "label")
+
+
 def _array(value: Any) -> _Parts:
     yield f"{type_name(value)}, shape {value.shape}, dtype {value.dtype}"
     looked = value.flat[:LOOK]  # copies these only, also of a file mapped into memory
@@ -257,6 +262,7 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any], _Parts]], ...] = (
     (lambda value: isinstance(value, BaseException), _exception),
     (lambda value: isinstance(value, Path), _path),
     (lambda value: is_of(value, "pandas", "NDFrame"), _table),
+    (lambda value: is_of(value, "pandas", "Index"), _index),
     (lambda value: is_of(value, "numpy", "ndarray"), _array),
     (lambda value: isinstance(value, Mapping), _mapping),
     (lambda value: isinstance(value, COLLECTION), _collection),

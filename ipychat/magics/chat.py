@@ -223,8 +223,8 @@ class ChatMagics(Magics):
         for path in flags.file:
             yield attachments.file_part(path)
         for image in flags.image:
-            known = image in self.shell.user_ns and not Path(image).exists()
-            yield attachments.image_part(self.shell.user_ns[image] if known else Path(image), image)
+            named = image in self.shell.user_ns and not Path(image).exists()
+            yield attachments.image_part(self.shell.user_ns[image] if named else image, image)
 
     def _value(self, name: str) -> Any:
         try:
@@ -236,11 +236,16 @@ class ChatMagics(Magics):
 
     def _last_cells(self, count: int) -> list[tuple[str, str | None]]:
         """Return source and output of the last cells that ran, this one aside."""
+        from ipychat.context import values
+
         sources = self.shell.user_ns["In"][1:-1]
         outputs = self.shell.user_ns["Out"]
         first = max(0, len(sources) - count)
         return [
-            (source, repr(outputs[number]) if number in outputs else None)
+            (
+                source,
+                values.summarise(f"Out[{number}]", outputs[number]) if number in outputs else None,
+            )
             for number, source in enumerate(sources[first:], first + 1)
         ]
 

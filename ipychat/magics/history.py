@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FIX = """\
 A cell of my notebook failed. Say in two or three sentences what is wrong, then give the whole
 corrected cell in one Python code block."""
+MAX_TRACEBACK = 6000
+"""Characters of a traceback that are sent: its end says what happened."""
 
 
 @magics_class
@@ -116,12 +118,12 @@ class HistoryMagics(Magics):
         trace: TracebackType | None = getattr(sys, "last_traceback", None)
         source = _failed_cell(error, trace, self.shell.user_ns["In"])
         lines = traceback.format_exception(type(error), error, _from_cell(trace))
-        told = "".join(lines)[-6000:]
+        told = secrets.mask("".join(lines))[-MAX_TRACEBACK:]
         names = [name for name in cells.names_in(source) if name in self.shell.user_ns]
         held = [values.summarise(name, self.shell.user_ns[name], 600) for name in names[:12]]
         return [
             f"The cell:\n\n```python\n{secrets.mask(source.rstrip())}\n```",
-            f"The error:\n\n```\n{secrets.mask(told.rstrip())}\n```",
+            f"The error:\n\n```\n{told.rstrip()}\n```",
             "The values it mentions:\n\n" + "\n\n".join(held) if held else "",
         ]
 
