@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from html import escape
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -247,22 +247,30 @@ def _coloured(code: str, language: str) -> str:
     """Return `code` as spans that JupyterLab styles in both themes, or nothing."""
     if not language or len(code) > MAX_COLOURED or (lexer := _lexer(language.lower())) is None:
         return ""
-    from pygments import highlight  # type: ignore[import-untyped]  # has no hints
-
     try:
-        spans = highlight(code, lexer, _formatter())
+        spans = _spans(lexer.get_tokens(code))
     except Exception:  # noqa: BLE001 - five hundred lexers; an answer is worth more than its colours
         return ""
-    if not code.endswith("\n"):
-        spans = spans.removesuffix("\n")  # which is the formatter's own
     return f'<pre class="highlight"><code>{spans}</code></pre>\n'
 
 
-@cache
-def _formatter() -> Any:
-    from pygments.formatters.html import HtmlFormatter  # type: ignore[import-untyped]  # no hints
+def _spans(tokens: Iterable[tuple[Any, str]]) -> str:
+    """Write tokens as spans: neighbours of one class together, those without colour bare."""
+    written: list[str] = []
+    for kind, run in groupby(tokens, lambda token: _token_class(token[0])):
+        text = escape("".join(text for _, text in run), quote=False)
+        written.append(f'<span class="{kind}">{text}</span>' if kind else text)
+    return "".join(written)
 
-    return HtmlFormatter(nowrap=True)
+
+@cache
+def _token_class(token: Any) -> str:
+    """Return pygments' short name of a kind of token; nothing for names and blanks."""
+    from pygments.token import STANDARD_TYPES, Name, Text, Whitespace
+
+    while token not in STANDARD_TYPES:
+        token = token.parent
+    return "" if token in {Name, Text, Whitespace} else STANDARD_TYPES[token]
 
 
 @cache

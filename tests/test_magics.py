@@ -223,6 +223,8 @@ BAD = {
     "a bad option": ("%chat --option 5 hi", "NAME=VALUE"),
     "a dead service": ("%chat --option base_url=http://127.0.0.1:9 hi", "No connection to 127"),
     "a turn that is not there": ("%chat_history --drop 99", "no turn 99"),
+    "an unknown conversation": ("%chat_history nonsense", "no conversation 'nonsense'"),
+    "an unknown conversation to drop from": ("%chat_undo nonsense", "no conversation 'nonsense'"),
     "no model named": ("%chat_use", "wants a model"),
 }
 

@@ -186,6 +186,16 @@ class ChatMagics(Magics):
 
         return conversations.conversation(name)
 
+    def known_conversation(self, name: str | None = None) -> Conversation:
+        """Return the conversation of that name, which must be there already."""
+        from ipychat import conversations
+
+        known = conversations.names()
+        if name and name not in known:
+            there = f"There are: {', '.join(known)}." if known else "There is none yet."
+            raise UsageError(f"There is no conversation {name!r}. {there}")
+        return self.conversation(name)
+
     async def answer(
         self, conversation: Conversation, question: Message, asked: dict[str, Any], manner: Manner
     ) -> Reply:

@@ -48,7 +48,7 @@ class HistoryMagics(Magics):
     def chat_history(self, line: str) -> None:
         """Show the notebook's conversation, or the one with the name given."""
         flags, words = flags_.parse_words(self.chat_history, line, self._chat.expand)
-        conversation = self._chat.conversation(" ".join(words) or None)
+        conversation = self._chat.known_conversation(" ".join(words) or None)
         if flags.drop is not None:
             conversation.drop(flags.drop)
             print(f"Dropped turn {flags.drop} of {conversation.name}.")
@@ -66,7 +66,7 @@ class HistoryMagics(Magics):
     @line_magic
     def chat_new(self, line: str) -> None:
         """Begin the notebook's conversation anew, or the one with the name given."""
-        conversation = self._chat.conversation(line.strip() or None)
+        conversation = self._chat.known_conversation(line.strip() or None)
         turns = len(conversation.turns)
         conversation.clear()
         print(f"{conversation.name} begins anew; {turns} turns are no longer sent.")
@@ -83,7 +83,7 @@ class HistoryMagics(Magics):
     @line_magic
     def chat_undo(self, line: str) -> None:
         """Drop the last turn of the notebook's conversation, or of the one with the name given."""
-        conversation = self._chat.conversation(line.strip() or None)
+        conversation = self._chat.known_conversation(line.strip() or None)
         if not conversation.turns:
             raise UsageError(f"{conversation.name} has no turn to drop.")
         conversation.undo()
