@@ -677,3 +677,65 @@ def test_a_queue_of_ten_cells_runs_to_its_end(notebook, service):
     cells = ["%%time\n%chat hi", "print('plain')", "%%chat\nhi", "%%time\n%%chat\nhi", "1 + 1"] * 2
     queued = [notebook.send(cell) for cell in cells]
     assert [notebook.wait(one).status for one in queued] == ["ok"] * 10
+
+
+def test_loading_and_asking_in_one_cell(kernel, service):
+    service.on(PATH, echo)
+    notebook = kernel()
+    notebook.run("%unload_ext ipychat")
+    ran = notebook.run("%load_ext ipychat\n%chat Hello you")
+    assert "You said: Hello you" in ran.shown(), ran.error
+    assert "You said: again" in notebook.run("%chat again").shown()
+
+
+def test_loaded_by_configuration(generation, service, monkeypatch, tmp_path):
+    service.on(PATH, echo)
+    profile = tmp_path / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_config.py").write_text(
+        "c.InteractiveShellApp.extensions = ['ipychat']\n"
+        "c.IPyChat.model = 'openai:configured'\n"
+        "c.IPyChat.system = 'Be short.'\n"
+        f"c.IPyChat.urls = {{'openai': {service.url!r}}}\n"
+        "c.IPyChat.format = 'text'\n"
+    )
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook = Kernel(generation)
+    try:
+        ran = notebook.run("%chat **Hello**")
+        assert ran.status == "ok", ran.error
+        assert sent(service)[0] == {"role": "system", "content": "Be short."}
+        assert service.asked(PATH)[0].json["model"] == "configured"
+        assert "**Hello**" in ran.shown("text/html"), "shown as text"
+    finally:
+        notebook.close()
+
+
+def test_keeping_nothing_writes_nothing(notebook, service, tmp_path):
+    service.on(PATH, echo)
+    notebook.run("%config IPyChat.keep = False")
+    notebook.run("%chat one")
+    notebook.run("%chat two")
+    assert len(sent(service)) == 3
+    assert not list((tmp_path / "home").rglob("*.jsonl"))
+
+
+def test_a_history_length_can_be_set(notebook, service):
+    service.on(PATH, echo)
+    notebook.run("%config IPyChat.history = 1")
+    for word in ("one", "two", "three"):
+        notebook.run(f"%chat {word}")
+    assert [m["content"].strip() for m in sent(service)] == ["two", "You said: two", "three"]
+
+
+def test_the_notebook_of_vs_code_is_known(generation, service, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", service.url)
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    service.on(PATH, echo)
+    for word in ("one", "two"):
+        notebook = Kernel(generation)
+        notebook.run("__vsc_ipynb_file__ = '/somewhere/book.ipynb'\n%load_ext ipychat")
+        assert notebook.run(f"%chat {word}").status == "ok"
+        notebook.close()
+    assert len(sent(service)) == 3
