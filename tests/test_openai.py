@@ -38,10 +38,12 @@ async def test_reasoning_is_kept_apart_and_in_order(events, field):
         completion({"content": None, field: "hm"}),
         completion({"content": "yes"}),
         completion({"content": "!", field: "more"}),
+        completion({field: " alone"}),
         completion(finish="stop"),
     ])  # fmt: skip
     assert await events(*answer(packet)) == [
-        Reasoning("hm"), Text("yes"), Reasoning("more"), Text("!"), FinishReason("stop"),
+        Reasoning("hm"), Text("yes"), Reasoning("more"), Text("!"), Reasoning(" alone"),
+        FinishReason("stop"),
     ]  # fmt: skip
 
 

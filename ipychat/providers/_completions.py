@@ -90,7 +90,8 @@ class _Answer:
         for payload in self._payloads(data):
             choice = (payload.get("choices") or NO_CHOICE)[0]
             delta = choice.get("delta") or choice.get("message") or {}
-            if len(delta) > 1 and (others := _other_events(delta)):
+            alone = len(delta) == 1 and "content" in delta
+            if not alone and (others := _other_events(delta)):
                 if text:
                     events.append(Text("".join(text)))
                     text.clear()
