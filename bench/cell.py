@@ -135,6 +135,30 @@ async def floor(kind: str, count: int, rate: float, *, watch: bool = False) -> d
     return result
 
 
+async def read(url: str, *, watch: bool = False) -> dict:
+    """The floor of `chat`: raw aiohttp, split, `json.loads`, append every 50 ms."""
+    import aiohttp
+
+    result: dict = {"sent": []}
+    async with aiohttp.ClientSession() as session, measured(result, watch=watch):
+        pending: list[str] = []
+        due = 0.0
+        rest = b""
+        async with session.post(f"{url}/chat/completions", json={}) as response:
+            async for data in response.content.iter_any():
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    if line.startswith(b"data: {"):
+                        delta = json.loads(line[6:])["choices"][0]["delta"]
+                        pending.append(delta.get("content") or "")
+                if time.monotonic() > due:
+                    print("".join(pending), end="", flush=True)
+                    pending.clear()
+                    due = time.monotonic() + 0.05
+        print("".join(pending), end="", flush=True)
+    return result
+
+
 async def view(kind: str, count: int, rate: float, *, watch: bool = False) -> dict:
     from IPython import get_ipython
 
@@ -163,6 +187,10 @@ result = {{"sent": []}}
 async with bench.measured(result, watch={watch}):
     answer = %chat --no-history -m openai:m go
 assert len(answer.text) == {length}, len(answer.text)
+"""
+READ = """
+from bench import cell as bench
+result = await bench.read({url!r}, watch={watch})
 """
 FEED = """
 from bench import cell as bench
@@ -265,8 +293,10 @@ class Front:
     async def run(
         self, way: str, kind: str, count: int, rate: float = 0, *, watch: bool = False
     ) -> Run:
-        if way == "chat":
-            url = f"{self.url}/{kind}/{count}/{rate}"
+        url = f"{self.url}/{kind}/{count}/{rate}"
+        if way == "read":
+            code = READ.format(url=url, watch=watch)
+        elif way == "chat":
             code = ASK.format(url=url, watch=watch, length=sum(map(len, words(kind, count))))
         else:
             code = FEED.format(way=way, kind=kind, count=count, rate=rate, watch=watch)
@@ -364,7 +394,7 @@ async def full_speed(front: Front, ways: list[str]) -> None:
                 name: statistics.median(getattr(run, name) for run in runs[way])
                 for name in ("wall", "cpu", "messages", "size")
             }
-            ours = way != "floor"
+            ours = way in {"view", "chat"}
             row(
                 f"  {kind}, {way}",
                 bound(middle["wall"] * 1e3, wall if ours else None, ".0f"),
@@ -386,7 +416,7 @@ async def paced(front: Front, ways: list[str]) -> None:
             run = await front.run(way, kind, count, rate)
             p50, p95 = run.seen
             size = run.size / 1024
-            ours = way != "floor"
+            ours = way in {"view", "chat"}
             row(
                 f"  {kind}, {count:,} at {rate} a second, {way}",
                 bound(p50, 30 if ours else None, ".0f"),
@@ -404,7 +434,8 @@ async def lags(front: Front, ways: list[str]) -> None:
             held, late = (
                 min(getattr(run, name) for run in runs) * 1e3 for name in ("held", "late")
             )
-            row(f"  {kind}, {way}", bound(held, 10, ".1f"), bound(late, 10, ".1f"))
+            most = 10 if way in {"view", "chat"} else None
+            row(f"  {kind}, {way}", bound(held, most, ".1f"), bound(late, most, ".1f"))
 
 
 async def main() -> None:
@@ -412,7 +443,7 @@ async def main() -> None:
         del os.environ[name]
     async with front() as fronted:
         await fronted.execute("%load_ext ipychat\nresult = None")
-        ways = ["floor", "view", "chat"]
+        ways = ["floor", "view", "read", "chat"]
         if len(sys.argv) > 1:
             ways = sys.argv[1:]
         await full_speed(fronted, ways)

@@ -61,7 +61,14 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
     """Put the magics into the shell: what `%load_ext ipychat` does."""
     from ipychat.magics import install
 
-    install(shell)
+    install(shell, gateway=_gateway)
+
+
+async def _gateway() -> str:
+    """Return the root URL of the notebook's own gateway: the catalog asks when it needs one."""
+    from ipychat.gateway.server import in_kernel
+
+    return await in_kernel()
 
 
 def unload_ipython_extension(shell: "InteractiveShell") -> None:

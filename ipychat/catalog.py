@@ -5,10 +5,11 @@ A provider is imported when it is asked, or when a bare model name has to be loo
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import os
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from html import escape
 from importlib import import_module, metadata
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ipychat import config, provider, secrets
 from ipychat.errors import ModelNotSupportedError, UsageError
-from ipychat.messages import ChatRequest, Event, ModelId
+from ipychat.messages import ChatRequest, Event, ModelId, Notice
 
 if TYPE_CHECKING:
     from ipychat.provider import Provider
@@ -113,9 +114,17 @@ def offers() -> list[Offer]:
 def _missing(name: str, cls: type[Provider]) -> str | None:
     if not issubclass(cls, provider.AsyncGeneratorProvider):
         return None
-    if not cls.working and not (config.current().urls.get(name) or cls.root() != cls.base_url):
-        return f"offline upstream: set {cls.url_variable}"
+    if _is_offline(name):
+        return None if config.current().gateway else f"offline upstream: set {cls.url_variable}"
     return cls.missing()
+
+
+def _is_offline(name: str) -> bool:
+    """Whether a provider's service is gone and the user has named no other address for it."""
+    cls = load(name)
+    if not issubclass(cls, provider.AsyncGeneratorProvider) or cls.working:
+        return False
+    return not config.current().urls.get(name) and cls.root() == cls.base_url
 
 
 class Models(tuple[Offer, ...]):
@@ -204,17 +213,36 @@ def named_by_the_environment() -> str | None:
 
 def default() -> tuple[str, str]:
     """Return the name that answers where none is given, and the rule that chose it."""
+    for rule in _rules():
+        return rule
+    raise _nobody()
+
+
+def _rules() -> Iterator[tuple[str, str]]:
+    """Give what each rule that holds chooses, the first one first."""
     if model := config.current().model:
-        return model, "set by %config IPyChat.model"
+        yield model, "set by %config IPyChat.model"
     if model := named_by_the_environment():
-        return model, f"set by {MODEL_VARIABLE}"
+        yield model, f"set by {MODEL_VARIABLE}"
     for variable, name in KEYS.items():
         if os.environ.get(variable):
-            return name, f"{variable} is in the environment"
-    raise UsageError(
+            yield name, f"{variable} is in the environment"
+
+
+def _nobody() -> UsageError:
+    return UsageError(
         "No model is set.\n"
         f"Name one (--model, or model=…), or set {MODEL_VARIABLE} or a key: {', '.join(KEYS)}."
     )
+
+
+def answering() -> ModelId:
+    """Return who answers behind the gateway: the first rule's that is not served by it."""
+    for name, _ in _rules():
+        model = resolve(name)
+        if not _is_offline(model.provider):
+            return model
+    raise _nobody()
 
 
 def _look_up(name: str) -> ModelId:
@@ -246,10 +274,25 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(by_small_letters[one] for one in near)}?" if near else ""
 
 
-def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
-    """Ask the provider of the request's model, at the address that the user set for it, if any."""
+async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
+    """Ask the provider of the request's model, at the address that holds for it.
+
+    That is the one given, else the user's, else the provider's own; and where that is gone, the
+    gateway, if there is one. Then the answer says so.
+    """
     name = request.model.provider
     options: dict[str, Any] = dict(request.options)
-    if (url := config.current().urls.get(name)) and "base_url" not in options:
-        options["base_url"] = url
-    return provider.events(load(name), replace(request, options=options))
+    if "base_url" not in options:
+        if url := config.current().urls.get(name):
+            options["base_url"] = url
+        elif (gateway := config.current().gateway) and _is_offline(name):
+            options["base_url"] = f"{await gateway()}/{name}"
+            options["kept_as"] = "gateway"
+            yield Notice(
+                f"{load(name).__name__} · {request.model.name}: upstream is offline, "
+                f"served here by {answering()}."
+            )
+    asked = replace(request, options=options)
+    async with contextlib.aclosing(provider.events(load(name), asked)) as given:
+        async for event in given:
+            yield event

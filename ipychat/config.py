@@ -4,7 +4,7 @@
 `%config IPyChat` only fill this value; code below reads it and never asks where it came from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -39,6 +39,8 @@ class Config(NamedTuple):
     """Whether conversations are kept on disk."""
     notebook: str | None = None
     """What stands for the notebook whose conversations are kept; None: they live in memory only."""
+    gateway: Callable[[], Awaitable[str]] | None = None
+    """Returns the root URL of what answers for services that are gone; None: nothing does."""
 
 
 _current = Config()

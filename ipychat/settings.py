@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from traitlets import Bool, Dict, Enum, Float, Integer, Unicode, validate
@@ -50,9 +51,17 @@ class IPyChat(Configurable):
     ).tag(config=True)
     keep = Bool(default_value=True, help="Whether conversations are kept on disk.").tag(config=True)
 
-    def __init__(self, notebook: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        notebook: str | None = None,
+        gateway: Callable[[], Awaitable[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self._notebook = notebook
+        self._beside: dict[str, Any] = {
+            "notebook": notebook,
+            "gateway": gateway,
+        }  # what is no user's to set
         self.observe(lambda _: self.put_in_force(), names=_names())
         self.put_in_force()
 
@@ -67,8 +76,8 @@ class IPyChat(Configurable):
     def put_in_force(self) -> None:
         """Make the traits' values the settings in force."""
         values = {name: getattr(self, name) for name in _names()}
-        config.use(config.Config(notebook=self._notebook, **values))
+        config.use(config.Config(**values, **self._beside))
 
 
 def _names() -> list[str]:
-    return [name for name in config.Config._fields if name != "notebook"]
+    return [name for name in config.Config._fields if name not in {"notebook", "gateway"}]

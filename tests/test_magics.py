@@ -739,3 +739,28 @@ def test_the_notebook_of_vs_code_is_known(generation, service, tmp_path, monkeyp
         assert notebook.run(f"%chat {word}").status == "ok"
         notebook.close()
     assert len(sent(service)) == 3
+
+
+@pytest.mark.parametrize("way", ["%%chat -m {}\nhi", "%%time\n%chat -m {} hi"])
+def test_services_that_are_gone_are_served_by_the_notebook_itself(notebook, service, way):
+    service.on(PATH, OPENAI.whole("Hello"))
+    for model in ("FrontEndAgent", "qwen_coder", "koala:gpt-4o-mini"):
+        ran = notebook.run(way.format(model))
+        assert ran.status == "ok", ran.error
+        assert "Hello" in ran.shown()
+        assert "upstream is offline, served here by openai:m" in ran.shown("text/html")
+    kept = json.loads((Path(notebook.value("__import__('os').environ['IPYCHAT_HOME']")) / "robocoders.json").read_text())  # fmt: skip
+    assert kept["root"] == "gateway"
+    assert notebook.run("%unload_ext ipychat").status == "ok"
+    from_now = notebook.run("from ipychat.gateway import server\nimport asyncio\nawait asyncio.sleep(0.5)\nprint(server._running)")  # fmt: skip
+    assert from_now.stdout.strip() == "{}"
+
+
+def test_an_interrupt_reaches_through_the_gateway(notebook, service):
+    service.on(PATH, stalled("so far"))
+    running = notebook.send("%chat -m FrontEndAgent hi")
+    cell = notebook.cells[running]
+    notebook.wait_for(lambda: "so far" in cell.shown("text/html"))
+    notebook.interrupt()
+    assert notebook.wait(running).status == "error"
+    assert service.asked(PATH)[0].gone.wait(2), "the model is not asked for nothing"

@@ -5,7 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ipychat import config
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from IPython.core.interactiveshell import InteractiveShell
 
 _loaded: dict[int, _Loaded] = {}
@@ -15,7 +19,7 @@ _loaded: dict[int, _Loaded] = {}
 class _Loaded:
     """All that loading puts into a shell."""
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, gateway: Callable[[], Awaitable[str]]) -> None:
         from ipychat.kernel import notebook
         from ipychat.kernel.awaiting import Awaiting
         from ipychat.magics.chat import ChatMagics
@@ -25,7 +29,7 @@ class _Loaded:
         from ipychat.settings import IPyChat
 
         self._shell: Any = shell
-        self._settings = IPyChat(notebook.name(shell), parent=shell)
+        self._settings = IPyChat(notebook.name(shell), gateway, parent=shell)
         self._chat = ChatMagics(shell)
         self._magics = [self._chat, HistoryMagics(self._chat), ModelMagics(self._chat)]
         self._awaiting = Awaiting(shell, self._waiting_names())
@@ -68,6 +72,7 @@ class _Loaded:
         _forget_type(shell.display_formatter.ipython_display_formatter, "ipychat.messages", "Reply")
         shell.Completer.custom_matchers.remove(self._complete)
         shell.configurables.remove(self._settings)
+        config.use(config.Config())
         shell.display_trap.hook = shell.displayhook
         self._end()
 
@@ -84,6 +89,10 @@ class _Loaded:
             for job in self._chat.jobs:
                 job.stop()
             await asyncio.gather(*self._chat.jobs, return_exceptions=True)
+            if "ipychat.gateway.server" in sys.modules:
+                from ipychat.gateway import server
+
+                await server.close()
             await http.close()
 
         blocking.finish(end())
@@ -109,10 +118,13 @@ class _Loaded:
             raise NotImplementedError
 
 
-def install(shell: InteractiveShell) -> None:
-    """Put the magics into `shell`; nothing happens if they are there."""
+def install(shell: InteractiveShell, gateway: Callable[[], Awaitable[str]]) -> None:
+    """Put the magics into `shell`; nothing happens if they are there.
+
+    `gateway` starts what answers for services that are gone.
+    """
     if id(shell) not in _loaded:
-        loaded = _Loaded(shell)
+        loaded = _Loaded(shell, gateway)
         loaded.install()
         _loaded[id(shell)] = loaded
 

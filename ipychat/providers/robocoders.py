@@ -11,7 +11,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipychat import secrets
 from ipychat.errors import (
@@ -55,6 +55,14 @@ class _AtHome:
         return files.home() / self._name
 
 
+class _Place(NamedTuple):
+    """Where the service is, what its login is kept as, and how requests go there."""
+
+    root: str
+    kept_as: str
+    transport: Transport
+
+
 class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
     """`robocoders:…`, whose models are agents."""
 
@@ -80,14 +88,19 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
         proxy: str | None = None,
         *,
         base_url: str | None = None,
+        kept_as: str | None = None,
         **options: Any,
     ) -> AsyncIterator[str | Notice | FinishReason]:
-        """Log in if need be, ask, follow the service's continuations, and give the text."""
+        """Log in if need be, ask, follow the service's continuations, and give the text.
+
+        `kept_as` names what the login belongs to where the root URL is another one each time.
+        """
         transport = Transport.take({"timeout": TIMEOUT, "proxy": proxy, **options})
         root = cls.root(base_url)
+        place = _Place(root, kept_as or root, transport)
         agent = cls.get_model(model)
         prompt = format_prompt(messages)
-        token, sid = await cls._get_or_create_access_and_session(root=root, transport=transport)
+        token, sid = await cls._get_or_create_access_and_session(place=place)
         renewed = False
         continued = 0
         while True:
@@ -112,9 +125,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
                     await cls._forget(token)
                     raise
                 renewed = True
-                token, sid = await cls._get_or_create_access_and_session(
-                    root=root, transport=transport, stale=token
-                )
+                token, sid = await cls._get_or_create_access_and_session(place=place, stale=token)
                 continue
             if not wants_more:
                 return
@@ -132,28 +143,26 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
         cls,
         session: aiohttp.ClientSession | None = None,
         *,
-        root: str | None = None,
-        transport: Transport | None = None,
+        place: _Place | None = None,
         stale: str | None = None,
     ) -> tuple[str, str]:
         """Return token and session id: the ones kept, else new ones from a single login.
 
         A token that is `stale` counts as none.
         """
-        root = root or cls.root()
-        how = transport or Transport(session=session)
-        kept = await asyncio.to_thread(cls._kept, root, stale)
+        place = place or cls._place(session)
+        kept = await asyncio.to_thread(cls._kept, place.kept_as, stale)
         if "access_token" in kept and "sid" in kept:
             return kept["access_token"], kept["sid"]
         async with cls._cache().login():
-            kept = await asyncio.to_thread(cls._kept, root, stale)
+            kept = await asyncio.to_thread(cls._kept, place.kept_as, stale)
             token, sid = kept.get("access_token"), kept.get("sid")
             if token and not sid:
                 with contextlib.suppress(AuthenticationError):
-                    sid = await cls._create_and_cache_session(None, token, root=root, transport=how)
+                    sid = await cls._create_and_cache_session(None, token, place=place)
             if not (token and sid):
-                token = await cls._fetch_and_cache_access_token(None, root=root, transport=how)
-                sid = await cls._create_and_cache_session(None, token, root=root, transport=how)
+                token = await cls._fetch_and_cache_access_token(None, place=place)
+                sid = await cls._create_and_cache_session(None, token, place=place)
         return token, sid
 
     @classmethod
@@ -161,8 +170,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
         cls,
         session: aiohttp.ClientSession | None = None,
         *,
-        root: str | None = None,
-        transport: Transport | None = None,
+        place: _Place | None = None,
     ) -> str:
         """Get a token from the login page and keep it."""
         try:
@@ -171,20 +179,20 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
             raise MissingRequirementsError(
                 "Reading the login page needs beautifulsoup4: pip install beautifulsoup4"
             ) from None
-        root = root or cls.root()
+        place = place or cls._place(session)
         async with Call(
             "GET",
-            f"{root}/auth",
+            f"{place.root}/auth",
             headers={"User-Agent": USER_AGENT, "Accept": ACCEPT_PAGE},
-            transport=transport or Transport(session=session),
+            transport=place.transport,
         ) as call:
             page = await call.body()
         element = BeautifulSoup(page, "html.parser").find("pre", id="token")
         token = element.get_text(strip=True) if element else ""
         if not token:
-            raise FormatError(f"The login page {root}/auth holds no token.")
+            raise FormatError(f"The login page {place.root}/auth holds no token.")
         secrets.register(token)
-        await asyncio.to_thread(cls._save_cached_data, {ROOT: root, "access_token": token})
+        await asyncio.to_thread(cls._save_cached_data, {ROOT: place.kept_as, "access_token": token})
         return token
 
     @classmethod
@@ -193,17 +201,16 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
         session: aiohttp.ClientSession | None,
         access_token: str,
         *,
-        root: str | None = None,
-        transport: Transport | None = None,
+        place: _Place | None = None,
     ) -> str:
         """Get a session id for the token and keep it. A 401 clears what is kept."""
-        root = root or cls.root()
+        place = place or cls._place(session)
         try:
             async with Call(
                 "GET",
-                f"{root}/create-session",
+                f"{place.root}/create-session",
                 headers=_bearer(access_token),
-                transport=transport or Transport(session=session),
+                transport=place.transport,
             ) as call:
                 answer = await call.body()
         except AuthenticationError:
@@ -214,11 +221,16 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
         except (ValueError, KeyError, TypeError):
             sid = None
         if not (isinstance(sid, str) and sid):
-            raise FormatError(f"{root}/create-session gave no session id.")
-        await asyncio.to_thread(cls._update_cached_data, {ROOT: root, "sid": sid})
+            raise FormatError(f"{place.root}/create-session gave no session id.")
+        await asyncio.to_thread(cls._update_cached_data, {ROOT: place.kept_as, "sid": sid})
         return sid
 
     # -- what is kept
+
+    @classmethod
+    def _place(cls, session: aiohttp.ClientSession | None) -> _Place:
+        root = cls.root()
+        return _Place(root, root, Transport(session=session))
 
     @classmethod
     def _cache(cls) -> ServiceSession:

@@ -1,0 +1,1 @@
+"""The services' server side, over any model."""

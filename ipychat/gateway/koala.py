@@ -1,0 +1,59 @@
+"""Koala's server side: an event stream of JSON strings."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from itertools import zip_longest
+from typing import Any
+
+from aiohttp import web
+
+from ipychat.errors import ChatError
+from ipychat.gateway.answers import Answers
+from ipychat.gateway.replies import read_object, refuse, status_of
+from ipychat.messages import Message, Text
+
+
+def routes(answers: Answers) -> list[web.RouteDef]:
+    """Return the service's one address."""
+
+    async def gpt(request: web.Request) -> web.StreamResponse:
+        messages = _messages(await read_object(request))
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        async with contextlib.aclosing(answers.ask("koala", messages)) as events:
+            try:
+                async for event in events:
+                    if isinstance(event, Text):
+                        if not response.prepared:
+                            await response.prepare(request)
+                        await response.write(_event(event.text))
+            except ChatError as error:
+                if not response.prepared:
+                    raise refuse(status_of(error), {"message": str(error)}) from None
+                await response.write(_event({"error": str(error)}))
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write_eof()
+        return response
+
+    return [web.post("/api/gpt/", gpt)]
+
+
+def _event(data: Any) -> bytes:
+    return f"data: {json.dumps(data)}\n\n".encode()
+
+
+def _messages(asked: dict[str, Any]) -> tuple[Message, ...]:
+    """Put the two histories together again, question by question, and the input behind them."""
+    texts = [asked.get("inputHistory", []), asked.get("outputHistory", []), [asked.get("input")]]
+    if not all(isinstance(one, list) and all(isinstance(t, str) for t in one) for one in texts):
+        raise refuse(422, {"message": "input must be a text, the histories lists of texts."})
+    questions, answers, [last] = texts
+    if not last.strip():
+        raise refuse(422, {"message": "The input is empty."})
+    messages: list[Message] = []
+    for question, answer in zip_longest(questions, answers):
+        messages += [Message("user", question)] if question else []
+        messages += [Message("assistant", answer)] if answer else []
+    return (*messages, Message("user", last))

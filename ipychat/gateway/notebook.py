@@ -1,0 +1,23 @@
+"""What GeneralCodingAgent sees of the notebook: names and summaries."""
+
+from ipychat.context import values
+
+MOST_NAMES = 20
+BUDGET = 300
+"""Characters for each."""
+
+
+def describe() -> str:
+    """Describe what the notebook has defined; nothing outside of one."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        return ""
+    hidden = shell.user_ns_hidden
+    names = [n for n in shell.user_ns if not n.startswith("_") and n not in hidden]
+    if not names:
+        return ""
+    described = [values.summarise(n, shell.user_ns[n], BUDGET) for n in names[-MOST_NAMES:]]
+    more = f"\n\n… and {len(names) - MOST_NAMES} more names" if len(names) > MOST_NAMES else ""
+    return "The notebook has defined:\n\n" + "\n\n".join(described) + more

@@ -1,0 +1,50 @@
+"""OpenAI's chat completions over whatever the notebook can ask, so that other tools can too."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from aiohttp import web
+
+from ipychat import catalog
+from ipychat.errors import UsageError
+from ipychat.gateway import _completions
+from ipychat.gateway.answers import Answers
+from ipychat.gateway.replies import read_messages, read_object, refuse
+
+DEFAULT = "default"
+"""The model's name that leaves the choice to the gateway."""
+OPTIONS = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed")
+"""What of a request goes on to the model."""
+
+
+def routes(answers: Answers) -> list[web.RouteDef]:
+    """Return the two addresses below `/v1`."""
+
+    async def completions(request: web.Request) -> web.StreamResponse:
+        asked = await read_object(request)
+        messages = read_messages(asked.get("messages"))
+        model = asked.get("model") or DEFAULT
+        chosen = answers if model == DEFAULT else answers._replace(model=_known(model))
+        options = {name: asked[name] for name in OPTIONS if asked.get(name) is not None}
+        async with contextlib.aclosing(chosen.ask(DEFAULT, messages, options)) as events:
+            if not asked.get("stream"):
+                return await _completions.whole(events, model)
+            wants_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
+            return await _completions.stream(request, events, model, usage=wants_usage)
+
+    async def models(_: web.Request) -> web.Response:
+        names = [DEFAULT, *(str(offer.model) for offer in catalog.offers() if not offer.missing)]
+        data = [{"id": n, "object": "model", "created": 0, "owned_by": "ipychat"} for n in names]
+        return web.json_response({"object": "list", "data": data})
+
+    return [web.post("/v1/chat/completions", completions), web.get("/v1/models", models)]
+
+
+def _known(model: Any) -> str:
+    """Return the full name of the model asked for; refuse one that is not there with 404."""
+    try:
+        return str(catalog.resolve(model if isinstance(model, str) else ""))
+    except UsageError as error:
+        raise refuse(404, _completions.error_body(error)) from None
