@@ -66,19 +66,9 @@ SECRETS = (
     *(".pgpass", ".git-credentials", "credentials*", "secrets*", "*.kdbx", "*.jks", "*.keystore"),
     *("*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"),
 )
-COMMON = {"and", "are", "can", "code", "does", "file", "files", "for", "from", "has", "how", "not"}
-COMMON |= {
-    "repo",
-    "repository",
-    "show",
-    "that",
-    "the",
-    "this",
-    "what",
-    "where",
-    "why",
-    "with",
-    "you",
+COMMON = {
+    *("and", "are", "can", "code", "does", "file", "files", "for", "from", "has", "how", "not"),
+    *("repo", "repository", "show", "that", "the", "this", "what", "where", "why", "with", "you"),
 }
 
 

@@ -8,6 +8,7 @@ from the environment or the configuration: such a proxy could not reach it, and 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import ipaddress
 import json as jsonlib
@@ -15,6 +16,7 @@ import os
 import random
 import socket
 import time
+import warnings
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -194,6 +196,8 @@ def session(socks: str | None = None) -> aiohttp.ClientSession:
     """Return the running loop's session (and one more for each SOCKS proxy), made on first use."""
     import aiohttp
 
+    if not _sessions:
+        atexit.register(_leave)
     mine = _sessions.setdefault(asyncio.get_running_loop(), {})
     if socks not in mine or mine[socks].closed:
         mine[socks] = aiohttp.ClientSession(
@@ -208,6 +212,16 @@ async def close() -> None:
     """Close the running loop's sessions and their connections."""
     for one in _sessions.pop(asyncio.get_running_loop(), {}).values():
         await one.close()
+
+
+def _leave() -> None:
+    """Drop what is open when the process ends: its loop runs no more, the system closes it."""
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
+        warnings.simplefilter("ignore")  # aiohttp's, that this was not awaited
+        for one in [one for mine in _sessions.values() for one in mine.values()]:
+            if (connector := one.connector) is not None:
+                one.detach()
+                connector.close()
 
 
 def get_connector(
