@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING
 
 from ipychat.errors import InterruptedAnswerError
-from ipychat.kernel.run import Run
+from ipychat.kernel.run import Run, in_front
 
 if TYPE_CHECKING:
     from ipychat.messages import Reply
@@ -43,7 +44,9 @@ class Job:
 
     async def _wait(self) -> Reply:
         wait = Run(_until_done(self._settled))
-        await wait.wait(in_front=_is_cell_of_a_terminal(asyncio.current_task()))
+        stops = _is_cell_of_a_terminal(asyncio.current_task())
+        with in_front(wait) if stops else contextlib.nullcontext():
+            await wait.wait()
         if wait.interrupted:
             raise InterruptedAnswerError("Interrupted; the answer goes on: %chat_stop stops it.")
         return self._settled.result()

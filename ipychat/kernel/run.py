@@ -47,23 +47,19 @@ class Run:
         """Whether it has ended, in whichever way."""
         return self._task.done()
 
-    async def wait(self, *, in_front: bool) -> None:
-        """Wait for its end; `in_front`, an interrupt of the kernel stops it.
-
-        Being stopped is a normal end. Raises what the work raises.
-        """
-        with _interrupts(self) if in_front else contextlib.nullcontext():
-            try:
-                await self._task
-            except asyncio.CancelledError:
-                # a time-out around us, a task group, the kernel's end: not ours to swallow
-                if not self.stopped:
-                    raise
+    async def wait(self) -> None:
+        """Wait for its end. Being stopped is a normal end. Raises what the work raises."""
+        try:
+            await self._task
+        except asyncio.CancelledError:
+            # a time-out around us, a task group, the kernel's end: not ours to swallow
+            if not self.stopped:
+                raise
 
 
 @contextlib.contextmanager
-def _interrupts(run: Run) -> Iterator[None]:
-    """Let SIGINT stop `run` for as long as it is in front.
+def in_front(run: Run) -> Iterator[None]:
+    """Let SIGINT stop `run` within this block, and a second one do no more than that.
 
     The kernel's own handler does not wake a loop that waits for the net; `Run.stop` does. Runs may
     overlap: the handler that was there before the first comes back after the last.

@@ -200,8 +200,11 @@ class ChatMagics(Magics):
         self, conversation: Conversation, question: Message, asked: dict[str, Any], manner: Manner
     ) -> Reply:
         """Ask, show the answer in the running cell, and return it."""
+        from ipychat.kernel.run import in_front
+
         turn, run, view = self._begin(conversation, question, asked, manner)
-        reply = await self._settle(turn, run, view, manner, in_front=True)
+        with in_front(run):
+            reply = await self._settle(turn, run, view, manner, alone=False)
         self.shown = reply
         return reply
 
@@ -321,15 +324,15 @@ class ChatMagics(Magics):
         return " · ".join(said)
 
     async def _settle(
-        self, turn: Turn, run: Run, view: View, manner: Manner, *, in_front: bool
+        self, turn: Turn, run: Run, view: View, manner: Manner, *, alone: bool
     ) -> Reply:
         """Wait for the end and show it, whichever it is."""
         from ipychat.kernel import notebook
 
         try:
-            await run.wait(in_front=in_front)
+            await run.wait()
         except ChatError as error:
-            await view.close(turn.reply, ending=_broken(turn, error, alone=not in_front))
+            await view.close(turn.reply, ending=_broken(turn, error, alone=alone))
             raise
         except asyncio.CancelledError:
             await view.close(turn.reply, ending="Stopped: what came is kept.")
@@ -344,7 +347,7 @@ class ChatMagics(Magics):
             interrupted = InterruptedAnswerError("Interrupted; what came is kept.")
             interrupted.reply = reply
             raise interrupted
-        if manner.offers_code and in_front:
+        if manner.offers_code and not alone:
             self._offer_code(reply)
         return reply
 
@@ -360,7 +363,7 @@ class ChatMagics(Magics):
             len(self.jobs) + 1,
             title,
             run,
-            lambda run: self._settle(turn, run, view, manner, in_front=False),
+            lambda run: self._settle(turn, run, view, manner, alone=True),
         )
         self.jobs.append(job)
         if not notebook.runs_at_the_prompt(self.shell):
