@@ -22,7 +22,9 @@ from ipychat.messages import ChatRequest, Event, ModelId, Notice
 if TYPE_CHECKING:
     from ipychat.provider import Provider
 
+HELPER = "helper"
 BUILT_IN = {
+    HELPER: "ipychat.gateway.helper:Helper",
     "autonomous": "ipychat.providers.autonomous:AutonomousAI",
     "koala": "ipychat.providers.koala:Koala",
     "openai": "ipychat.providers.openai:OpenAI",
@@ -213,13 +215,11 @@ def named_by_the_environment() -> str | None:
 
 def default() -> tuple[str, str]:
     """Return the name that answers where none is given, and the rule that chose it."""
-    for rule in _rules():
-        return rule
-    raise _nobody()
+    return next(_rules())
 
 
 def _rules() -> Iterator[tuple[str, str]]:
-    """Give what each rule that holds chooses, the first one first."""
+    """Give what each rule that holds chooses, the first one first; the last always holds."""
     if model := config.current().model:
         yield model, "set by %config IPyChat.model"
     if model := named_by_the_environment():
@@ -227,22 +227,13 @@ def _rules() -> Iterator[tuple[str, str]]:
     for variable, name in KEYS.items():
         if os.environ.get(variable):
             yield name, f"{variable} is in the environment"
-
-
-def _nobody() -> UsageError:
-    return UsageError(
-        "No model is set.\n"
-        f"Name one (--model, or model=…), or set {MODEL_VARIABLE} or a key: {', '.join(KEYS)}."
-    )
+    yield HELPER, "no key was found: the built-in helper, which is no AI model"
 
 
 def answering() -> ModelId:
     """Return who answers behind the gateway: the first rule's that is not served by it."""
-    for name, _ in _rules():
-        model = resolve(name)
-        if not _is_offline(model.provider):
-            return model
-    raise _nobody()
+    models = (resolve(name) for name, _ in _rules())
+    return next(model for model in models if not _is_offline(model.provider))
 
 
 def _look_up(name: str) -> ModelId:

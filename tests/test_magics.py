@@ -764,3 +764,20 @@ def test_an_interrupt_reaches_through_the_gateway(notebook, service):
     notebook.interrupt()
     assert notebook.wait(running).status == "error"
     assert service.asked(PATH)[0].gone.wait(2), "the model is not asked for nothing"
+
+
+def test_without_a_key_the_built_in_helper_answers_and_says_what_it_is(generation, tmp_path):
+    notebook = Kernel(
+        generation | {"IPYCHAT_HOME": str(tmp_path), "HTTP_PROXY": "http://127.0.0.1:9"}
+    )
+    try:
+        notebook.run("%load_ext ipychat\nvalue = 7")
+        notebook.run("print(valeu)")
+        for way in ("%%chat\nwhat went wrong?", "%%chat -m FrontEndAgent\nexplain the error"):
+            ran = notebook.run(way)
+            assert ran.status == "ok", ran.error
+            assert "no AI model" in ran.shown() or "No AI model" in ran.shown()
+            assert "valeu" in ran.shown()
+        assert "served here by helper:notebook" in ran.shown("text/html")
+    finally:
+        notebook.close()

@@ -36,7 +36,8 @@ class Answers(NamedTuple):
     ) -> AsyncGenerator[Event, None]:
         """Let `agent` answer; a name that is no agent's adds no instructions."""
         model = self.model_id()
-        messages = (*[m async for m in self._instructions(agent, messages)], *messages)
+        if model.provider != catalog.HELPER:  # which follows no instructions
+            messages = (*[m async for m in self._instructions(agent, messages)], *messages)
         request = ChatRequest(model, messages, MappingProxyType(options or {}))
         async with contextlib.aclosing(catalog.events(request)) as events:
             async for event in events:
