@@ -193,6 +193,8 @@ def resolve(name: str | None = None) -> ModelId:
 
     Raises ModelNotSupportedError with what comes near, or with the full names to choose from.
     """
+    for variable in KEYS:  # known before anything of the question is kept or shown
+        secrets.register(os.environ.get(variable, ""))
     aliases = config.current().aliases
     name = (name or "").strip() or default()[0]
     followed: set[str] = set()
