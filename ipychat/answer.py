@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ipychat import catalog
-from ipychat.errors import ChatError
+from ipychat import catalog, secrets
+from ipychat.errors import ChatError, UsageError
 from ipychat.messages import (
     ChatRequest,
     Event,
@@ -25,15 +25,29 @@ from ipychat.messages import (
     parse_messages,
 )
 
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+TEXTS = {"api_key", "base_url", "proxy"}
+"""Options that are texts whoever the provider is."""
+
 
 def request(
-    prompt: Prompt, *, model: str | None = None, system: str | None = None, **options: Any
+    prompt: Prompt,
+    *,
+    model: str | None = None,
+    system: str | None = None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> ChatRequest:
     """Build what will be asked; `options` go to the provider, those that are None aside."""
     messages = parse_messages(prompt)
     if system:
         messages = (Message("system", system), *messages)
     given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if name in {"model", "messages"}:
+            raise UsageError(f"{name} is no option of a provider: it is asked for by itself.")
+        if name in TEXTS and not isinstance(value, str):
+            raise UsageError(f"The option {name} wants a text, not {type(value).__name__}.")
+        secrets.register_option(name, value)
     return ChatRequest(catalog.resolve(model), messages, MappingProxyType(given))
 
 
@@ -86,8 +100,8 @@ class Answer:
         """Return what has come so far."""
         return Reply(
             request=self.request,
-            text="".join(self._text),
-            reasoning="".join(self._reasoning),
+            text=secrets.mask("".join(self._text)),
+            reasoning=secrets.mask("".join(self._reasoning)),
             tool_calls=tuple(self._tool_calls),
             notices=tuple(self._notices),
             finish=self._finish,

@@ -172,7 +172,7 @@ def found() -> list[Found]:
         cls = load(name)
         if issubclass(cls, provider.AsyncGeneratorProvider):
             given = config.current().urls.get(name)
-            root = secrets.mask(cls.root(given))
+            root = secrets.without_login(cls.root(given))
             where = "%config IPyChat.urls" if given else cls.url_variable
             own = cls.root(given) == cls.base_url
             addresses.append(Found("address", name, root if own else f"{root} ({where})"))
@@ -180,12 +180,14 @@ def found() -> list[Found]:
 
 
 def address(request: ChatRequest) -> str:
-    """Return the root URL that `request` would go to."""
+    """Return the URL that `request` would go to, as it may be shown."""
     cls = load(request.model.provider)
     if not issubclass(cls, provider.AsyncGeneratorProvider):
         return "chosen by the provider"
     given = request.options.get("base_url") or config.current().urls.get(request.model.provider)
-    return cls.root(given)
+    if not given and _is_offline(request.model.provider) and config.current().gateway:
+        return f"the notebook's own gateway: {cls.base_url} is offline"
+    return secrets.without_login(cls.root(given) + cls.path(request.model.name))
 
 
 def resolve(name: str | None = None) -> ModelId:
@@ -248,9 +250,14 @@ def _look_up(name: str) -> ModelId:
     if found:
         full = ", ".join(str(offer.model) for offer in found)
         raise ModelNotSupportedError(f"Several providers offer {name!r}. Name one of: {full}.")
-    known = {*names(), *(n for offer in everything for n in _names_of(offer.model))}
+    before, colon, after = name.partition(":")
+    if colon and (near := difflib.get_close_matches(before, names(), n=1)):
+        hint = f" Did you mean {near[0]}:{after}?"
+    else:
+        hint = _near(name, {*names(), *(n for o in everything for n in _names_of(o.model))})
+    nor = f", and no provider {before!r}" if colon else ""
     raise ModelNotSupportedError(
-        f"There is no model {name!r}.{_near(name, known)}\n"
+        f"There is no model {name!r}{nor}.{hint}\n"
         f"Models that aren't listed are asked as provider:name, such as openai:{name}."
     )
 

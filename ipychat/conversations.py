@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import uuid
-import warnings
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ipychat import config, secrets
-from ipychat.answer import request
+from ipychat import config, markup, secrets
+from ipychat.answer import NO_OPTIONS, request
 from ipychat.errors import StoreError, UsageError
 from ipychat.messages import (
     ChatRequest,
@@ -36,14 +35,13 @@ DEFAULT = "default"
 class Conversation:
     """Turns in their order. Its magics, panel and Python calls are all of this one object."""
 
-    def __init__(self, name: str, transcript: Transcript | None) -> None:
-        records = transcript.read() if transcript else []
+    def __init__(
+        self, name: str, transcript: Transcript | None, fault: StoreError | None = None
+    ) -> None:
         self.name = name
-        self.turns, self._model, self._system = fold(records)
-        self.continues = len(self.turns)
-        """How many turns were read from disk."""
-        named = [] if records else [{"type": "named", "name": name}]
-        self.journal = Journal(transcript, *named)
+        self.turns, self._model, self._system = fold(transcript.read() if transcript else [])
+        self._read = tuple(self.turns)
+        self.journal = Journal(transcript, name, fault)
 
     def __repr__(self) -> str:
         stale = f", {self.stale_count} stale" if self.stale_count else ""
@@ -59,17 +57,15 @@ class Conversation:
         execution: str | None = None,
         background: bool = False,
         history: bool = True,
-        limit: int | None = None,
-        **options: Any,
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> Turn:
         """Give the question its place; `turn.events()` asks it.
 
         `execution` says which run of `cell` asks: an id that no other run has, in other kernels
-        too; None is a run of its own. What an earlier run of the cell asked is replaced. `limit` is
-        how many turns go along at most. Without `history` none does, and the turn is not kept.
+        too; None is a run of its own. What an earlier run of the cell asked is replaced. Without
+        `history` no earlier turn goes along, and this one is not kept.
         """
         messages = parse_messages(question)
-        system = system or self.system or config.current().system
         turn = Turn(
             id=uuid.uuid4().hex,
             question=messages,
@@ -80,11 +76,10 @@ class Conversation:
                 cell=cell,
                 execution=execution,
                 history=history,
-                limit=limit,
-                **options,
+                options=options,
             ),
             asked_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            system=system,
+            system=self._system_message(system),
             cell=cell,
             execution=execution,
             background=background,
@@ -104,19 +99,25 @@ class Conversation:
         cell: str | None = None,
         execution: str | None = None,
         history: bool = True,
-        limit: int | None = None,
-        **options: Any,
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> ChatRequest:
         """Return what `begin` would ask, and change nothing."""
         place = position(self.turns, cell, execution)
-        limit = config.current().history if limit is None else limit
-        before = _history(self.turns[:place], limit) if history else ()
+        before = _history(self.turns[:place], config.current().history) if history else ()
         return request(
             [*before, *parse_messages(question)],
             model=model or self.model,
-            system=system or self.system or config.current().system,
-            **options,
+            system=self._system_message(system),
+            options=options,
         )
+
+    def _system_message(self, given: str | None) -> str | None:
+        return given or self.system or config.current().system
+
+    @property
+    def continues(self) -> int:
+        """How many of its turns were read from disk."""
+        return sum(turn in self._read for turn in self.turns)
 
     @property
     def model(self) -> str | None:
@@ -150,13 +151,6 @@ class Conversation:
         turn = self.turns.pop(number - 1)
         self.journal.change({"type": "dropped", "turn": turn.id})
         return turn
-
-    def drop_turn(self, id: str) -> Turn:  # noqa: A002 - as the turn calls it
-        """Take out the turn of that id."""
-        for number, turn in enumerate(self.turns, 1):
-            if turn.id == id:
-                return self.drop(number)
-        raise UsageError(f"{self.name} has no turn {id!r}.")
 
     def undo(self) -> Turn:
         """Take out the last turn."""
@@ -192,7 +186,8 @@ class Conversation:
             how += " · stale" if turn.stale else ""
             lines.append(f"## {number}. {turn.model} · {turn.asked_at}{how}")
             lines += [_quoted(message) for message in turn.question]
-            lines += filter(None, [turn.text, turn.error and f"*{turn.error}*"])
+            answer = markup.with_closed_fence(turn.text)
+            lines += filter(None, [answer, turn.error and f"*{turn.error}*"])
         return secrets.mask("\n\n".join(lines) + "\n")
 
 
@@ -223,19 +218,21 @@ def conversation(name: str | None = None) -> Conversation:
     """Return the live conversation of that name, read from disk when it is first asked for."""
     name = name or DEFAULT
     notebook = config.current().notebook
+    folder = _folder()
+    transcript = Transcript(folder / transcripts.file_name(name)) if folder else None
     if (notebook, name) not in _live:
-        _live[notebook, name] = _open(name)
-    return _live[notebook, name]
+        _live[notebook, name] = _open(name, transcript)
+    live = _live[notebook, name]
+    if live.journal.transcript is None and not live.journal.fault:
+        live.journal.transcript = transcript  # it was opened while nothing was kept
+    return live
 
 
-def _open(name: str) -> Conversation:
-    if (folder := _folder()) is None:
-        return Conversation(name, None)
+def _open(name: str, transcript: Transcript | None) -> Conversation:
     try:
-        return Conversation(name, Transcript(folder / transcripts.file_name(name)))
+        return Conversation(name, transcript)
     except StoreError as error:
-        warnings.warn(f"{error}\n{name} is kept in this kernel only.", stacklevel=3)
-        return Conversation(name, None)
+        return Conversation(name, None, error)
 
 
 def _folder() -> Path | None:
@@ -253,21 +250,14 @@ def names() -> list[str]:
     return sorted({*live, *(transcripts.names(folder) if folder else ())})
 
 
-def forget_all() -> None:
-    """Let go of every live conversation."""
-    _live.clear()
-
-
 # -- asking
 
 
 def _begin(
     prompt: Prompt, chat: str | None, model: str | None, system: str | None, options: dict[str, Any]
 ) -> Turn:
-    if chat is None:
-        options = {**options, "history": False}
     talk = Conversation("", None) if chat is None else conversation(chat)
-    return talk.begin(prompt, model=model, system=system, **options)
+    return talk.begin(prompt, model=model, system=system, history=chat is not None, options=options)
 
 
 async def events(
@@ -312,7 +302,12 @@ async def ask(
     system: str | None = None,
     **options: Any,
 ) -> Reply:
-    """Ask, and return the whole answer."""
+    """Ask, and return the whole answer.
+
+    `model` is provider:name, a bare name or an alias; nothing means the default. `chat` names the
+    conversation that it is a turn of. `options` go to the provider: temperature, max_tokens,
+    timeout, proxy, base_url, api_key, and whatever else it takes.
+    """
     turn = _begin(prompt, chat, model, system, options)
     async with contextlib.aclosing(turn.events()) as given:
         async for _ in given:

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ipychat.characters import harmless
 from ipychat.secrets import mask
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class ChatError(Exception):
     """What had arrived when the answer went wrong."""
 
     def __str__(self) -> str:
-        return mask(super().__str__())
+        return mask(harmless(super().__str__()))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

@@ -18,11 +18,14 @@ or a quote it doesn't cut.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from html import escape
 from itertools import groupby, islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ipychat.characters import whole
 
 if TYPE_CHECKING:
     import nh3
@@ -31,8 +34,14 @@ if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-MAX_COLOURED = 100_000
-"""Characters of a code block; a longer one stays plain (pygments needs about 1 s for a million)."""
+MAX_COLOURED = 30_000
+"""Characters of a code block; a longer one stays plain."""
+MAX_COLOURING = 0.3
+"""Seconds of CPU time. Some lexers take quadratic time for some texts; those stay plain."""
+MAX_PARAGRAPH = 30_000
+"""Characters of a paragraph. A longer one, as no one writes it, is shown as it stands."""
+MAX_BRACKETS = 2_000
+"""Opening brackets of one: looking for a link at each takes quadratic time."""
 
 
 class _Pattern:
@@ -59,13 +68,13 @@ class _Pattern:
 def to_html(markdown: str, *, final: bool = False) -> str:
     """Render `markdown` as sanitised HTML; code is coloured only when this is the final text."""
     env = {"final": final}
-    return _clean(_renderer().render(_valid(markdown), env), coloured="coloured" in env)
+    return _clean(_renderer().render(whole(markdown), env), coloured="coloured" in env)
 
 
 def code_html(code: str, language: str) -> str:
     """Render one block of code, coloured if its language is known, as sanitised HTML."""
-    coloured = _coloured(_valid(code), language)
-    return _clean(coloured or _plain(_valid(code)), coloured=bool(coloured))
+    coloured = _coloured(whole(code), language)
+    return _clean(coloured or _plain(whole(code)), coloured=bool(coloured))
 
 
 def code_blocks(markdown: str) -> list[tuple[str, str]]:
@@ -77,10 +86,21 @@ def code_blocks(markdown: str) -> list[tuple[str, str]]:
     ]
 
 
+def with_closed_fence(markdown: str) -> str:
+    """Return `markdown` with its last fence closed, so that it can't take in what comes below."""
+    if "```" not in markdown and "~~~" not in markdown:
+        return markdown
+    tokens = _block_parser().parse(f"{markdown}\n\n{_PROBE}")
+    last = tokens[-1]
+    return f"{markdown}\n{last.markup}" if last.type == "fence" and last.level == 0 else markdown
+
+
 def has_link_definitions(markdown: str) -> bool:
     """Tell whether a `[label]: address` may be there, which changes text far from it."""
     return _LINK_DEFINITION.search(markdown) is not None
 
+
+_PROBE = "end"
 
 # A label may span lines, and a definition may stand in lists and quotes.
 _LINK_DEFINITION = _Pattern(
@@ -104,15 +124,6 @@ _UNSAFE_TEX = _Pattern(
 )
 # What a front end would take for mathematics in text: its delimiters and its environments.
 _MATHS_IN_TEXT = _Pattern(r"\$|\\(?=[()\[\]]|begin|(?:eq)?ref)")
-
-
-def _valid(text: str) -> str:
-    """Join the halves of surrogate pairs, and replace the lone ones, which no HTML can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 @cache
@@ -150,7 +161,19 @@ def _block_parser() -> MarkdownIt:
 def _with_maths(parser: MarkdownIt) -> MarkdownIt:
     parser.block.ruler.before("fence", "math_block", _parse_display_maths)
     parser.inline.ruler.before("escape", "math_inline", _parse_inline_maths)
+    parser.inline.ruler.before("text", "crowded", _take_crowded)
     return parser
+
+
+def _take_crowded(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - markdown-it's
+    """Take all of a paragraph as it stands, if looking for marks in it would take too long."""
+    if state.pos or silent:
+        return False
+    if state.posMax <= MAX_PARAGRAPH and state.src.count("[") <= MAX_BRACKETS:
+        return False
+    state.pending += state.src
+    state.pos = state.posMax
+    return True
 
 
 def _clean(html: str, *, coloured: bool) -> str:
@@ -245,13 +268,25 @@ def _plain(code: str) -> str:
 
 def _coloured(code: str, language: str) -> str:
     """Return `code` as spans that JupyterLab styles in both themes, or nothing."""
+    if (tokens := code_tokens(code, language)) is None:
+        return ""
+    return f'<pre class="highlight"><code>{_spans(tokens)}</code></pre>\n'
+
+
+def code_tokens(code: str, language: str) -> list[tuple[Any, str]] | None:
+    """Return pygments' tokens of `code`; None where it can't colour it, or takes too long."""
     if not language or len(code) > MAX_COLOURED or (lexer := _lexer(language.lower())) is None:
-        return ""
+        return None
+    tokens = []
+    end = time.thread_time() + MAX_COLOURING
     try:
-        spans = _spans(lexer.get_tokens(code))
+        for token in lexer.get_tokens(code):
+            tokens.append(token)
+            if time.thread_time() > end:
+                return None
     except Exception:  # noqa: BLE001 - five hundred lexers; an answer is worth more than its colours
-        return ""
-    return f'<pre class="highlight"><code>{spans}</code></pre>\n'
+        return None
+    return tokens
 
 
 def _spans(tokens: Iterable[tuple[Any, str]]) -> str:

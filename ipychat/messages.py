@@ -15,7 +15,6 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 from ipychat import markup
 from ipychat.errors import UsageError
-from ipychat.secrets import mask
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -80,11 +79,29 @@ Part: TypeAlias = TextPart | ImagePart | FilePart
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for, whole; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As chat-completion protocols write it."""
+        function = {"name": self.name, "arguments": self.arguments}
+        return {"id": self.id, "type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message; its content is text, or parts where there is more than text."""
 
     role: Role
     content: str | tuple[Part, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    """What an assistant asked for."""
+    tool_call_id: str | None = None
+    """Which call a tool's message answers."""
 
     @property
     def text(self) -> str:
@@ -96,10 +113,15 @@ class Message:
     def to_dict(self) -> dict[str, Any]:
         """As chat-completion protocols write it."""
         content = self.content
-        return {
+        written: dict[str, Any] = {
             "role": self.role,
             "content": content if isinstance(content, str) else [p.to_dict() for p in content],
         }
+        if self.tool_calls:
+            written["tool_calls"] = [call.to_dict() for call in self.tool_calls]
+        if self.tool_call_id is not None:
+            written["tool_call_id"] = self.tool_call_id
+        return written
 
 
 Prompt: TypeAlias = (
@@ -127,13 +149,29 @@ def _parse_message(given: Any) -> Message:
             return given
         case str():
             return Message("user", given)
-        case {"role": str(role), "content": content}:
-            if role not in ROLES:
-                raise UsageError(f"A message's role is one of {', '.join(ROLES)}, not {role!r}.")
-            return Message(cast("Role", role), _parse_content(content))
+        case {"role": str(role)} if "content" in given or "tool_calls" in given:
+            return _parse_dict(role, given)
     raise UsageError(
         f"A message is a text or a dict with role and content, not {type(given).__name__}."
     )
+
+
+def _parse_dict(role: str, given: Mapping[str, Any]) -> Message:
+    role = "system" if role == "developer" else role  # what OpenAI's newer models call it
+    if role not in ROLES:
+        raise UsageError(f"A message's role is one of {', '.join(ROLES)}, not {role!r}.")
+    calls, answered = given.get("tool_calls") or (), given.get("tool_call_id")
+    if not (isinstance(calls, Iterable) and isinstance(answered, str | None)):
+        raise UsageError("A message's tool_calls are a list, its tool_call_id is a text.")
+    content = _parse_content(given.get("content"))
+    return Message(cast("Role", role), content, tuple(map(_parse_tool_call, calls)), answered)
+
+
+def _parse_tool_call(call: Any) -> ToolCall:
+    match call:
+        case {"id": str(id_), "function": {"name": str(name), "arguments": str(arguments)}}:
+            return ToolCall(id_, name, arguments)
+    raise UsageError("A tool call is a dict with id and function, which has name and arguments.")
 
 
 def _parse_content(content: Any) -> str | tuple[Part, ...]:
@@ -169,13 +207,16 @@ def _parse_file(name: str, url: str) -> FilePart:
         raise UsageError(f"The data of the file {name} is not base64.") from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ChatRequest:
     """What is asked of whom."""
 
     model: ModelId
     messages: tuple[Message, ...]
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __repr__(self) -> str:
+        return f"<ChatRequest {self.model}: {len(self.messages)} messages>"
 
 
 # -- events: what an answer is made of
@@ -193,15 +234,6 @@ class Reasoning:
     """Some of what the model thought before it answered."""
 
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call that the model asks for, whole; `arguments` is JSON text."""
-
-    id: str
-    name: str
-    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +263,9 @@ class Notice:
 Event: TypeAlias = Text | Reasoning | ToolCall | Usage | FinishReason | Notice
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Reply:
-    """An answer as far as it came. Usable as its text: `str(reply)`."""
+    """An answer as far as it came, known secrets masked. Usable as its text: `str(reply)`."""
 
     request: ChatRequest
     text: str = ""
@@ -265,7 +297,10 @@ class Reply:
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        how = self.finish or "not finished"
+        return f"<Reply {self.model}: {len(self.text):,} characters, {how}>"
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What a notebook shows. No raw Markdown: a front end would run the scripts in it."""
-        text = mask(self.text)
-        return {"text/html": markup.to_html(text, final=True), "text/plain": text}
+        return {"text/html": markup.to_html(self.text, final=True), "text/plain": self.text}

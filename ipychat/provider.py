@@ -15,6 +15,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
+from ipychat.characters import harmless, split_half, whole
 from ipychat.errors import (
     AnswerError,
     BrokenAnswerError,
@@ -105,6 +106,11 @@ class AsyncGeneratorProvider:
         return (given or os.environ.get(cls.url_variable) or cls.base_url).rstrip("/")
 
     @classmethod
+    def path(cls, model: str) -> str:  # noqa: ARG003 - some services have one for each model
+        """Return what stands behind the root where `model` is asked."""
+        return ""
+
+    @classmethod
     def create_async_generator(cls, model: str, messages: Messages, **options: Any) -> AsyncResult:
         """Return the answer, piece by piece."""
         raise NotImplementedError
@@ -122,6 +128,7 @@ async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerat
     """
     messages = [message.to_dict() for message in request.messages]
     finish: FinishReason | None = None
+    joined = _Joined()
     try:
         answer = provider.create_async_generator(
             model=request.model.name, messages=messages, **request.options
@@ -131,10 +138,13 @@ async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerat
                 match _parse_piece(piece, provider):
                     case FinishReason() as finish:
                         pass
-                    case Text("") | Reasoning(""):
-                        pass
+                    case Text() | Reasoning() as event:
+                        if text := joined.take(event):
+                            yield text
                     case event:
                         yield event
+            if text := joined.rest():
+                yield text
     except ChatError:
         raise
     except Exception as error:
@@ -147,6 +157,27 @@ async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerat
             f"{provider.__name__} ended the answer without saying that it was whole."
         )
     yield finish or FinishReason("stop")
+
+
+class _Joined:
+    """Joins characters that were cut in two between pieces; a half that stays alone is U+FFFD."""
+
+    def __init__(self) -> None:
+        self._half = ""
+        self._kind: type[Text | Reasoning] = Text
+
+    def take(self, event: Text | Reasoning) -> Text | Reasoning | None:
+        """Return the event with whole characters only; None if nothing is left of it."""
+        if event.text.isascii() and not self._half:
+            return event if event.text else None
+        kind = type(event)
+        text, self._half = split_half(self._half + event.text)
+        self._kind = kind
+        return kind(whole(text)) if text else None
+
+    def rest(self) -> Text | Reasoning | None:
+        """Return the half that the answer ended with."""
+        return self._kind(whole(self._half)) if self._half else None
 
 
 def _generator(answer: Any, provider: type[Provider]) -> AsyncGenerator[Any, None]:
@@ -169,7 +200,13 @@ def _parse_piece(piece: Any, provider: type[Provider]) -> Event:
     match piece:
         case str():
             return Text(piece)
-        case Text() | Reasoning() | ToolCall() | Usage() | FinishReason() | Notice():
+        case FinishReason(reason):
+            return FinishReason(harmless(reason))
+        case ToolCall(id_, name, arguments):
+            return ToolCall(whole(id_), whole(name), whole(arguments))
+        case Notice(text):
+            return Notice(harmless(text))
+        case Text() | Reasoning() | Usage():
             return piece
         case {"error": error} if error:
             raise ServerError(f"{provider.__name__} broke off: {error_message(error)}")

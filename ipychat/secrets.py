@@ -5,13 +5,18 @@ parsed); from then on `mask` takes it out of every message, log line and `repr` 
 Texts shorter than twelve characters are refused: masking them would garble ordinary words.
 """
 
+import contextlib
 import json
 import logging
 import re
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 MIN_LENGTH = 12
 MASK = "•••"
+
+_SECRET_NAME = re.compile("key|token|secret|passw|credential|authorization", re.IGNORECASE)
+_LOGIN = re.compile(r"//[^/?#]*@")
 
 _known: set[str] = set()
 _pattern: re.Pattern[str] | None = None
@@ -29,10 +34,28 @@ def register(secret: str) -> str:
 
 def register_url(url: str) -> str:
     """Register the password that `url` may carry (a proxy's, usually); return the URL unchanged."""
-    if password := urlsplit(url).password:
-        register(password)
-        register(unquote(password))
+    with contextlib.suppress(ValueError):
+        if password := urlsplit(url).password:
+            register(password)
+            register(unquote(password))
     return url
+
+
+def register_option(name: str, value: Any) -> None:
+    """Register what the name of an option says is a secret, or what is one within its value."""
+    match value:
+        case str() if _SECRET_NAME.search(name):
+            register(value)
+        case str() if "://" in value:
+            register_url(value)
+        case dict():
+            for inner, one in value.items():
+                register_option(str(inner), one)
+
+
+def without_login(url: str) -> str:
+    """Return `url` as it may be shown: without a user's name and password."""
+    return mask(_LOGIN.sub(f"//{MASK}@", url))
 
 
 def mask(text: str) -> str:

@@ -11,10 +11,10 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from string import ascii_letters, digits, punctuation
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from ipychat import config, secrets
 from ipychat.answer import Answer
@@ -34,9 +34,6 @@ from ipychat.messages import (
 )
 from ipychat.store.transcripts import Transcript
 
-if TYPE_CHECKING:
-    pass
-
 State: TypeAlias = Literal["running", "done", "stopped", "failed", "lost"]
 Record: TypeAlias = dict[str, Any]
 
@@ -46,6 +43,8 @@ PATIENCE = 0.2
 """Seconds. An interrupt waits no longer for the disk."""
 MAX_SECRET = 4096
 """Characters. A secret is no longer."""
+FORGETTING = {"dropped", "new"}
+"""Records that are written even where nothing is kept any more."""
 TEXTS = (Text, Reasoning)
 SOLID = ascii_letters + digits + punctuation
 """What secrets are made of."""
@@ -54,9 +53,12 @@ SOLID = ascii_letters + digits + punctuation
 class Journal:
     """What happens to a conversation, record by record: queued here, then written to disk."""
 
-    def __init__(self, transcript: Transcript | None, *records: Record) -> None:
+    def __init__(self, transcript: Transcript | None, name: str, fault: StoreError | None) -> None:
         self.transcript = transcript
-        self._unsaved: list[Record] = [*records]
+        self.fault = fault
+        """Why it is not kept, where that is the disk's doing."""
+        self._name = name
+        self._unsaved: list[Record] = []
         self._saving = threading.Lock()
 
     def record(self, *records: Record) -> None:
@@ -68,12 +70,21 @@ class Journal:
         with self._saving:
             records = self._unsaved[:]
             try:
-                if self.transcript and config.current().keep:
-                    self.transcript.append(*records)
+                self._write(records)
             except StoreError as error:
                 return error
             del self._unsaved[: len(records)]
-        return None
+        return self.fault
+
+    def _write(self, records: list[Record]) -> None:
+        if self.transcript is None:
+            return
+        is_new = not self.transcript.path.exists()
+        if config.current().keep:
+            head = [{"type": "named", "name": self._name}] if is_new else []
+            self.transcript.append(*head, *records)
+        elif not is_new:  # what is forgotten here is forgotten there
+            self.transcript.append(*(one for one in records if one["type"] in FORGETTING))
 
     def save_now(self) -> None:
         """Save, before this returns unless the disk is stuck: then as soon as it is not."""
@@ -111,6 +122,10 @@ class Turn:
     error: str | None = None
     journal: Journal | None = None
     """Where it is kept; None where it is not."""
+    among: list[Turn] = field(default_factory=list)
+    """The conversation's turns."""
+    replaced: list[Turn] = field(default_factory=list)
+    """The turns of an earlier run of its cell."""
     _answer: Answer | None = None
     _reply: Reply | None = None
     _told: bool = False
@@ -197,6 +212,7 @@ class Turn:
         if error is not None:
             name = "" if isinstance(error, ChatError) else f"{type(error).__name__}: "
             self.error = secrets.mask(f"{name}{error}")
+        bring_back(self)
         if self.journal:
             self.journal.record(ended(self))
 
@@ -285,7 +301,18 @@ def insert(turns: list[Turn], turn: Turn) -> None:
     if len(later) < len(after):
         for other in later:
             other.stale = True
+    turn.among = turns
+    turn.replaced = [other for other in after if other not in later]
     turns[place:] = [turn, *later]
+
+
+def bring_back(turn: Turn) -> None:
+    """Put the answers that `turn` replaced before it again, if it ended without one of its own."""
+    answered = [other for other in turn.replaced if other.text.strip()]
+    turn.replaced = []
+    if turn in turn.among and not turn.text.strip():
+        place = turn.among.index(turn)
+        turn.among[place:place] = answered
 
 
 # -- records
@@ -350,6 +377,7 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
                     _take_snapshot(by_id[record["turn"]], record)
                 case "ended":
                     _take_end(by_id[record["turn"]], record)
+                    bring_back(by_id[record["turn"]])
                 case "dropped":
                     turns.remove(by_id[record["turn"]])
                 case "new":
@@ -359,9 +387,10 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
         except (ChatError, LookupError, TypeError, ValueError, AttributeError) as error:
             # of another kernel's turn that is gone, or edited by hand
             secrets.log.info("Skipped a record %r: %r", record.get("type"), error)
-    for turn in turns:
+    for turn in turns[:]:
         if turn.state == "running":
             turn.state = "lost"
+            bring_back(turn)
     return turns, settings.get("model"), settings.get("system")
 
 

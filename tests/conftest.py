@@ -1,10 +1,13 @@
 import logging
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
 from ipychat import config
 from ipychat.wire import http
+from tests.kernels import Kernel
 from tests.loopback import Proxy, Service, SocksProxy
 
 OURS = ("IPYCHAT_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OLLAMA_")
@@ -53,3 +56,59 @@ def socks_proxy():
 @pytest.fixture(autouse=True)
 def _quiet_event_loops():
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
+# -- real kernels, of both generations
+
+OLD = Path(sys.prefix) / "ipykernel-6.31"
+KERNELS = {"newest": {}, "6.31": {"PYTHONPATH": str(OLD)}}
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def generation(request):
+    """The environment in which a kernel of one generation starts."""
+    if request.param == "6.31" and not OLD.exists():
+        pytest.skip("ipykernel 6.31 is not installed beside the newest: make test does it")
+    return KERNELS[request.param]
+
+
+@pytest.fixture
+def kernel(generation, service, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", service.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-of-the-tests")
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "a notebook.ipynb"))
+    monkeypatch.chdir(tmp_path)
+    made = []
+
+    def start(**env):
+        one = Kernel(generation | env)
+        made.append(one)
+        assert one.run("%load_ext ipychat").status == "ok"
+        return one
+
+    yield start
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def notebook(kernel):
+    return kernel()
+
+
+@pytest.fixture(scope="module")
+def shared(generation, tmp_path_factory):
+    """One kernel and one service for the tests that leave nothing behind."""
+    service = Service()
+    env = {
+        "OPENAI_BASE_URL": service.url,
+        "OPENAI_API_KEY": "sk-a-key-of-the-tests",
+        "IPYCHAT_MODEL": "openai:m",
+        "IPYCHAT_HOME": str(tmp_path_factory.mktemp("home")),
+    }
+    kernel = Kernel(generation | env)
+    assert kernel.run("%load_ext ipychat").status == "ok"
+    yield kernel, service
+    kernel.close()
+    service.close()

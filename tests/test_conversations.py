@@ -68,7 +68,7 @@ def echo(monkeypatch):
     Echo.asked, Echo.pieces = [], None
     catalog.register(Echo)
     yield Echo
-    conversations.forget_all()
+    conversations._live.clear()
 
 
 @pytest.fixture
@@ -81,8 +81,12 @@ def talk(transcript):
     return Conversation("talk", transcript)
 
 
-async def ask(talk, question, **options):
-    turn = talk.begin(question, **options)
+PLACES = {"model", "system", "cell", "execution", "background", "history"}
+
+
+async def ask(talk, question, **given):
+    placed = {name: given.pop(name) for name in PLACES & {*given}}
+    turn = talk.begin(question, **placed, options=given)
     async with contextlib.aclosing(turn.events()) as events:
         turn.given = [event async for event in events]
     return turn
@@ -128,7 +132,8 @@ async def test_a_limit_sends_the_newest_turns(talk, echo):
         (0, "d"),
         (9, "a [re a] b [re b] c [re c] d"),
     ]:
-        await ask(talk, "d", limit=limit)
+        config.use(config.Config(history=limit))
+        await ask(talk, "d")
         assert sent(echo.asked[-1]) == expected
         talk.undo()
 
@@ -284,19 +289,17 @@ async def test_a_turn_replaced_while_it_runs_does_not_come_back(talk, echo):
 # -- changes by hand
 
 
-async def test_turns_are_dropped_by_number_by_id_and_from_the_end(talk):
+async def test_turns_are_dropped_by_number_and_from_the_end(talk):
     for question in "abcd":
         await ask(talk, question)
     talk.drop(1)
-    talk.drop_turn(talk.turns[1].id)
+    talk.drop(2)
     assert questions(talk) == "b d"
     assert talk.undo().text == "re d"
     assert shape(on_disk(talk)) == shape(talk)
     for wrong in (0, 2, -1):
         with pytest.raises(errors.UsageError, match="talk has 1"):
             talk.drop(wrong)
-    with pytest.raises(errors.UsageError, match="no turn 'x'"):
-        talk.drop_turn("x")
     talk.undo()
     with pytest.raises(errors.UsageError, match="no turns"):
         talk.undo()
@@ -699,7 +702,7 @@ async def test_a_notebook_goes_on_after_a_restart():
     open_notebook("/n.ipynb")
     await ipychat.ask("a", chat="default")
     assert conversation().continues == 0
-    conversations.forget_all()
+    conversations._live.clear()
     open_notebook("/n.ipynb")
     assert conversation() is conversation("default")
     assert (questions(conversation()), conversation().continues) == ("a", 1)
@@ -737,14 +740,95 @@ async def test_keeping_can_be_switched_off_while_a_conversation_goes_on():
     assert "not to be kept" not in file.read_text()
 
 
-def test_a_transcript_that_cannot_be_read_is_reported_and_left_alone():
+async def test_keeping_that_is_switched_on_keeps_what_is_asked_from_then_on():
+    open_notebook("/n.ipynb", keep=False)
+    await ipychat.ask("not to be kept", chat="talk " * 50)
+    open_notebook("/n.ipynb")
+    await ipychat.ask("b", chat="talk " * 50)
+    conversations._live.clear()
+    assert conversations.names() == ["talk " * 50]
+    assert questions(conversation("talk " * 50)) == "b"
+
+
+async def test_what_is_forgotten_while_nothing_is_kept_stays_forgotten():
+    open_notebook("/n.ipynb")
+    await ipychat.ask("a", chat="talk")
+    open_notebook("/n.ipynb", keep=False)
+    conversation("talk").clear()
+    await ipychat.ask("not to be kept", chat="talk")
+    conversations._live.clear()
+    open_notebook("/n.ipynb")
+    assert questions(conversation("talk")) == ""
+
+
+async def test_a_transcript_that_cannot_be_read_is_told_with_the_answer_and_left_alone():
     open_notebook("/n.ipynb")
     path = transcripts.notebook_folder("/n.ipynb") / "talk.jsonl"
     path.mkdir(parents=True)
-    with pytest.warns(UserWarning, match="kept in this kernel only"):
-        talk = conversation("talk")
+    talk = conversation("talk")
     assert talk is conversation("talk")
     assert talk.journal.transcript is None
+    [notice] = (await ipychat.ask("a", chat="talk")).notices
+    assert "Can't read" in notice
+    assert "kept in this kernel only" in notice
+
+
+async def test_what_is_cleared_is_no_longer_continued():
+    open_notebook("/n.ipynb")
+    await ipychat.ask("a", chat="talk")
+    await ipychat.ask("b", chat="talk")
+    conversations._live.clear()
+    talk = conversation("talk")
+    talk.undo()
+    assert talk.continues == 1
+    talk.clear()
+    assert talk.continues == 0
+
+
+@pytest.mark.parametrize(
+    "failure", [[errors.ServerError("down")], [" ", errors.ServerError("down")]]
+)
+async def test_an_answer_is_replaced_by_an_answer_only(talk, echo, failure):
+    await ask(talk, "a", cell="1", execution="x")
+    for run in "yz":
+        echo.pieces = failure
+        with pytest.raises(errors.ServerError):
+            await ask(talk, "a2", cell="1", execution=run)
+    echo.pieces = None
+    assert questions(talk) == "a a2"
+    assert shape(on_disk(talk)) == shape(talk)
+    await ask(talk, "b", cell="2", execution="x")
+    assert sent(echo.asked[-1]) == "a [re a] b"
+    await ask(talk, "a3", cell="1", execution="v")
+    assert questions(talk) == "a3 b*"
+    assert shape(on_disk(talk)) == shape(talk)
+
+
+async def test_a_fence_that_an_answer_leaves_open_takes_in_no_other_turn(talk, echo):
+    echo.pieces = ["```python\nx = 1"]
+    await ask(talk, "a")
+    echo.pieces = ["fine"]
+    await ask(talk, "b")
+    text = talk.to_markdown()
+    assert "x = 1\n```\n\n## 2." in text
+    assert text.count("```") == 2
+
+
+async def test_a_character_cut_in_two_is_whole_and_a_half_is_replaced(talk, echo):
+    echo.pieces = ["a\ud83d", "\ude00b", Reasoning("\ude00"), "c\ud83d"]
+    reply = (await ask(talk, "a")).reply
+    assert (reply.text, reply.reasoning) == (
+        "a😀bc\N{REPLACEMENT CHARACTER}",
+        "\N{REPLACEMENT CHARACTER}",
+    )
+
+
+async def test_a_known_secret_in_an_answer_is_masked_in_the_reply(talk, echo):
+    key = secrets.register("sk-0123456789abcdef")
+    echo.pieces = [f"It is {key[:8]}", key[8:]]
+    reply = (await ask(talk, "a", api_key=key)).reply
+    assert (str(reply), reply.text) == ("It is •••", "It is •••")
+    assert key not in f"{reply!r} {reply.request!r}"
 
 
 def test_every_record_is_a_line_of_json_that_says_its_type(talk, transcript):

@@ -14,7 +14,8 @@ from ipychat import providers
 
 PACKAGE = Path(ipychat.__file__).parent
 ROWS = [
-    ["_lazy", "secrets", "markup"],
+    ["_lazy", "characters", "secrets"],
+    ["markup"],
     ["errors"],
     ["messages", "config"],
     ["wire", "store.files"],

@@ -1,7 +1,6 @@
 """The magics in a real kernel, against a real server."""
 
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -13,43 +12,6 @@ from tests.protocols import PROTOCOLS, completion, sse
 
 OPENAI = PROTOCOLS[0]
 PATH = OPENAI.path
-
-
-OLD = Path(sys.prefix) / "ipykernel-6.31"
-KERNELS = {"newest": {}, "6.31": {"PYTHONPATH": str(OLD)}}
-
-
-@pytest.fixture(scope="module", params=KERNELS)
-def generation(request):
-    """The environment in which a kernel of one generation starts."""
-    if request.param == "6.31" and not OLD.exists():
-        pytest.skip("ipykernel 6.31 is not installed beside the newest: make test does it")
-    return KERNELS[request.param]
-
-
-@pytest.fixture
-def kernel(generation, service, tmp_path, monkeypatch):
-    monkeypatch.setenv("OPENAI_BASE_URL", service.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-of-the-tests")
-    monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
-    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "a notebook.ipynb"))
-    monkeypatch.chdir(tmp_path)
-    made = []
-
-    def start(**env):
-        one = Kernel(generation | env)
-        made.append(one)
-        assert one.run("%load_ext ipychat").status == "ok"
-        return one
-
-    yield start
-    for one in made:
-        one.close()
-
-
-@pytest.fixture
-def notebook(kernel):
-    return kernel()
 
 
 def echo(received):
@@ -86,25 +48,6 @@ WAYS = {
     "a flag": "%chat --temperature 0.5 Hello you",
     "an automagic": "chat Hello you",
 }
-
-
-@pytest.fixture(scope="module")
-def shared(generation, tmp_path_factory):
-    """One kernel and one service for the tests that leave nothing behind."""
-    from tests.loopback import Service
-
-    service = Service()
-    env = {
-        "OPENAI_BASE_URL": service.url,
-        "OPENAI_API_KEY": "sk-a-key-of-the-tests",
-        "IPYCHAT_MODEL": "openai:m",
-        "IPYCHAT_HOME": str(tmp_path_factory.mktemp("home")),
-    }
-    kernel = Kernel(generation | env)
-    assert kernel.run("%load_ext ipychat").status == "ok"
-    yield kernel, service
-    kernel.close()
-    service.close()
 
 
 @pytest.mark.parametrize("way", WAYS)

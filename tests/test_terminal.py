@@ -241,7 +241,7 @@ def test_json_is_shown_once_and_pretty(shell, service):
 
 def test_half_a_character_is_no_reason_to_lose_an_answer(shell, service):
     service.on(PATH, OPENAI.whole("a\ud83d b"))
-    assert shell.run("%chat hi") == "a? b\n\n"
+    assert shell.run("%chat hi") == "a\N{REPLACEMENT CHARACTER} b\n\n"
 
 
 # -- without a terminal

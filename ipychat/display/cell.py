@@ -22,6 +22,7 @@ from functools import partial
 from html import escape
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
+from ipychat.characters import whole
 from ipychat.errors import FormatError, UsageError
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
 from ipychat.secrets import mask
@@ -138,11 +139,7 @@ def tool_call(call: ToolCall) -> str:
 
 def _shown(text: str) -> str:
     """`text` without secrets and without halves of characters, which no message can carry."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return mask(text)
+    return mask(whole(text))
 
 
 # -- work on the loop

@@ -12,6 +12,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from ipychat.characters import harmless
 from ipychat.display.cell import check_json, parse_json, tool_call
 from ipychat.errors import FormatError
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
@@ -20,7 +21,6 @@ from ipychat.secrets import mask
 if TYPE_CHECKING:
     from typing import TextIO
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _WORD = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 """The characters that secrets are made of."""
 MAX_WORD = 500
@@ -92,7 +92,7 @@ class TerminalView:
         if speaker is not self._speaker:
             self._line("")
             self._speaker = speaker
-        text = self._word + _CONTROLS.sub("", text)
+        text = self._word + harmless(text)
         whole = text if len(text) > MAX_WORD else text.rstrip(_WORD)
         self._word = text[len(whole) :]
         self._write(whole)
@@ -103,7 +103,7 @@ class TerminalView:
         word, self._word = self._word, ""
         self._write(word + "\n" if word or self._in_line else "")
         for line in filter(None, (header, text)):
-            self._write(_CONTROLS.sub("", line) + "\n", dim=False)
+            self._write(harmless(line) + "\n", dim=False)
 
     def _write(self, text: str, *, dim: bool | None = None) -> None:
         if not text:
@@ -161,16 +161,15 @@ class _CodeBlocks:
 
 
 def _coloured(code: str, language: str) -> str:
-    from pygments import highlight  # type: ignore[import-untyped]  # has no hints
+    import pygments  # type: ignore[import-untyped]  # has no hints
     from pygments.formatters import TerminalFormatter  # type: ignore[import-untyped]  # no hints
-    from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]  # no hints
-    from pygments.util import ClassNotFound  # type: ignore[import-untyped]  # has no hints
 
-    try:
-        lexer = get_lexer_by_name(language, stripnl=False)
-    except ClassNotFound:
+    from ipychat import markup
+
+    tokens = markup.code_tokens(code, language)
+    if tokens is None:
         return code
-    coloured: str = highlight(code, lexer, TerminalFormatter())
+    coloured: str = pygments.format(tokens, TerminalFormatter())
     return coloured
 
 

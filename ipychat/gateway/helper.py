@@ -21,7 +21,8 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from ipychat import secrets
-from ipychat.context import values
+from ipychat.context import failures, values
+from ipychat.context.failures import file_of
 from ipychat.gateway import advice
 from ipychat.gateway.advice import Failure
 from ipychat.messages import Message, TextPart, parse_messages
@@ -281,8 +282,7 @@ class Notebook:
 
     def error(self) -> BaseException | None:
         """Return the last error of a cell."""
-        error = getattr(sys, "last_value", None) if self else None
-        return error if isinstance(error, BaseException) else None
+        return failures.last_error() if self else None
 
     def explain(self, pasted: Failure | None = None) -> str:
         """Tell the last error, or one that the user has only the text of."""
@@ -309,9 +309,9 @@ class Notebook:
             place = Place(error.filename, error.lineno, text=error.text or "")
             line = _lines(place)
             return _as_failure(error, line=line), [self._where(place)]
-        frames = _frames(error.__traceback__ or getattr(sys, "last_traceback", None))
-        first = next((n for n, each in enumerate(frames) if self._cell(_file(each))), 0)
-        own = [each for each in frames[first:] if self._is_own(_file(each))] or frames[-1:]
+        frames = failures.frames(error)
+        first = next((n for n, each in enumerate(frames) if self._cell(file_of(each))), 0)
+        own = [each for each in frames[first:] if self._is_own(file_of(each))] or frames[-1:]
         if not own:
             return _as_failure(error), []
         frame, place = own[-1].tb_frame, _place(own[-1])
@@ -346,8 +346,8 @@ class Notebook:
         }
 
     def _cell(self, file: str) -> str | None:
-        found = self._shell.compile.format_code_name(file)
-        return f"{found[0]} {found[1]}" if found else None
+        number = failures.cell_number(self._shell, file)
+        return f"Cell In[{number}]" if number else None
 
     def _is_own(self, file: str) -> bool:
         if self._cell(file):
@@ -435,22 +435,10 @@ def _look(failure: Failure) -> str:
     return "What to look at:\n\n" + "\n".join(f"- {each}" for each in found)
 
 
-def _frames(trace: TracebackType | None) -> list[TracebackType]:
-    frames = []
-    while trace:
-        frames.append(trace)
-        trace = trace.tb_next
-    return frames
-
-
-def _file(trace: TracebackType) -> str:
-    return trace.tb_frame.f_code.co_filename
-
-
 def _place(trace: TracebackType) -> Place:
     code = trace.tb_frame.f_code
     position = next(islice(code.co_positions(), trace.tb_lasti // 2, None), (None,) * 4)
-    return Place(_file(trace), trace.tb_lineno, code.co_name, position[1] or trace.tb_lineno)
+    return Place(file_of(trace), trace.tb_lineno, code.co_name, position[1] or trace.tb_lineno)
 
 
 def _lines(place: Place) -> str:

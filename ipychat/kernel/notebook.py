@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from IPython.core.interactiveshell import InteractiveShell
 
 Publish = Callable[..., None]
@@ -36,6 +39,17 @@ def running_cell(shell: InteractiveShell) -> tuple[str | None, str]:
     cell = parent.get("metadata", {}).get("cellId")
     execution = parent.get("header", {}).get("msg_id") or str(shell.execution_count)
     return (cell if isinstance(cell, str) else None), execution
+
+
+def names_in_sight(shell: InteractiveShell) -> dict[str, Any]:
+    """Return what the user's code that is running can see: a function's locals, and the globals."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - whose names they are, it alone says
+    while frame and frame.f_globals is not shell.user_global_ns:
+        frame = frame.f_back
+    names: dict[str, Any] = shell.user_ns
+    if frame is None or frame.f_locals is names:
+        return names
+    return {**shell.user_global_ns, **names, **frame.f_locals}
 
 
 def is_watched(shell: InteractiveShell) -> bool:

@@ -69,7 +69,7 @@ def in_front(run: Run) -> Iterator[None]:
         yield  # a subshell's thread gets no signals
         return
     if not _in_front:
-        _before = signal.signal(signal.SIGINT, _stop_those_in_front)
+        _before = signal.signal(signal.SIGINT, stop_those_in_front)
     _in_front.append(run)
     try:
         yield
@@ -79,6 +79,7 @@ def in_front(run: Run) -> Iterator[None]:
             signal.signal(signal.SIGINT, _before or signal.default_int_handler)
 
 
-def _stop_those_in_front(*_: object) -> None:
+def stop_those_in_front(*_: object) -> None:
+    """Stop every answer that a cell waits for, as an interrupt does."""
     for run in tuple(_in_front):
         run.interrupt()

@@ -83,9 +83,11 @@ class _Loaded:
         import asyncio
 
         from ipychat.kernel import blocking
+        from ipychat.kernel.run import stop_those_in_front
         from ipychat.wire import http
 
         async def end() -> None:
+            stop_those_in_front()
             for job in self._chat.jobs:
                 job.stop()
             await asyncio.gather(*self._chat.jobs, return_exceptions=True)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from ipychat import config
+from ipychat import config, secrets
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
-from ipychat.magics.flags import flag
+from ipychat.magics.flags import at_least, flag
 from ipychat.settings import FORMATS
 
 if TYPE_CHECKING:
@@ -72,8 +72,13 @@ class ChatMagics(Magics):
     @flag("-t", "--to", metavar="VARIABLE", help="Put the reply into this variable.")
     @flag("-b", "--background", action="store_true", help="Return at once and go on here.")
     @flag("--no-history", action="store_true", help="Neither send nor keep the conversation.")
-    @flag("--temperature", type=float, help="How freely the model chooses its words.")
-    @flag("--max-tokens", type=int, metavar="N", help="How long the answer may become.")
+    @flag("--temperature", type=at_least(0), help="How freely the model chooses its words.")
+    @flag(
+        "--max-tokens",
+        type=at_least(1, int),
+        metavar="N",
+        help="How long the answer may become.",
+    )
     @flag(
         "--option",
         action="append",
@@ -81,7 +86,12 @@ class ChatMagics(Magics):
         metavar="NAME=VALUE",
         help="Anything else that the provider takes; may be given several times.",
     )
-    @flag("--timeout", type=float, metavar="SECONDS", help="How long the whole answer may take.")
+    @flag(
+        "--timeout",
+        type=at_least(0.001),
+        metavar="SECONDS",
+        help="How long the whole answer may take.",
+    )
     @flag("--proxy", metavar="URL", help="The proxy for this request: http:// or socks5://.")
     @flag(
         "--with",
@@ -91,7 +101,13 @@ class ChatMagics(Magics):
         metavar="NAME",
         help="Show the model a value of the notebook, summarised; may be given several times.",
     )
-    @flag("--cells", type=int, default=0, metavar="N", help="The last N cells, with outputs.")
+    @flag(
+        "--cells",
+        type=at_least(1, int),
+        default=0,
+        metavar="N",
+        help="The last N cells, with outputs.",
+    )
     @flag("--file", action="append", default=[], metavar="PATH", help="Send a file along.")
     @flag(
         "--image",
@@ -110,6 +126,7 @@ class ChatMagics(Magics):
 
         Use it as a cell (flags on the first line, the prompt below) or as a line (flags, then the
         prompt). The prompt is sent as written, but {{expressions}} are replaced by their values.
+        A line's prompt that begins like a flag stands behind --.
         """
         flags, text = flags_.parse(self.chat, line, self.expand)
         if cell is not None and text:
@@ -117,18 +134,20 @@ class ChatMagics(Magics):
                 f"A %%chat line holds flags only, and {text.split()[0]!r} is none.\n"
                 "Write the prompt on the lines below, or use %chat."
             )
-        if flags.to and not flags.to.isidentifier():
-            raise UsageError(f"--to wants the name of a variable, not {flags.to!r}.")
+        if flags.to is not None and not self._is_free(flags.to):
+            raise UsageError(f"--to wants the name of a variable of yours, not {flags.to!r}.")
         question = self._question(text if cell is None else cell, flags)
         asked: dict[str, Any] = {
             "model": flags.model,
             "system": flags.system,
             "history": not flags.no_history,
-            "temperature": flags.temperature,
-            "max_tokens": flags.max_tokens,
-            "timeout": flags.timeout,
-            "proxy": flags.proxy,
-            **flags_.parse_options(flags.option),
+            "options": {
+                "temperature": flags.temperature,
+                "max_tokens": flags.max_tokens,
+                "timeout": flags.timeout,
+                "proxy": flags.proxy,
+                **flags_.parse_options(flags.option),
+            },
         }
         conversation = self.conversation(flags.chat)
         if flags.dry_run:
@@ -138,6 +157,14 @@ class ChatMagics(Magics):
         if flags.background:
             return self._begin_job(conversation, question, asked, manner)
         return await self.answer(conversation, question, asked, manner)
+
+    @line_magic("%chat")  # type: ignore[arg-type] # IPython's hint forgets the name
+    def not_first(self, line: str) -> None:
+        """Say what is wrong where `%%chat` is not a cell's first line."""
+        raise UsageError(
+            "%%chat must stand on the first line of its cell: move what is above it elsewhere.\n"
+            "Inside code, ask with %chat, or with await ipychat.ask(…)."
+        )
 
     @line_magic
     @waits
@@ -178,7 +205,21 @@ class ChatMagics(Magics):
             return text
         from ipychat.context import expressions
 
-        return expressions.expand(text, self.shell.ev)
+        return expressions.expand(text, self._evaluate)
+
+    def _evaluate(self, expression: str) -> Any:
+        from ipychat.kernel import notebook
+
+        return eval(expression, notebook.names_in_sight(self.shell))  # noqa: S307 - the user wrote it
+
+    def _is_free(self, name: str) -> bool:
+        """Whether a variable of that name is the user's to set: not Python's, not IPython's."""
+        import builtins
+        import keyword
+
+        own = {"In", "Out", "get_ipython", "exit", "quit", *dir(builtins)}
+        word = name.isidentifier() and not keyword.iskeyword(name)
+        return word and name not in own and not name.startswith("_")
 
     def conversation(self, name: str | None = None) -> Conversation:
         """Return the conversation of that name, else the notebook's own."""
@@ -227,6 +268,7 @@ class ChatMagics(Magics):
 
     def _along(self, flags: Namespace) -> Any:
         from ipychat.context import attachments, cells, values
+        from ipychat.kernel import notebook
         from ipychat.messages import TextPart
 
         for name in flags.with_:
@@ -236,12 +278,13 @@ class ChatMagics(Magics):
         for path in flags.file:
             yield attachments.file_part(path)
         for image in flags.image:
-            named = image in self.shell.user_ns and not Path(image).exists()
-            yield attachments.image_part(self.shell.user_ns[image] if named else image, image)
+            names = notebook.names_in_sight(self.shell)
+            named = image in names and not Path(image).exists()
+            yield attachments.image_part(names[image] if named else image, image)
 
     def _value(self, name: str) -> Any:
         try:
-            return self.shell.ev(name)
+            return self._evaluate(name)
         except Exception as error:  # noqa: BLE001 - whatever the user's expression raises
             raise UsageError(
                 f"There is no {name!r} to show: {type(error).__name__}: {error}"
@@ -316,11 +359,11 @@ class ChatMagics(Magics):
         if named not in {turn.model.name, str(turn.model)}:
             said.append(str(turn.model))
         if conversation.continues and conversation not in self._greeted:
-            turns = "1 turn" if conversation.continues == 1 else f"{conversation.continues} turns"
+            turns = counted(conversation.continues, "turn")
             said.append(f"continues {turns}; %chat_new starts clean")
         self._greeted.append(conversation)
         if stale := conversation.stale_count:
-            said.append(f"{stale} later turn{'s are' if stale > 1 else ' is'} stale")
+            said.append(f"{counted(stale, 'later turn')} {'is' if stale == 1 else 'are'} stale")
         return " · ".join(said)
 
     async def _settle(
@@ -358,10 +401,10 @@ class ChatMagics(Magics):
         from ipychat.kernel.jobs import Job
 
         turn, run, view = self._begin(conversation, question, asked, manner, background=True)
-        title = question.text.strip().splitlines()[-1][:60] if question.text.strip() else "…"
+        title = secrets.mask(question.text).strip().splitlines()[-1:] or ["…"]
         job = Job(
             len(self.jobs) + 1,
-            title,
+            title[0][:60],
             run,
             lambda run: self._settle(turn, run, view, manner, alone=True),
         )
@@ -380,6 +423,11 @@ class ChatMagics(Magics):
     def publish(self, data: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
         """Show something in the running cell."""
         self.shell.display_pub.publish(data, metadata or {})
+
+
+def counted(number: int, what: str) -> str:
+    """Return the number with its noun."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 async def _watch(turn: Turn, view: View) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from IPython.core.magic_arguments import MagicArgumentParser
 
+HELP = {"-h", "--help"}
 FLAG = r"(--[A-Za-z][\w-]*|-[A-Za-z])(?=[\s=]|$)"
 
 
@@ -98,9 +100,10 @@ def _take_flags(
         if flag not in known:
             import difflib
 
-            near = difflib.get_close_matches(flag, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else " See %chat? for all flags."
-            raise UsageError(f"There is no flag {flag}.{hint}")
+            near = [] if flag in HELP else difflib.get_close_matches(flag, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"{parser.prog}? shows all flags."
+            more = "" if near else " A prompt that begins like a flag stands behind --."
+            raise UsageError(f"There is no flag {flag}. {hint}{more}")
         rest = rest[match.end() :]
         words.append(flag)
         if known[flag].nargs != 0:
@@ -163,6 +166,23 @@ def _parse_option(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+def at_least(least: float, kind: type[float] = float) -> Callable[[str], float]:
+    """Return what reads a flag's value: a number, whole if `kind` is int, not below `least`."""
+
+    def read(text: str) -> float:
+        import argparse
+        import math
+
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if value >= least and math.isfinite(value):
+                return value
+        what = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"wants {what} from {least:g} up, not {text!r}")
+
+    return read
 
 
 def flag_names(magic: Any) -> Iterator[str]:

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import linecache
-import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +13,16 @@ from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from ipychat.errors import UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
+from ipychat.magics.chat import Manner, counted
 from ipychat.magics.flags import flag
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ipychat.magics.chat import ChatMagics
     from ipychat.messages import Reply
 
 FIX = """\
 A cell of my notebook failed. Say in two or three sentences what is wrong, then give the whole
 corrected cell in one Python code block."""
-MAX_TRACEBACK = 6000
-"""Characters of a traceback that are sent: its end says what happened."""
 
 
 @magics_class
@@ -67,9 +61,9 @@ class HistoryMagics(Magics):
     def chat_new(self, line: str) -> None:
         """Begin the notebook's conversation anew, or the one with the name given."""
         conversation = self._chat.known_conversation(line.strip() or None)
-        turns = len(conversation.turns)
+        turns = counted(len(conversation.turns), "turn")
         conversation.clear()
-        print(f"{conversation.name} begins anew; {turns} turns are no longer sent.")
+        print(f"{conversation.name} begins anew, without the {turns} so far.")
 
     @line_magic
     def chat_fork(self, line: str) -> None:
@@ -78,7 +72,8 @@ class HistoryMagics(Magics):
         if not name:
             raise UsageError("%chat_fork wants the name of the copy.")
         fork = self._chat.conversation().fork(name)
-        print(f"{name} begins with {len(fork.turns)} turns: ask it with --chat {name}.")
+        turns = counted(len(fork.turns), "turn")
+        print(f"{name} begins with {turns}: ask it with --chat {name}.")
 
     @line_magic
     def chat_undo(self, line: str) -> None:
@@ -87,7 +82,7 @@ class HistoryMagics(Magics):
         if not conversation.turns:
             raise UsageError(f"{conversation.name} has no turn to drop.")
         conversation.undo()
-        print(f"{conversation.name} has {len(conversation.turns)} turns left.")
+        print(f"{conversation.name} has {counted(len(conversation.turns), 'turn')} left.")
 
     @flag("-m", "--model", help="Who is asked.")
     @no_var_expand
@@ -96,63 +91,16 @@ class HistoryMagics(Magics):
     async def chat_fix(self, line: str) -> Reply:
         """Explain the last error and put a corrected cell below; a hint of yours may follow."""
         flags, hint = flags_.parse(self.chat_fix, line, self._chat.expand)
-        from ipychat.magics.chat import Manner
+        from ipychat.context import failures
         from ipychat.messages import Message
 
-        text = "\n\n".join(filter(None, [FIX, hint, *self._failure()]))
+        text = "\n\n".join(filter(None, [FIX, hint, *failures.describe(self.shell)]))
         return await self._chat.answer(
             self._chat.conversation(),
             Message("user", text),
             {"model": flags.model},
             Manner("markdown", model=flags.model, offers_code=True),
         )
-
-    def _failure(self) -> list[str]:
-        """Describe the last error: its cell, its traceback, the values that the cell mentions."""
-        from ipychat import secrets
-        from ipychat.context import cells, values
-
-        error = getattr(sys, "last_value", None)
-        if error is None:
-            raise UsageError("There is no error to fix: no cell has failed yet.")
-        trace: TracebackType | None = getattr(sys, "last_traceback", None)
-        source = _failed_cell(error, trace, self.shell.user_ns["In"])
-        lines = traceback.format_exception(type(error), error, _from_cell(trace))
-        told = secrets.mask("".join(lines))[-MAX_TRACEBACK:]
-        names = [name for name in cells.names_in(source) if name in self.shell.user_ns]
-        held = [values.summarise(name, self.shell.user_ns[name], 600) for name in names[:12]]
-        return [
-            f"The cell:\n\n```python\n{secrets.mask(source.rstrip())}\n```",
-            f"The error:\n\n```\n{told.rstrip()}\n```",
-            "The values it mentions:\n\n" + "\n\n".join(held) if held else "",
-        ]
-
-
-def _frames(trace: TracebackType | None) -> list[TracebackType]:
-    frames = []
-    while trace:
-        frames.append(trace)
-        trace = trace.tb_next
-    return frames
-
-
-def _is_cell(trace: TracebackType) -> bool:
-    name = trace.tb_frame.f_code.co_filename
-    return "ipykernel_" in name or name.startswith("<ipython-input")
-
-
-def _from_cell(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out IPython's own frames, which stand above the cell's."""
-    return next(filter(_is_cell, _frames(trace)), trace)
-
-
-def _failed_cell(error: BaseException, trace: TracebackType | None, inputs: list[str]) -> str:
-    cells = list(filter(_is_cell, _frames(trace)))
-    if cells:
-        return "".join(linecache.getlines(cells[0].tb_frame.f_code.co_filename))
-    if isinstance(error, SyntaxError) and error.filename:
-        return "".join(linecache.getlines(error.filename)) or (error.text or "")
-    return inputs[-2] if len(inputs) > 2 else ""
 
 
 def _export(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from ipychat.errors import (
@@ -17,7 +18,7 @@ from ipychat.errors import (
     ServerError,
     ServiceTimeoutError,
 )
-from ipychat.messages import Event, FinishReason, Notice, Reasoning, Text, Usage
+from ipychat.messages import Event, FinishReason, Notice, Reasoning, Text, ToolCall, Usage
 from ipychat.providers import _form
 from ipychat.wire.http import error_message
 from ipychat.wire.sse import EventDecoder
@@ -63,6 +64,7 @@ class _Answer:
     def __init__(self, service: str) -> None:
         self._service = service
         self._usage: Usage | None = None
+        self._calls: list[_Call] = []
         self._fault: ChatError | None = None
         self.finish: str | None = None
         self.closed = False
@@ -79,6 +81,8 @@ class _Answer:
 
     def end(self) -> Iterator[Event]:
         """Give what is known only at the end."""
+        for call in self._calls:
+            yield ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
         if self._usage:
             yield self._usage
         if self.finish:
@@ -87,35 +91,45 @@ class _Answer:
     def _type(self, data: list[str]) -> list[Event]:
         events: list[Event] = []
         text: list[str] = []  # of this packet: one event is enough for all of it
-        for payload in self._payloads(data):
-            choice = (payload.get("choices") or NO_CHOICE)[0]
-            delta = choice.get("delta") or choice.get("message") or {}
-            alone = len(delta) == 1 and "content" in delta
-            if not alone and (others := _other_events(delta)):
-                if text:
-                    events.append(Text("".join(text)))
-                    text.clear()
-                events += others
-            if content := delta.get("content"):
-                text.append(content)
-            # some servers of AutonomousAI's protocol finish beside the choices
-            if finish := choice.get("finish_reason") or payload.get("finish_reason"):
-                self.finish = finish
-            elif content and not payload.get("usage"):
-                continue  # nearly every payload
-            if usage := payload.get("usage"):
-                self._usage = _parse_usage(usage)
-            if payload.get("error"):
-                said = error_message(payload)
-                self._fault = ServerError(f"{self._service} answered with an error: {said}")
-                break
+        try:
+            for payload in self._payloads(data):
+                choice = (payload.get("choices") or NO_CHOICE)[0]
+                delta = choice.get("delta") or choice.get("message") or {}
+                alone = len(delta) == 1 and "content" in delta
+                if not alone and (others := self._other_events(delta)):
+                    if text:
+                        events.append(Text("".join(text)))
+                        text.clear()
+                    events += others
+                if content := delta.get("content"):
+                    parts = (
+                        [content]
+                        if type(content) is str
+                        else [_text(part["text"]) for part in content]
+                    )
+                    text += parts
+                # some servers of AutonomousAI's protocol finish beside the choices
+                if finish := choice.get("finish_reason") or payload.get("finish_reason"):
+                    self.finish = _text(finish)
+                elif content and not payload.get("usage"):
+                    continue  # nearly every payload
+                if usage := payload.get("usage"):
+                    self._usage = _parse_usage(usage)
+                if payload.get("error"):
+                    said = error_message(payload)
+                    self._fault = ServerError(f"{self._service} answered with an error: {said}")
+                    break
+        except (AttributeError, LookupError, TypeError):
+            self._fault = FormatError(
+                f"{self._service} sent a line that is not what a chat completion looks like."
+            )
         if text:
             events.append(Text("".join(text)))
         return events
 
     def _payloads(self, data: list[str]) -> Iterator[dict[str, Any]]:
         if len(data) > 1:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 # One call for all is a third faster than one for each.
                 payloads = json.loads(f"[{','.join(data)}]")
                 if len(payloads) == len(data) and all(type(one) is dict for one in payloads):
@@ -124,29 +138,71 @@ class _Answer:
         for one in data:
             try:
                 payload = json.loads(one)
-            except ValueError:
+            except (ValueError, RecursionError):
                 payload = None
             if not isinstance(payload, dict):
                 self._fault = FormatError(f"{self._service} sent a line that is not valid JSON.")
                 return
             yield payload
 
+    def _other_events(self, delta: dict[str, Any]) -> list[Event]:
+        events: list[Event] = []
+        if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
+            events.append(Reasoning(_text(reasoning)))
+        if refusal := delta.get("refusal"):
+            events += [Notice("The model refuses."), Text(_text(refusal))]
+        for call in delta.get("tool_calls") or ():
+            self._take_call(call)
+        return events
 
-def _other_events(delta: dict[str, Any]) -> list[Event]:
-    events: list[Event] = []
-    if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
-        events.append(Reasoning(reasoning))
-    if refusal := delta.get("refusal"):
-        events += [Notice("The model refuses."), Text(refusal)]
-    return events
+    def _take_call(self, given: dict[str, Any]) -> None:
+        """Add to the call that a piece belongs to: by its index, else by its id, else the last."""
+        function = given.get("function") or {}
+        index, id_ = given.get("index"), _text(given.get("id") or "")
+        known = [
+            call
+            for call in self._calls
+            if (index is None or call.index == index) and (not id_ or call.id in {"", id_})
+        ]
+        if known:
+            call = known[-1]
+        else:
+            call = _Call(index)
+            self._calls.append(call)
+        call.id = call.id or id_
+        call.name = call.name or _text(function.get("name") or "")
+        call.arguments.append(_text(function.get("arguments") or ""))
+
+
+@dataclass
+class _Call:
+    """A tool call while its pieces come in."""
+
+    index: int | None
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+def _text(value: Any) -> str:
+    """Return `value`, which must be a text."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _parse_usage(usage: dict[str, Any]) -> Usage:
     output_details = usage.get("completion_tokens_details") or {}
     input_details = usage.get("prompt_tokens_details") or {}
     return Usage(
-        input=usage.get("prompt_tokens") or 0,
-        output=usage.get("completion_tokens") or 0,
-        reasoning=output_details.get("reasoning_tokens") or 0,
-        cached=input_details.get("cached_tokens") or 0,
+        input=_count(usage.get("prompt_tokens")),
+        output=_count(usage.get("completion_tokens")),
+        reasoning=_count(output_details.get("reasoning_tokens")),
+        cached=_count(input_details.get("cached_tokens")),
     )
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int | None):
+        raise TypeError
+    return value or 0

@@ -54,6 +54,11 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
     }
 
     @classmethod
+    def path(cls, model: str) -> str:
+        """Return what stands behind the root where `model` is asked."""
+        return PATHS[model]
+
+    @classmethod
     async def create_async_generator(
         cls,
         model: str,
@@ -69,7 +74,7 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
         encoded = base64.b64encode(json.dumps(messages).encode()).decode()
         async with Call(
             "POST",
-            cls.root(base_url) + PATHS[model],
+            cls.root(base_url) + cls.path(model),
             headers=HEADERS,
             json={"messages": encoded, "threadId": model, "stream": stream, "aiAgent": model},
             transport=Transport.take({"proxy": proxy, **options}),

@@ -60,6 +60,11 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
     models = [default_model]
 
     @classmethod
+    def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
+        """Return what stands behind the root where `model` is asked."""
+        return "/api/gpt/"
+
+    @classmethod
     async def create_async_generator(
         cls,
         model: str,
@@ -85,7 +90,7 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
             call = await stack.enter_async_context(
                 Call(
                     "POST",
-                    f"{cls.root(base_url)}/api/gpt/",
+                    cls.root(base_url) + cls.path(model),
                     headers={**HEADERS, "Visitor-ID": get_random_string(20)},
                     json=_body(cls.get_model(model), messages),
                     transport=Transport.take(options),

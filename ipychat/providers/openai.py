@@ -42,8 +42,11 @@ class OpenAI(AsyncGeneratorProvider, ProviderModelMixin):
         Raises MissingKeyError where one is needed and there is none.
         """
         key = given or (os.environ.get(KEY_VARIABLE) if root == cls.root() else None)
-        if key:
-            return secrets.register(key)
+        if key and (key := secrets.register(key.strip())):
+            if not (key.isascii() and key.isprintable()) or " " in key:
+                where = "api_key" if given else KEY_VARIABLE
+                raise MissingKeyError(f"The key in {where} has a character that no key has.")
+            return key
         if root == cls.base_url:
             raise MissingKeyError(f"OpenAI wants a key.\nSet {KEY_VARIABLE}, or pass api_key=….")
         return None
@@ -56,6 +59,11 @@ class OpenAI(AsyncGeneratorProvider, ProviderModelMixin):
         except MissingKeyError:
             return f"no key: set {KEY_VARIABLE}"
         return None
+
+    @classmethod
+    def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
+        """Return what stands behind the root where `model` is asked."""
+        return "/chat/completions"
 
     @classmethod
     async def create_async_generator(
@@ -78,7 +86,7 @@ class OpenAI(AsyncGeneratorProvider, ProviderModelMixin):
             body["stream_options"] = {"include_usage": True}
         async with Call(
             "POST",
-            f"{root}/chat/completions",
+            root + cls.path(model),
             headers={"Authorization": f"Bearer {key}"} if key else None,
             json={**body, **options},
             transport=transport,

@@ -81,6 +81,11 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
     CACHE_FILE = _AtHome("robocoders.json")
 
     @classmethod
+    def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
+        """Return what stands behind the root where `model` is asked."""
+        return "/chat"
+
+    @classmethod
     async def create_async_generator(
         cls,
         model: str,
@@ -108,7 +113,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
             try:
                 async with Call(
                     "POST",
-                    f"{root}/chat",
+                    root + cls.path(agent),
                     headers=_bearer(token),
                     json={"sid": sid, "prompt": prompt, "agent": agent},
                     transport=transport,

@@ -59,6 +59,14 @@ class Transport:
     session: aiohttp.ClientSession | None = None
     """A session of the caller's own, used and not closed."""
 
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "idle_timeout", "timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+                raise errors.UsageError(f"The option {name} wants seconds, not {seconds!r}.")
+        if not isinstance(self.retries, int) or self.retries < 0:
+            raise errors.UsageError(f"The option retries wants a number, not {self.retries!r}.")
+
     @classmethod
     def take(cls, options: dict[str, Any]) -> Self:
         """Take what is about travelling out of a provider's options."""
@@ -287,7 +295,7 @@ def _check(url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme in {"http", "https"} and parts.hostname:
             return
-    raise errors.UnreachableError(f"This is not a web address: {url}")
+    raise errors.UnreachableError(f"This is not a web address: {secrets.without_login(url)}")
 
 
 @contextlib.contextmanager
@@ -312,7 +320,9 @@ def _translated(
             f"{what}\nAnother time-out may help, or trying again."
         ) from None
     except aiohttp.InvalidURL:
-        raise errors.UnreachableError(f"This is not a web address: {url}") from None
+        raise errors.UnreachableError(
+            f"This is not a web address: {secrets.without_login(url)}"
+        ) from None
     except aiohttp.ClientHttpProxyError as error:
         raise errors.UnreachableError(
             f"The proxy {_host(proxy)} refused to connect to {host} ({error.status})."

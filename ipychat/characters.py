@@ -1,0 +1,27 @@
+"""Characters that no message can carry, and those that do more than be read. Pure."""
+
+import re
+
+_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line end, and what turns the direction of the text behind it."""
+
+
+def whole(text: str) -> str:
+    """Join the halves of surrogate pairs; those that are alone become U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def split_half(text: str) -> tuple[str, str]:
+    """Return `text` without the half of a character that it may end with, and that half."""
+    if text and "\ud800" <= text[-1] <= "\udbff":
+        return text[:-1], text[-1]
+    return text, ""
+
+
+def harmless(text: str) -> str:
+    """Return `text` without what a terminal or a page would act on."""
+    return _ACTING.sub("", whole(text))

@@ -1,0 +1,71 @@
+"""The last error of a notebook: its frames, and the cell that raised it with what it mentions."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+from ipychat.context import cells, values
+from ipychat.errors import ChatError, UsageError
+from ipychat.secrets import mask
+
+MAX_TRACEBACK = 6000
+"""Characters of a traceback that are told: its end says what happened."""
+MOST_VALUES = 12
+VALUE_BUDGET = 600
+"""Characters of each value."""
+
+
+def last_error() -> BaseException | None:
+    """Return the last error of a cell."""
+    error = getattr(sys, "last_value", None)
+    return error if isinstance(error, BaseException) else None
+
+
+def frames(error: BaseException) -> list[TracebackType]:
+    """Return what the error came through, the outermost first."""
+    found = []
+    trace = error.__traceback__ or getattr(sys, "last_traceback", None)
+    while trace:
+        found.append(trace)
+        trace = trace.tb_next
+    return found
+
+
+def file_of(trace: TracebackType) -> str:
+    """Return the name of the file, or of the cell's code, that a frame runs."""
+    return trace.tb_frame.f_code.co_filename
+
+
+def cell_number(shell: Any, file: str) -> int | None:
+    """Return which cell a code's file name stands for; None where it is no cell's."""
+    number: int | None = shell.compile._filename_map.get(file)  # noqa: SLF001 - its one use in public makes a text of it
+    return number
+
+
+def describe(shell: Any) -> list[str]:
+    """Tell the last error: its cell as it was written, its traceback, the values it mentions.
+
+    Raises UsageError where there is none, and where it is not the cell's fault.
+    """
+    error = last_error()
+    if error is None:
+        raise UsageError("There is no error to fix: no cell has failed yet.")
+    if isinstance(error, ChatError):
+        raise UsageError(f"The last error is ipychat's own, no code can be fixed for it:\n{error}")
+    through = frames(error)
+    in_cells = [trace for trace in through if cell_number(shell, file_of(trace))]
+    file = file_of(in_cells[0]) if in_cells else getattr(error, "filename", None) or ""
+    # a cell that can't be parsed has no frame of its own: all there are IPython's
+    begin = None if isinstance(error, SyntaxError) and not in_cells else (in_cells or through)[:1]
+    told = traceback.format_exception(type(error), error, begin[0] if begin else None)
+    parts = [f"The error:\n\n```\n{mask(''.join(told))[-MAX_TRACEBACK:].rstrip()}\n```"]
+    if number := cell_number(shell, file):
+        source = shell.history_manager.input_hist_raw[number]
+        parts.insert(0, f"The cell:\n\n```python\n{mask(source.rstrip())}\n```")
+        names = [name for name in cells.names_in(source) if name in shell.user_ns]
+        held = [values.summarise(n, shell.user_ns[n], VALUE_BUDGET) for n in names[:MOST_VALUES]]
+        parts.append("The values it mentions:\n\n" + "\n\n".join(held) if held else "")
+    return parts

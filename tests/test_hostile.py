@@ -1,0 +1,284 @@
+"""What a service, a user's slip or a broken disk can do to a cell: it ends, and says so in words."""
+
+import json
+
+import pytest
+
+from tests.loopback import HANG, answer, chunk, head
+from tests.protocols import PROTOCOLS, completion, sse
+from tests.test_magics import PATH, echo, sent
+
+OPENAI = PROTOCOLS[0]
+KEY = "sk-0123456789-of-the-user"
+
+
+def payload(**fields) -> bytes:
+    return sse(json.dumps({"id": "x", **fields}))
+
+
+def choice(**fields) -> bytes:
+    return payload(choices=[{"index": 0, **fields}])
+
+
+def is_short(ran) -> bool:
+    """Whether a failed cell shows one to five lines of ours and no traceback."""
+    lines = ran.reply["traceback"]
+    return ran.status == "error" and 1 <= len(lines) <= 5 and "Traceback" not in ran.error
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        choice(delta={"reasoning": 5}),
+        choice(delta={"content": 5}),
+        choice(delta={"content": [{"type": "text", "text": 5}]}),
+        choice(delta={"tool_calls": "x"}),
+        choice(delta="x"),
+        choice(delta={}, finish_reason={"a": 1}),
+        payload(choices={"a": 1}),
+        payload(choices=["x"]),
+        payload(choices=[], usage="x"),
+        sse('{"choices": [], "usage": {"prompt_tokens": 1e400}}'),
+        sse("[" * 100_000),
+    ],
+)
+def test_a_line_of_another_shape_is_an_error_and_the_conversation_goes_on(shared, line):
+    kernel, service = shared
+    kernel.run("%chat_new")
+    service.on(PATH, answer(OPENAI.text("so far"), line), echo)
+    ran = kernel.run("%chat hi")
+    assert is_short(ran)
+    assert ran.reply["ename"] == "FormatError"
+    assert "so far" in ran.shown()
+    assert "so far" in kernel.run("%chat_history").shown()
+    assert kernel.run("%chat again").status == "ok"
+
+
+@pytest.mark.parametrize("form", ["markdown", "text", "code", "json", "html"])
+def test_half_a_character_reaches_no_message(shared, form):
+    kernel, service = shared
+    body = completion({"content": "```\na\ud800b\n```"}) + OPENAI.finish("st\udfffop")
+    service.on(PATH, answer(body))
+    ran = kernel.run(f"%chat -f {form} hi")
+    assert ran.reply, "it hangs"
+    assert kernel.run("print(_ if _ is not None else 1)").status == "ok"
+
+
+def test_half_a_character_in_an_error_reaches_no_message(shared):
+    kernel, service = shared
+    service.on(PATH, answer(b'{"error": {"message": "a\\ud800b"}}', status=400))
+    ran = kernel.run("%chat hi")
+    assert is_short(ran)
+    assert "a\N{REPLACEMENT CHARACTER}b" in ran.error
+
+
+def test_a_services_error_sends_no_escapes(shared):
+    kernel, service = shared
+    body = json.dumps({"error": {"message": "\x1b]0;owned\x07 \x1b[31mred\u202e \x00"}}).encode()
+    service.on(PATH, answer(body, status=400))
+    ran = kernel.run("%chat hi")
+    assert not set("\x1b\x07\x00\u202e") & set(ran.error)
+
+
+def test_a_lexer_that_takes_for_ever_leaves_the_code_plain(shared):
+    kernel, service = shared
+    service.on(PATH, OPENAI.whole("```perl\n" + "m{" * 20_000 + "\n```"))
+    ran = kernel.run("%chat hi")
+    assert ran.status == "ok"
+    assert "m{m{" in ran.shown("text/html")
+
+
+# -- secrets
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%chat --option api_key={KEY} echo {KEY}",
+        "print(_)",
+        "_",
+        "[_]",
+        "print(_.text)",
+        "print(repr(_), _.request, [_])",
+        "%chat --dry-run --option api_key={KEY} --option base_url=http://me:{KEY}@localhost hi",
+        "%chat -b --option api_key={KEY} echo {KEY}",
+        "%chat_jobs",
+        "%chat_history",
+    ],
+)
+def test_a_key_is_in_no_output(shared, code):
+    kernel, service = shared
+    service.on(PATH, echo)
+    kernel.run(f"%chat --option api_key={KEY} echo {KEY}")
+    ran = kernel.run(code.replace("{KEY}", KEY))
+    assert ran.status == "ok", ran.error
+    assert KEY not in json.dumps(
+        [m["content"] for m in ran.messages if m["msg_type"] != "execute_input"]
+    )
+
+
+@pytest.mark.parametrize("url", ["http://me:pw@[", "htp://me:pw@host", "http://me:pw@127.0.0.1:9"])
+def test_a_password_in_an_address_is_shown_nowhere(shared, url):
+    kernel, _ = shared
+    ran = kernel.run(f"%chat --option base_url={url} hi")
+    assert is_short(ran)
+    assert "pw@" not in ran.error + kernel.run("%chat_history").shown()
+
+
+def test_a_key_with_a_line_end_is_the_key(kernel, service):
+    service.on(PATH, echo)
+    notebook = kernel(OPENAI_API_KEY=f"{KEY}\n")
+    assert notebook.run("%chat hi").status == "ok"
+    assert service.asked(PATH)[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_a_key_that_is_none_is_named_without_being_shown(kernel):
+    ran = kernel(OPENAI_API_KEY="sk-012 345\u00e4").run("%chat hi")
+    assert is_short(ran)
+    assert "OPENAI_API_KEY" in ran.error
+    assert "012" not in ran.error
+
+
+# -- slips
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("%chat --to class hi", "--to wants the name of a variable of yours"),
+        ("%chat --to print hi", "--to wants"),
+        ("%chat --to _ hi", "--to wants"),
+        ("%chat --to In hi", "--to wants"),
+        ("%chat --to get_ipython hi", "--to wants"),
+        ("%chat --timeout 0 hi", "a number from 0.001 up"),
+        ("%chat --timeout nan hi", "a number from"),
+        ("%chat --max-tokens -5 hi", "a whole number from 1 up"),
+        ("%chat --max-tokens 1.5 hi", "a whole number from 1 up"),
+        ("%chat --cells -1 hi", "a whole number from 1 up"),
+        ("%chat --temperature nan hi", "a number from 0 up"),
+        ("%chat --option retries=-1 hi", "retries wants a number"),
+        ("%chat --option retries=a hi", "retries wants a number"),
+        ("%chat --option connect_timeout=abc hi", "connect_timeout wants seconds"),
+        ("%chat --option api_key=5 hi", "api_key wants a text"),
+        ("%chat --option proxy=5 hi", "proxy wants a text"),
+        ("%chat --dry-run --option base_url=5 hi", "base_url wants a text"),
+        ("%chat --option model=x hi", "model is no option"),
+        ("%chat --option messages=[] hi", "messages is no option"),
+        ("%chat -m opnai:x hi", "Did you mean openai:x?"),
+        ("%chat --help", "%chat? shows all flags"),
+        ("%chat_history --dorp 1", "Did you mean --drop?"),
+        ("%chat_history --zzz", "%chat_history? shows all flags"),
+        ("# a note\n%%chat\nhi", "first line of its cell"),
+    ],
+)
+def test_a_slip_is_told_in_words(shared, line, says):
+    kernel, service = shared
+    service.on(PATH, echo)
+    ran = kernel.run(line)
+    assert is_short(ran), ran
+    assert says in ran.error
+
+
+@pytest.mark.parametrize(
+    "name", ["cell", "self", "question", "execution", "background", "system", "limit", "history"]
+)
+def test_any_other_option_is_the_services(shared, name):
+    kernel, service = shared
+    service.on(PATH, echo)
+    ran = kernel.run(f"%chat --option {name}=5 hi")
+    assert ran.status == "ok", ran.error
+    assert service.asked(PATH)[-1].json[name] == 5
+
+
+def test_an_expression_sees_the_names_of_the_function_that_asks(shared):
+    kernel, service = shared
+    service.on(PATH, echo)
+    kernel.run("word = 'global'")
+    code = "def f(word, n=2):\n    %chat {{word}} {{[word for _ in range(n)]}}\nf('local')"
+    assert kernel.run(code).status == "ok"
+    assert sent(service)[-1]["content"] == "local ['local', 'local']"
+    asynchronous = code.replace("def f", "async def f").replace("\nf(", "\nawait f(")
+    assert kernel.run(asynchronous).status == "ok"
+    assert sent(service)[-1]["content"] == "local ['local', 'local']"
+    assert kernel.run("%chat {{word}}").status == "ok"
+    assert sent(service)[-1]["content"] == "global"
+
+
+# -- nothing is lost
+
+
+def test_an_answer_is_not_lost_to_a_run_that_gets_none(shared):
+    kernel, service = shared
+    kernel.run("%chat_new")
+    service.on(PATH, OPENAI.whole("good"), answer(b"{}", status=400), echo)
+    kernel.run("%%chat\nfirst", cell="one")
+    assert kernel.run("%%chat\nfirst", cell="one").status == "error"
+    kernel.run("%%chat\nsecond", cell="two")
+    assert [m["content"] for m in sent(service)] == ["first", "good", "second"]
+
+
+def test_the_header_counts_turns_that_are_left(kernel, service):
+    service.on(PATH, echo)
+    first = kernel()
+    first.run("%chat one")
+    first.close()
+    second = kernel()
+    second.run("%chat_new")
+    assert "continues" not in second.run("%chat two").shown("text/html")
+
+
+def test_an_unclosed_fence_leaves_the_next_turn_alone(shared, tmp_path):
+    kernel, service = shared
+    kernel.run("%chat_new")
+    service.on(PATH, OPENAI.whole("```python\nx = 1"), OPENAI.whole("*second*"))
+    kernel.run("%chat a")
+    kernel.run("%chat b")
+    assert "<em>second</em>" in kernel.run("%chat_history").shown("text/html")
+
+
+def test_unloading_ends_an_answer_that_a_cell_waits_for(notebook, service):
+    service.on(PATH, [head(), chunk(OPENAI.text("so far")), HANG])
+    code = (
+        "import asyncio\n"
+        "async def unload():\n"
+        "    await asyncio.sleep(0.3)\n"
+        "    get_ipython().run_line_magic('unload_ext', 'ipychat')\n"
+        "task = asyncio.ensure_future(unload())\n"
+        "%chat hi"
+    )
+    ran = notebook.wait(notebook.send(code), timeout=20)
+    assert is_short(ran)
+    assert "so far" in ran.shown()
+
+
+# -- %chat_fix
+
+
+def test_fix_sends_a_cell_as_it_was_written(shared):
+    kernel, service = shared
+    service.on(PATH, echo)
+    kernel.run("%time 1 +\nx = 3")
+    kernel.run("values = [1]\n%time values[3]")
+    assert kernel.run("%chat_fix").status == "ok"
+    asked = sent(service)[-1]["content"]
+    assert "```python\nvalues = [1]\n%time values[3]\n```" in asked
+    assert "values" in asked.partition("The values it mentions")[2]
+
+
+def test_fix_tells_a_syntax_error_without_ipythons_frames(shared):
+    kernel, service = shared
+    service.on(PATH, echo)
+    kernel.run("def f(:\n    pass")
+    assert kernel.run("%chat_fix").status == "ok"
+    asked = sent(service)[-1]["content"]
+    assert "def f(:" in asked
+    assert "site-packages" not in asked
+
+
+def test_fix_has_nothing_to_fix_in_an_error_of_a_service(shared):
+    kernel, service = shared
+    service.on(PATH, answer(b'{"error": "no luck"}', status=400))
+    kernel.run("%chat hi")
+    ran = kernel.run("%chat_fix")
+    assert is_short(ran)
+    assert "no luck" in ran.error
