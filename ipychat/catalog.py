@@ -190,6 +190,13 @@ def address(request: ChatRequest) -> str:
     return secrets.without_login(cls.root(given) + cls.path(request.model.name))
 
 
+def format_of(name: str | None) -> str | None:
+    """Return the format that the model of that name answers in, if it has one of its own."""
+    model = resolve(name)
+    formats: dict[str, str] = getattr(load(model.provider), "formats", {})
+    return formats.get(model.name)
+
+
 def resolve(name: str | None = None) -> ModelId:
     """Return the model that `name` means; nothing means the default.
 

@@ -2,7 +2,7 @@
 
 import re
 
-_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_ACTING = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 """Control characters but tab and line end, and what turns the direction of the text behind it."""
 
 
@@ -24,4 +24,4 @@ def split_half(text: str) -> tuple[str, str]:
 
 def harmless(text: str) -> str:
     """Return `text` without what a terminal or a page would act on."""
-    return _ACTING.sub("", whole(text))
+    return re.sub(_ACTING, "", whole(text))

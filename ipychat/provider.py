@@ -95,6 +95,8 @@ class AsyncGeneratorProvider:
     supports_system_message: ClassVar[bool] = True
     supports_message_history: ClassVar[bool] = True
     ends_with: ClassVar[Literal["finish", "body"]] = "body"
+    formats: ClassVar[dict[str, str]] = {}
+    """Models that answer in a format of their own, where the user asks for none."""
     base_url: ClassVar[str] = ""
     """The root that its paths are appended to, unless `url_variable` or an option says another."""
     url_variable: ClassVar[str] = ""

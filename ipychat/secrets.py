@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote, urlsplit
 MIN_LENGTH = 12
 MASK = "•••"
 
-_SECRET_NAME = re.compile("key|token|secret|passw|credential|authorization", re.IGNORECASE)
-_LOGIN = re.compile(r"//[^/?#]*@")
+_NAMES = "(?i:key|token|secret|passw|credential|authorization)"
+_LOGIN = r"//[^/?#]*@"
 
 _known: set[str] = set()
 _pattern: re.Pattern[str] | None = None
@@ -24,11 +24,10 @@ _pattern: re.Pattern[str] | None = None
 
 def register(secret: str) -> str:
     """Remember `secret`, as it is and as it looks inside a URL or JSON; return it unchanged."""
-    global _pattern  # noqa: PLW0603 - the one pattern is compiled anew when a secret is new
+    global _pattern  # noqa: PLW0603 - the one pattern is made anew when a secret is new
     if len(secret) >= MIN_LENGTH and secret not in _known:
         _known.update({secret, quote(secret, safe=""), json.dumps(secret)[1:-1]})
-        longest_first = sorted(_known, key=len, reverse=True)
-        _pattern = re.compile("|".join(map(re.escape, longest_first)))
+        _pattern = None
     return secret
 
 
@@ -44,7 +43,7 @@ def register_url(url: str) -> str:
 def register_option(name: str, value: Any) -> None:
     """Register what the name of an option says is a secret, or what is one within its value."""
     match value:
-        case str() if _SECRET_NAME.search(name):
+        case str() if re.search(_NAMES, name):
             register(value)
         case str() if "://" in value:
             register_url(value)
@@ -55,12 +54,18 @@ def register_option(name: str, value: Any) -> None:
 
 def without_login(url: str) -> str:
     """Return `url` as it may be shown: without a user's name and password."""
-    return mask(_LOGIN.sub(f"//{MASK}@", url))
+    return mask(re.sub(_LOGIN, f"//{MASK}@", url))
 
 
 def mask(text: str) -> str:
     """`text` with every known secret replaced."""
-    return _pattern.sub(MASK, text) if _pattern else text
+    global _pattern  # noqa: PLW0603 - as above
+    if not _known:
+        return text
+    if _pattern is None:
+        longest_first = sorted(_known, key=len, reverse=True)
+        _pattern = re.compile("|".join(map(re.escape, longest_first)))
+    return _pattern.sub(MASK, text)
 
 
 class _Masked(logging.Filter):

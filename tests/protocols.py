@@ -1,10 +1,16 @@
 """How each provider's service writes an answer, for the suite that all providers pass alike."""
 
+import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPResponse
 
+import ipychat
+from ipychat.gateway.answers import Answers
+from ipychat.gateway.server import Gateway
 from ipychat.providers import AutonomousAI, Koala, OpenAI, RobocodersAPI
-from tests.loopback import answer
+from ipychat.wire import http
+from tests.loopback import END, HANG, Received, Service, _Threaded, answer, chunk, head
 
 
 def sse(data: str) -> bytes:
@@ -96,3 +102,79 @@ PROTOCOLS = [
         error=b'{"error": "the model fell over"}\n',
     ),
 ]  # fmt: skip
+OPENAI, *OFFLINE = PROTOCOLS
+
+
+class RunningGateway(_Threaded):
+    """A gateway, and behind it a scripted service where its model is asked."""
+
+    def __init__(self) -> None:
+        self.model = Service()
+        super().__init__()
+
+    async def start(self) -> int:
+        self._gateway = Gateway(Answers(model="openai:m"), path="")
+        return int((await self._gateway.start()).rpartition(":")[2])
+
+    async def stop(self) -> None:
+        await self._gateway.close()
+        await http.close()
+        await asyncio.to_thread(self.model.close)
+
+    def ask(self, name: str, asked: Received) -> HTTPResponse:
+        """Send on what a provider has asked of the service of that name."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {**asked.headers, "Connection": "close"}
+        connection.request(asked.method, f"/{name}{asked.path}", asked.body, headers)
+        return connection.getresponse()
+
+
+@dataclass
+class BehindTheGateway(Protocol):
+    """The gateway's own bytes, given to the very request that the provider sends."""
+
+    gateway: RunningGateway = field(kw_only=True)
+
+    def prepare(self, service) -> None:
+        for path in ("/auth", "/create-session", self.path):
+            service.on(path, self.relay)
+        self._let_the_model_say(*OPENAI.pieces("Hi"))
+        options = {"base_url": service.url, "stream": True, "kept_as": "not for the test itself"}
+        asking = ipychat.ask("Hello", model=f"{self._name}:{self.model}", **options)
+        assert self.gateway.run(asking).text == "Hi"
+        [self._asked] = service.asked(self.path)
+        service.requests.clear()
+        *_, self.error = self._answer(OPENAI.text("so far"), OPENAI.error)
+
+    def relay(self, asked: Received) -> list:
+        with self.gateway.ask(self._name, asked) as response:
+            self.content_type = response.headers["Content-Type"]
+            pieces = iter(response.read1, b"")
+            return answer(*pieces, status=response.status, content_type=self.content_type)
+
+    def text(self, text: str) -> bytes:
+        """What comes while the model goes on, which ends once nobody listens."""
+        self._let_the_model_say(OPENAI.text(text), then=HANG)
+        with self.gateway.ask(self._name, self._asked) as response:
+            first = response.read1()
+        assert self.gateway.model.requests[-1].gone.wait(5)
+        return first
+
+    def finish(self, reason: str = "stop") -> bytes:
+        return b"".join(self.pieces("all", reason=reason)[1:])
+
+    def pieces(self, *texts: str, reason: str = "stop") -> list[bytes]:
+        return self._answer(*OPENAI.pieces(*texts, reason=reason))
+
+    def _answer(self, *said: bytes) -> list[bytes]:
+        self._let_the_model_say(*said)
+        with self.gateway.ask(self._name, self._asked) as response:
+            return list(iter(response.read1, b""))
+
+    def _let_the_model_say(self, *said: bytes, then: bytes | str = END) -> None:
+        apart = [step for one in said for step in (chunk(one), 0.01)]
+        self.gateway.model.on(OPENAI.path, [head(), *apart, then])
+
+    @property
+    def _name(self) -> str:
+        return self.provider.__module__.rpartition(".")[2]

@@ -11,7 +11,7 @@ from ipychat.answer import Answer
 from ipychat.messages import ChatRequest, FinishReason, Message, ModelId, Notice, Text
 from ipychat.provider import events
 from tests.loopback import END, FIN, HANG, RESET, answer, byte_by_byte, chunk, gzipped, head
-from tests.protocols import PROTOCOLS
+from tests.protocols import OFFLINE, PROTOCOLS, BehindTheGateway, RunningGateway
 
 pytestmark = pytest.mark.usefixtures("sessions")
 
@@ -19,10 +19,24 @@ NAMES = {cls.rpartition(":")[2]: name for name, cls in catalog.BUILT_IN.items()}
 CLOUDFLARE = b"<!DOCTYPE html><html><title>Just a moment...</title>cloudflare</html>"
 
 
-@pytest.fixture(params=PROTOCOLS, ids=str)
+@pytest.fixture
+def gateway(monkeypatch):
+    with contextlib.closing(RunningGateway()) as gateway:
+        monkeypatch.setenv("OPENAI_BASE_URL", gateway.model.url)
+        yield gateway
+
+
+@pytest.fixture(
+    params=[*((p, "") for p in PROTOCOLS), *((p, " behind the gateway") for p in OFFLINE)],
+    ids=lambda param: "".join(map(str, param)),
+)
 def protocol(request, service):
-    request.param.prepare(service)
-    return request.param
+    protocol, behind = request.param
+    if behind:
+        gateway = request.getfixturevalue("gateway")
+        protocol = BehindTheGateway(**vars(protocol), gateway=gateway)
+    protocol.prepare(service)
+    return protocol
 
 
 @pytest.fixture

@@ -289,19 +289,28 @@ async def _json(text: str, work: _Work) -> _Body:
     return _Body(await _one_code(pretty, "json", work), pretty)
 
 
-async def _html(text: str, work: _Work) -> _Body:
+def pages(text: str) -> list[str]:
+    """Return the HTML in an answer: its fenced pages, or all of it where it begins with a tag."""
     from ipychat import markup
 
-    blocks = markup.code_blocks(text)
-    pages = [code for language, code in blocks if language.lower() in {"html", "htm", "xhtml"}]
-    page = pages[0] if len(pages) == 1 else text
-    if not page.strip():
-        return _Body("", text)
-    code = await _one_code(page, "html", work)
-    html = _preview(page) + _folded("HTML", code, kind="code")
-    if page is not text and _unfenced(text) is text:
-        html += _folded("Whole answer", await _finished(text, work), kind="whole")
-    return _Body(html, page)
+    fenced = [
+        code
+        for language, code in markup.code_blocks(text)
+        if language.lower() in {"html", "htm", "xhtml"} and code.strip()
+    ]
+    return fenced or ([text] if text.lstrip().startswith("<") else [])
+
+
+async def _html(text: str, work: _Work) -> _Body:
+    found = pages(text)
+    html = [
+        _preview(page) + _folded("HTML", await _one_code(page, "html", work), kind="code")
+        for page in found
+    ]
+    if found != [text] and _unfenced(text) is text:
+        whole_answer = await _finished(text, work)
+        html.append(_folded("Whole answer", whole_answer, kind="whole") if found else whole_answer)
+    return _Body("".join(html), "\n\n".join(found) or text)
 
 
 def _unfenced(text: str) -> str:
@@ -594,7 +603,7 @@ class CellView:
 
     @property
     def _is_markdown(self) -> bool:
-        return self._format in {"markdown", "code"}
+        return self._format in {"markdown", "code", "html"}
 
     def _lead(self) -> str:
         """What stands above the text, in the first part."""

@@ -49,6 +49,8 @@ class Manner(NamedTuple):
     """The model as it was written."""
     offers_code: bool = False
     """Whether the code of the answer goes into the next cell."""
+    runs_scripts: bool = False
+    """Whether pages in the answer are shown live, too."""
 
 
 @magics_class
@@ -116,6 +118,11 @@ class ChatMagics(Magics):
         metavar="PATH-OR-VARIABLE",
         help="Send an image along.",
     )
+    @flag(
+        "--run-scripts",
+        action="store_true",
+        help="Show pages live, too: their scripts run, and can reach the network.",
+    )
     @flag("--raw", action="store_true", help="Send the prompt as written: expand no {{…}}.")
     @flag("--dry-run", action="store_true", help="Show what would be sent, and send nothing.")
     @no_var_expand
@@ -152,11 +159,23 @@ class ChatMagics(Magics):
         conversation = self.conversation(flags.chat)
         if flags.dry_run:
             return self._show_request(conversation, question, asked)
-        form = flags.format or config.current().format
-        manner = Manner(form, flags.to, flags.model, offers_code=form == "code")
+        manner = self._manner(flags, conversation)
         if flags.background:
             return self._begin_job(conversation, question, asked, manner)
         return await self.answer(conversation, question, asked, manner)
+
+    def _manner(self, flags: Namespace, conversation: Conversation) -> Manner:
+        from ipychat import catalog
+        from ipychat.kernel import notebook
+
+        if flags.run_scripts and not (
+            notebook.is_kernel(self.shell) and flags.format in {None, "html"}
+        ):
+            raise UsageError("--run-scripts shows pages in a notebook, with --format html.")
+        own = "html" if flags.run_scripts else catalog.format_of(flags.model or conversation.model)
+        form = flags.format or own or config.current().format
+        code = form == "code"
+        return Manner(form, flags.to, flags.model, code, runs_scripts=flags.run_scripts)
 
     @line_magic("%chat")  # type: ignore[arg-type] # IPython's hint forgets the name
     def not_first(self, line: str) -> None:
@@ -392,6 +411,11 @@ class ChatMagics(Magics):
             raise interrupted
         if manner.offers_code and not alone:
             self._offer_code(reply)
+        if manner.runs_scripts:
+            from ipychat.display import cell, live
+
+            for page in cell.pages(reply.text):
+                notebook.publisher(self.shell)(live.bundle(page))
         return reply
 
     def _begin_job(

@@ -76,6 +76,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
     default_model = "GeneralCodingAgent"
     agent = [default_model, "RepoAgent", "FrontEndAgent"]
     models = [*agent]
+    formats = {"FrontEndAgent": "html"}
 
     CACHE_DIR = _AtHome()
     CACHE_FILE = _AtHome("robocoders.json")
