@@ -40,6 +40,7 @@ bench: .venv/.test  ## what reading, loading and showing cost, beside the least 
 	@$(PY) -m bench.wire
 	@$(PY) -m bench.loading
 	@$(PY) -m bench.cell
+	@$(PY) -m bench.gateway
 
 clean:  ## remove .venv and whatever the tools left behind
 	@rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -699,6 +699,38 @@ def test_services_that_are_gone_are_served_by_the_notebook_itself(notebook, serv
     assert from_now.stdout.strip() == "{}"
 
 
+PAGE = "Here it is.\n\n```html\n<h1>Counter</h1><script>evil()</script>\n```\n"
+
+
+def test_a_page_of_the_front_end_agent_is_previewed(notebook, service):
+    service.on(PATH, OPENAI.whole(PAGE))
+    shown = notebook.run("%chat -m FrontEndAgent a counter").shown("text/html")
+    assert '<iframe sandbox=""' in shown
+    assert "default-src &#x27;none&#x27;" in shown
+    assert "Here it is." in shown
+    plain = notebook.run("%chat -m FrontEndAgent -f markdown a counter").shown("text/html")
+    assert "iframe" not in plain
+
+
+def test_a_page_runs_its_scripts_only_on_request_and_in_nothing_that_is_saved(notebook, service):
+    service.on(PATH, OPENAI.whole(PAGE))
+    ran = notebook.run("%chat -m FrontEndAgent --run-scripts a counter")
+    assert ran.status == "ok", ran.error
+    static, live = ran.outputs
+    assert '<iframe sandbox=""' in static["data"]["text/html"]
+    assert set(live["data"]) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+    assert "allow-scripts" not in json.dumps([output["data"] for output in ran.outputs])
+    refused = notebook.run("%chat -f text --run-scripts hi")
+    assert "--run-scripts shows pages" in refused.error
+
+
+def test_an_answer_that_is_no_page_is_shown_as_markdown(notebook, service):
+    service.on(PATH, OPENAI.whole("I *can't* do that."))
+    shown = notebook.run("%chat -m FrontEndAgent a counter").shown("text/html")
+    assert "<em>can't</em>" in shown
+    assert "iframe" not in shown
+
+
 def test_an_interrupt_reaches_through_the_gateway(notebook, service):
     service.on(PATH, stalled("so far"))
     running = notebook.send("%chat -m FrontEndAgent hi")
@@ -709,18 +741,22 @@ def test_an_interrupt_reaches_through_the_gateway(notebook, service):
     assert service.asked(PATH)[0].gone.wait(2), "the model is not asked for nothing"
 
 
-def test_without_a_key_the_built_in_helper_answers_and_says_what_it_is(generation, tmp_path):
-    notebook = Kernel(
-        generation | {"IPYCHAT_HOME": str(tmp_path), "HTTP_PROXY": "http://127.0.0.1:9"}
-    )
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9"])
+def test_without_a_key_the_built_in_helper_answers_and_says_what_it_is(generation, tmp_path, proxy):
+    notebook = Kernel(generation | {"IPYCHAT_HOME": str(tmp_path), "HTTP_PROXY": proxy, "ALL_PROXY": proxy})  # fmt: skip
     try:
         notebook.run("%load_ext ipychat\nvalue = 7")
         notebook.run("print(valeu)")
-        for way in ("%%chat\nwhat went wrong?", "%%chat -m FrontEndAgent\nexplain the error"):
-            ran = notebook.run(way)
+        served = notebook.run("%%chat\nwhat went wrong?")
+        assert served.status == "ok", served.error
+        assert "No AI model" in served.shown()
+        assert "valeu" in served.shown()
+        assert "helper:notebook" in served.shown("text/html")
+        for model in ("FrontEndAgent", "qwen_coder", "koala:gpt-4o-mini"):
+            ran = notebook.run(f"%%chat --model {model}\nexplain the error")
             assert ran.status == "ok", ran.error
-            assert "no AI model" in ran.shown() or "No AI model" in ran.shown()
+            assert "No AI model" in ran.shown()
             assert "valeu" in ran.shown()
-        assert "served here by helper:notebook" in ran.shown("text/html")
+            assert "served here by helper:notebook" in ran.shown("text/html")
     finally:
         notebook.close()

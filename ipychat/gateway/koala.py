@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from itertools import zip_longest
 from typing import Any
 
 from aiohttp import web
 
-from ipychat.errors import ChatError
 from ipychat.gateway.answers import Answers
-from ipychat.gateway.replies import read_object, refuse, status_of
+from ipychat.gateway.replies import read_object, refuse, sse, stream
 from ipychat.messages import Message, Text
 
 
@@ -20,28 +18,16 @@ def routes(answers: Answers) -> list[web.RouteDef]:
 
     async def gpt(request: web.Request) -> web.StreamResponse:
         messages = _messages(await read_object(request))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         async with contextlib.aclosing(answers.ask("koala", messages)) as events:
-            try:
-                async for event in events:
-                    if isinstance(event, Text):
-                        if not response.prepared:
-                            await response.prepare(request)
-                        await response.write(_event(event.text))
-            except ChatError as error:
-                if not response.prepared:
-                    raise refuse(status_of(error), {"message": str(error)}) from None
-                await response.write(_event({"error": str(error)}))
-        if not response.prepared:
-            await response.prepare(request)
-        await response.write_eof()
-        return response
+            return await stream(
+                request,
+                events,
+                write=lambda event: sse(event.text) if isinstance(event, Text) else b"",
+                write_error=lambda error: sse({"error": str(error)}),
+                refusal=lambda error: {"message": str(error)},
+            )
 
     return [web.post("/api/gpt/", gpt)]
-
-
-def _event(data: Any) -> bytes:
-    return f"data: {json.dumps(data)}\n\n".encode()
 
 
 def _messages(asked: dict[str, Any]) -> tuple[Message, ...]:

@@ -15,8 +15,14 @@ from ipychat.gateway.replies import read_messages, read_object, refuse
 
 DEFAULT = "default"
 """The model's name that leaves the choice to the gateway."""
-OPTIONS = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed")
-"""What of a request goes on to the model."""
+OPTIONS = (
+    *("temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed"),
+    *("presence_penalty", "frequency_penalty", "logit_bias", "reasoning_effort", "verbosity"),
+    *("tools", "tool_choice", "parallel_tool_calls", "response_format"),
+)
+"""What of a request goes on to the model. Not all: an address or a key of the client's must not."""
+
+ONE_ANSWER = "This gateway gives one answer, without logprobs."
 
 
 def routes(answers: Answers) -> list[web.RouteDef]:
@@ -25,6 +31,8 @@ def routes(answers: Answers) -> list[web.RouteDef]:
     async def completions(request: web.Request) -> web.StreamResponse:
         asked = await read_object(request)
         messages = read_messages(asked.get("messages"))
+        if asked.get("n", 1) != 1 or asked.get("logprobs"):
+            raise refuse(400, _completions.error_body(UsageError(ONE_ANSWER)))
         model = asked.get("model") or DEFAULT
         chosen = answers if model == DEFAULT else answers._replace(model=_known(model))
         options = {name: asked[name] for name in OPTIONS if asked.get(name) is not None}

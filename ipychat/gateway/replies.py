@@ -1,14 +1,15 @@
-"""Reading requests and refusing them, alike in every protocol."""
+"""Reading requests, refusing them and streaming answers, alike in every protocol."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
 
 from ipychat.errors import AnswerError, ChatError, ServiceError, UsageError
-from ipychat.messages import Message, parse_messages
+from ipychat.messages import Event, Message, parse_messages
 
 REFUSALS = {
     400: web.HTTPBadRequest,
@@ -26,6 +27,11 @@ def refuse(status: int, body: dict[str, Any]) -> web.HTTPException:
     """Return the exception that ends a request with `status` and `body` as JSON."""
     kind = REFUSALS.get(status, web.HTTPBadGateway)
     return kind(text=json.dumps(body), content_type="application/json")
+
+
+def not_valid(why: str) -> web.HTTPException:
+    """Return the exception that refuses a body, in words that the clients of each protocol find."""
+    return refuse(422, {"detail": why, "error": {"message": why}})
 
 
 def status_of(error: ChatError) -> int:
@@ -48,9 +54,9 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.read())
     except (ValueError, RecursionError):
-        raise refuse(422, {"detail": "The body is not valid JSON."}) from None
+        raise not_valid("The body is not valid JSON.") from None
     if not isinstance(body, dict):
-        raise refuse(422, {"detail": "The body must be a JSON object."})
+        raise not_valid("The body must be a JSON object.")
     return body
 
 
@@ -59,4 +65,38 @@ def read_messages(given: Any) -> tuple[Message, ...]:
     try:
         return parse_messages(given if isinstance(given, list) else [])
     except UsageError as error:
-        raise refuse(422, {"detail": str(error)}) from None
+        raise not_valid(str(error)) from None
+
+
+def sse(payload: Any) -> bytes:
+    """Write one event of an event stream."""
+    return f"data: {json.dumps(payload)}\n\n".encode()
+
+
+async def stream(
+    request: web.Request,
+    events: AsyncIterator[Event],
+    *,
+    write: Callable[[Event], bytes],
+    write_error: Callable[[ChatError], bytes],
+    refusal: Callable[[ChatError], dict[str, Any]],
+    content_type: str = "text/event-stream",
+    end: bytes = b"",
+) -> web.StreamResponse:
+    """Answer with what `write` makes of each event; then `end`, or an error.
+
+    An error before anything was written is the request's status, with `refusal` of it as the body.
+    """
+    response = web.StreamResponse(headers={"Content-Type": content_type})
+    try:
+        async for event in events:
+            if chunk := write(event):
+                await response.prepare(request)  # which it does once
+                await response.write(chunk)
+    except ChatError as error:
+        if not response.prepared:
+            raise refuse(status_of(error), refusal(error)) from None
+        end = write_error(error)
+    await response.prepare(request)
+    await response.write_eof(end)  # in one packet: some read no further, and then ask again here
+    return response

@@ -10,15 +10,17 @@ from typing import Any
 
 from aiohttp import web
 
-from ipychat.errors import ChatError
 from ipychat.gateway import tokens
 from ipychat.gateway.answers import Answers
-from ipychat.gateway.replies import read_object, refuse, status_of
-from ipychat.messages import Message, Text
+from ipychat.gateway.replies import read_object, refuse, stream
+from ipychat.messages import Event, Message, Text
 from ipychat.providers import RobocodersAPI
 
 PAGE = """<!doctype html><html><head><title>ipychat</title></head><body>
 <p>Your access token:</p><pre id="token">{}</pre></body></html>"""
+LINE = (
+    b'{"action": "message", "args": {"content": %b, "wait_for_response": false}, "message": ""}\n'
+)
 
 
 def routes(answers: Answers) -> list[web.RouteDef]:
@@ -39,22 +41,15 @@ def routes(answers: Answers) -> list[web.RouteDef]:
         asked = await read_object(request)
         _check_body(asked)
         prompt = (Message("user", asked["prompt"]),)
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         async with contextlib.aclosing(answers.ask_whole(asked["agent"], prompt)) as events:
-            try:
-                async for event in events:
-                    if isinstance(event, Text):
-                        if not response.prepared:
-                            await response.prepare(request)
-                        await response.write(_line(event.text))
-            except ChatError as error:
-                if not response.prepared:
-                    raise refuse(status_of(error), {"detail": str(error)}) from None
-                await response.write(json.dumps({"error": str(error)}).encode() + b"\n")
-        if not response.prepared:
-            await response.prepare(request)
-        await response.write_eof()
-        return response
+            return await stream(
+                request,
+                events,
+                content_type="application/x-ndjson",
+                write=_write,
+                write_error=lambda error: json.dumps({"error": str(error)}).encode() + b"\n",
+                refusal=lambda error: {"detail": str(error)},
+            )
 
     return [
         web.get("/auth", auth),
@@ -63,9 +58,8 @@ def routes(answers: Answers) -> list[web.RouteDef]:
     ]
 
 
-def _line(text: str) -> bytes:
-    event = {"action": "message", "args": {"content": text, "wait_for_response": False}}
-    return json.dumps({**event, "message": ""}).encode() + b"\n"
+def _write(event: Event) -> bytes:
+    return LINE % json.dumps(event.text).encode() if isinstance(event, Text) else b""
 
 
 def _check_token(request: web.Request) -> None:

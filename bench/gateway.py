@@ -1,0 +1,199 @@
+"""What the gateway adds to asking the model itself.
+
+`make bench` prints a table. The model is a script in a process of its own, whose CPU counts not.
+It is asked directly and by way of each of the gateway's services, in turn: first with the gateway
+in the process of who asks, as in a kernel, beside the least that a second connection costs: a relay
+that copies bytes unread. Then the gateway is a process of its own, all of whose CPU is shown.
+"""
+
+import asyncio
+import contextlib
+import functools
+import gc
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from subprocess import DEVNULL, PIPE, Popen
+
+import ipychat
+from bench.wire import END, http_chunk, packets, row, verdict
+from ipychat.gateway.answers import Answers
+from ipychat.gateway.server import Gateway
+from ipychat.messages import Text
+from ipychat.wire import http
+
+ROUNDS, ASKS = 5, 40  # for CPU, of which the least counts; for times, of which the median does
+MODEL = "openai:m"
+DIRECTLY, RELAY = "directly", "by a relay of bytes"
+SERVICES = {
+    "openai:default": "openai/v1",
+    "autonomous:qwen_coder": "autonomous",
+    "koala:gpt-4o-mini": "koala",
+    "robocoders:FrontEndAgent": "robocoders",
+}
+FIRST = "2 1 0.02"  # how many events to answer, how many in a packet, seconds between packets
+SPEEDS = {
+    "at full speed": "5000 5000 0",
+    "5 in a packet": "2500 5 0.001",
+    "1 in a packet": "1000 1 0.001",
+}
+EVENTS = {prompt: int(prompt.split()[0]) for prompt in (FIRST, *SPEEDS.values())}
+
+# -- the model, in a process of its own
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@functools.cache
+def script(count: int, size: int) -> list[bytes]:
+    """The body of an answer by packets, each event an HTTP chunk."""
+    events = [*map(http_chunk, packets(count, 1))]
+    events[-1] += END
+    return [b"".join(events[i : i + size]) for i in range(0, count, size)]
+
+
+class Model(asyncio.Protocol):
+    """Answers as its prompt says, and keeps the connection."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.request = b""
+
+    def data_received(self, data):
+        self.request += data
+        head, _, body = self.request.partition(b"\r\n\r\n")
+        _, _, length = head.lower().partition(b"content-length:")
+        if length and len(body) == int(length.split(b"\r\n")[0]):
+            self.request = b""
+            count, size, pause = json.loads(body)["messages"][-1]["content"].split()
+            self.task = asyncio.create_task(self.answer(int(count), int(size), float(pause)))
+
+    async def answer(self, count, size, pause):
+        first, *others = script(count, size)
+        self.transport.write(HEAD + first)
+        for packet in others:
+            await asyncio.sleep(pause)
+            self.transport.write(packet)
+
+
+async def serve() -> None:
+    server = await asyncio.get_running_loop().create_server(Model, "127.0.0.1", 0)
+    print(address(server), flush=True)
+    await server.serve_forever()
+
+
+def address(server: asyncio.Server) -> str:
+    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def process(*command: str):
+    """Run a Python module whose first line is its address; give that, and a clock of its CPU."""
+    arguments = [sys.executable, "-m", *command]
+    with Popen(arguments, stdout=PIPE, stderr=DEVNULL, text=True) as started:
+        try:
+            clock = ~started.pid << 3 | 2  # clock_getcpuclockid(3) of Linux, which Python has not
+            yield started.stdout.readline().strip(), lambda: time.clock_gettime(clock)
+        finally:
+            started.kill()
+
+
+async def relay(near: asyncio.StreamReader, back: asyncio.StreamWriter, port: int) -> None:
+    far, there = await asyncio.open_connection("127.0.0.1", port)
+
+    async def copy(source, sink):
+        while data := await source.read(http.READ_BUFFER):
+            sink.write(data)
+        sink.close()
+
+    await asyncio.gather(copy(near, there), copy(far, back))
+
+
+Ways = dict[str, tuple[str, str]]  # by name: the model to ask, and where
+
+
+def ways(model_url: str, root: str) -> Ways:
+    services = {name: (name, f"{root}/{path}") for name, path in SERVICES.items()}
+    return {DIRECTLY: (MODEL, model_url), **services}
+
+
+async def ask(model: str, url: str, prompt: str) -> float:
+    """Read an answer to its end; return the seconds until its first word."""
+    begin, first, words = time.perf_counter(), 0.0, 0
+    async with contextlib.aclosing(ipychat.events(prompt, model=model, base_url=url)) as events:
+        async for event in events:
+            if isinstance(event, Text):
+                first = first or time.perf_counter() - begin
+                words += event.text.count(" ")
+    if words != EVENTS[prompt] - 1:
+        raise SystemExit(f"{model} gave {words} words of {prompt}")
+    return first
+
+
+async def costs(ways: Ways, prompt: str, clocks: dict[str, Callable]) -> dict[str, float]:
+    """The CPU µs an event: this process's, or what another clock says of a way."""
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(ROUNDS + 1):
+        for name, way in [*ways.items()][:: 1 if turn % 2 else -1]:
+            gc.collect()
+            clock = clocks.get(name, time.process_time)
+            begin = clock()
+            await ask(*way, prompt)
+            if turn:  # the first one warms up
+                spent[name].append(clock() - begin)
+    return {name: min(cpu) / EVENTS[prompt] * 1e6 for name, cpu in spent.items()}
+
+
+async def waits(ways: Ways) -> dict[str, float]:
+    """The milliseconds until the first word."""
+    rounds = [{name: await ask(*way, FIRST) for name, way in ways.items()} for _ in range(ASKS)]
+    return {name: statistics.median(one[name] for one in rounds) * 1e3 for name in ways}
+
+
+def table(what: str, found: dict[str, float], most: float) -> None:
+    row(what, "", "added", "ratio", "bound")
+    least = found[DIRECTLY]
+    for name, took in found.items():
+        added = max(took - least, 0)
+        met = (f"≤ {most}", verdict(added, at_most=most)) if name in SERVICES else ()
+        row(f"  {name}", f"{took:.2f}", f"{added:.2f}", f"{took / least:.2f}", *met)
+
+
+async def in_here(url: str) -> None:
+    copy = functools.partial(relay, port=int(url.rpartition(":")[2]))
+    server = await asyncio.start_server(copy, "127.0.0.1", 0)
+    gateway = Gateway(Answers(model=MODEL))
+    all_ways = ways(url, await gateway.start()) | {RELAY: (MODEL, address(server))}
+    table("Until the first word, ms", await waits(all_ways), 2)
+    for speed, prompt in SPEEDS.items():
+        table(f"CPU µs an event, {speed}", await costs(all_ways, prompt, {}), 25)
+    await http.close()
+    server.close()
+    await gateway.close()
+
+
+async def by_itself(url: str) -> None:
+    with process("ipychat.gateway", "--model", MODEL, "--token-path", "off") as (root, clock):
+        for speed, prompt in SPEEDS.items():
+            found = await costs(ways(url, root), prompt, dict.fromkeys(SERVICES, clock))
+            row(f"All CPU of its own process, {speed}", "", "ratio")
+            for name, took in found.items():
+                row(f"  {name}", f"{took:.2f}", f"{took / found[DIRECTLY]:.2f}")
+    await http.close()
+
+
+async def main() -> None:
+    for name in [name for name in os.environ if name.startswith(("OPENAI_", "IPYCHAT_"))]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory() as home, process("bench.gateway", "serve") as (url, _):
+        os.environ |= {"IPYCHAT_HOME": home, "OPENAI_BASE_URL": url}
+        await in_here(url)
+        await by_itself(url)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve() if sys.argv[1:] == ["serve"] else main())

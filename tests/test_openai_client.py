@@ -1,0 +1,148 @@
+"""The gateway asked by OpenAI's own client, as other tools do; behind it a scripted model."""
+
+import json
+
+import openai
+import pytest
+
+from ipychat.gateway.answers import Answers
+from ipychat.gateway.server import Gateway
+from tests.loopback import answer
+from tests.protocols import PROTOCOLS, completion, sse
+
+pytestmark = pytest.mark.usefixtures("sessions")
+OPENAI = PROTOCOLS[0]
+ASKED = [{"role": "user", "content": "What is the weather in Paris?"}]
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+@pytest.fixture
+async def client(service, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", service.url)
+    gateway = Gateway(Answers(model="openai:m"))
+    root = await gateway.start()
+    key = "sk-no-key-is-needed"
+    async with openai.AsyncOpenAI(base_url=f"{root}/openai/v1", api_key=key, max_retries=0) as one:
+        yield one
+    await gateway.close()
+
+
+def pieces_of_calls(*pieces: dict) -> list:
+    deltas = [completion({"tool_calls": [piece]}) for piece in pieces]
+    return answer(*deltas, OPENAI.finish("tool_calls"))
+
+
+TWO_CALLS = pieces_of_calls(
+    {"index": 0, "id": "a", "type": "function", "function": {"name": "weather", "arguments": ""}},
+    {"index": 0, "function": {"arguments": '{"city": '}},
+    {"index": 0, "function": {"arguments": '"Paris"}'}},
+    {"index": 1, "id": "b", "type": "function", "function": {"name": "time", "arguments": "{}"}},
+)
+
+
+async def test_it_streams(client, service):
+    usage = sse(json.dumps({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}))
+    service.on(
+        OPENAI.path,
+        answer(*map(OPENAI.text, ("Hel", "lo ✓")), completion(finish="stop"), usage, sse("[DONE]")),
+    )
+    how = {"stream": True, "stream_options": {"include_usage": True}}
+    stream = await client.chat.completions.create(model="default", messages=ASKED, **how)
+    chunks = [chunk async for chunk in stream]
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == "Hello ✓"
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+    assert chunks[-1].usage.prompt_tokens == 3
+
+
+async def test_it_answers_whole(client, service):
+    service.on(OPENAI.path, OPENAI.whole("Hel", "lo"))
+    reply = await client.chat.completions.create(model="openai:m", messages=ASKED)
+    assert reply.choices[0].message.content == "Hello"
+    assert reply.model == "openai:m"
+
+
+async def test_it_lists_models(client):
+    assert [model.id async for model in client.models.list()][:2] == ["default", "helper:notebook"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_it_calls_tools_and_takes_their_results(client, service, stream):
+    service.on(OPENAI.path, TWO_CALLS, OPENAI.whole("Sunny."))
+    asking = client.chat.completions.create
+    if stream:
+        async with client.chat.completions.stream(
+            model="default", messages=ASKED, tools=[WEATHER]
+        ) as given:
+            reply = await given.get_final_completion()
+    else:
+        reply = await asking(model="default", messages=ASKED, tools=[WEATHER], tool_choice="auto")
+        assert service.requests[0].json["tool_choice"] == "auto"
+    assert service.requests[0].json["tools"] == [WEATHER]
+    [choice] = reply.choices
+    assert choice.finish_reason == "tool_calls"
+    calls = choice.message.tool_calls
+    assert [(c.id, c.function.name, c.function.arguments) for c in calls] == [
+        ("a", "weather", '{"city": "Paris"}'),
+        ("b", "time", "{}"),
+    ]
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "21 °C"} for call in calls]
+    told = [*ASKED, choice.message, *results]
+    after = await asking(model="default", messages=told, tools=[WEATHER])
+    assert after.choices[0].message.content == "Sunny."
+    sent = service.requests[-1].json["messages"]
+    assert sent[1]["tool_calls"][0] == {
+        "id": "a",
+        "type": "function",
+        "function": {"name": "weather", "arguments": '{"city": "Paris"}'},
+    }
+    assert sent[2:] == results
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, openai.BadRequestError),
+        (429, openai.RateLimitError),
+        (500, openai.InternalServerError),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_it_gets_the_models_errors(client, service, status, error, stream):
+    body = b'{"error": {"message": "because of this"}}'
+    service.on(OPENAI.path, answer(body, status=status, Retry_After="3600"))
+    with pytest.raises(error, match="because of this"):
+        await client.chat.completions.create(model="default", messages=ASKED, stream=stream)
+
+
+async def test_it_gets_an_error_in_mid_answer(client, service):
+    service.on(OPENAI.path, answer(OPENAI.text("so far"), OPENAI.error))
+    stream = await client.chat.completions.create(model="default", messages=ASKED, stream=True)
+    text = ""
+    with pytest.raises(openai.APIError, match="the model fell over"):
+        async for chunk in stream:
+            text += chunk.choices[0].delta.content or ""
+    assert text == "so far"
+
+
+async def test_an_unknown_model_is_not_found(client):
+    with pytest.raises(openai.NotFoundError, match="nonsense"):
+        await client.chat.completions.create(model="nonsense", messages=ASKED)
+
+
+@pytest.mark.parametrize("asked", [{"messages": []}, {"n": 2}, {"logprobs": True}])
+async def test_what_it_cannot_do_is_refused(client, service, asked):
+    with pytest.raises((openai.BadRequestError, openai.UnprocessableEntityError)):
+        await client.chat.completions.create(**{"model": "default", "messages": ASKED, **asked})
+    assert not service.requests
+
+
+async def test_no_address_or_key_of_a_clients_goes_to_the_model(client, service):
+    service.on(OPENAI.path, OPENAI.whole("Hello"))
+    own = {"base_url": "http://127.0.0.1:9", "api_key": "another", "proxy": "http://127.0.0.1:9"}
+    reply = await client.chat.completions.create(model="default", messages=ASKED, extra_body=own)
+    assert reply.choices[0].message.content == "Hello"
+    assert not own.keys() & service.requests[0].json.keys()
