@@ -280,6 +280,45 @@ async def test_a_body_that_is_too_large_is_refused(root, monkeypatch):
         assert (await call(f"{root}/koala/api/gpt/", data=io.BytesIO(body)))[0] == 413
 
 
+@pytest.mark.parametrize(
+    "prompt", ["x" * 50_000_000, "\u2713\n" * 8_000_000], ids=["text", "escapes"]
+)
+async def test_fifty_megabytes_are_answered_and_others_meanwhile(ask, model, prompt):
+    async with asyncio.timeout(60):
+        large = asyncio.create_task(ask("robocoders:FrontEndAgent", prompt))
+        small = [await ask("koala:gpt-4o-mini", "hi") for _ in range(5)]
+        assert {reply.text for reply in [*small, await large]} == {"Hello \u2713"}
+    assert prompt in {asked["messages"][-1]["content"] for asked in model.asked}
+
+
+async def test_a_picture_reaches_the_model_that_answers_for_vision(ask, model):
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    asked = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}]
+    await ask("autonomous:vision", asked)
+    assert model.asked[-1]["messages"][-1]["content"][1] == part
+    assert "images" in model.asked[-1]["messages"][0]["content"]
+
+
+async def test_nobody_guesses_the_path(root):
+    base, _, path = root.rpartition("/")
+    guesses = [
+        path[:-1],
+        path + "x",
+        path.swapcase(),
+        path[:-1] + "%00",
+        "..",
+        "%2e%2e",
+        "*",
+        "robocoders",
+    ]
+    for guess in guesses:
+        for rest in ("openai/v1/models", "robocoders/auth"):
+            status, text = await call(f"{base}/{guess}/{rest}", "GET")
+            assert status in {400, 404}, guess
+            assert path not in text
+    assert len(path) >= 32
+
+
 async def test_closing_finishes_what_is_streaming(model):
     model.pieces = ("a", 0.5, "b")
     gateway = Gateway(Answers(model="model:m"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import io
 import ipaddress
 import json as jsonlib
 import os
@@ -37,6 +38,8 @@ MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error's body that are read for its message."""
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of a body that is read as a whole."""
+LARGE = 1 << 20
+"""Bytes of a request's body that would hold the loop if they were written at once."""
 MAX_MESSAGE = 300
 """Characters of a service's own message that an error repeats."""
 MAX_WAIT = 60.0
@@ -101,8 +104,11 @@ class Call:
     ) -> None:
         self._method = method
         self._url = url
-        self._headers = headers
-        self._json = json
+        self._headers = dict(headers or {})
+        self._body: bytes | None = None
+        if json is not None:
+            self._headers["Content-Type"] = "application/json"
+            self._body = jsonlib.dumps(json).encode()
         self._transport = transport or Transport()
         self._response: aiohttp.ClientResponse | None = None
 
@@ -182,7 +188,7 @@ class Call:
                 self._method,
                 self._url,
                 headers=self._headers,
-                json=self._json,
+                data=self._data(),
                 proxy=None if socks else proxy,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
@@ -191,6 +197,12 @@ class Call:
                     sock_read=how.idle_timeout,
                 ),
             )
+
+    def _data(self) -> bytes | io.BytesIO | None:
+        """The body; a large one in a form that is written piece by piece."""
+        if self._body is not None and len(self._body) > LARGE:
+            return io.BytesIO(self._body)
+        return self._body
 
 
 # -- sessions
