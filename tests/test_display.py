@@ -445,12 +445,15 @@ async def test_html_is_previewed_where_nothing_runs_or_loads(text):
     (frame,) = frames
     assert set(frame) == {"sandbox", "srcdoc", "style", "title"}
     assert frame["sandbox"] == ""
-    assert frame["srcdoc"].startswith(
-        '<!doctype html><meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
-    )
-    assert "<h1 title='\"'>Hi &amp; bye</h1>" in frame["srcdoc"]
-    inside = [tag for tag, _ in parse(frame["srcdoc"])]
+    [inner] = [attributes for tag, attributes in parse(frame["srcdoc"]) if tag == "iframe"]
+    assert inner["sandbox"] == ""
+    for one in (frame, inner):
+        assert one["srcdoc"].startswith(
+            '<!doctype html><meta http-equiv="Content-Security-Policy" '
+            "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
+        )
+    assert "<h1 title='\"'>Hi &amp; bye</h1>" in inner["srcdoc"]
+    inside = [tag for tag, _ in parse(inner["srcdoc"])]
     assert inside.count("meta") == 1
     assert inside.count("base") == 1
     assert "link" not in inside

@@ -97,10 +97,15 @@ _PREVIEW = (
 _POLICY = (
     '<!doctype html><meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
-    '<base target="_blank">'
 )
-# The policy doesn't cover what a page asks the browser to prepare; `wbr` is as empty as these are.
-_PREPARING = re.compile(r"<(?:link|meta|base)(?=[\s/>])", re.IGNORECASE)
+# A page in a frame may always leave it; only the policy of the page around it forbids that.
+_HOLDER = (
+    f"{_POLICY}<style>html,body{{height:100%;margin:0}}"
+    "iframe{display:block;width:100%;height:100%;border:0}</style>"
+)
+# What a page asks the browser to prepare no policy covers, nor what is in the frames within it;
+# `wbr` is as empty as these are.
+_PREPARING = re.compile(r"<(?:link|meta|base|i?frame)(?=[\s/>])", re.IGNORECASE)
 
 
 def _frame(html: str) -> str:
@@ -128,8 +133,9 @@ def _folded(summary: str, html: str, *, kind: str, open: bool = False) -> str:  
 
 
 def _preview(page: str) -> str:
-    document = escape(_POLICY + _PREPARING.sub("<wbr", page))
-    return f'<iframe sandbox="" title="Preview" style="{_PREVIEW}" srcdoc="{document}"></iframe>'
+    inner = escape(f'{_POLICY}<base target="_blank">{_PREPARING.sub("<wbr", page)}')
+    holder = escape(f'{_HOLDER}<iframe sandbox="" srcdoc="{inner}"></iframe>')
+    return f'<iframe sandbox="" title="Preview" style="{_PREVIEW}" srcdoc="{holder}"></iframe>'
 
 
 def tool_call(call: ToolCall) -> str:
