@@ -164,6 +164,8 @@ async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerat
 class _Joined:
     """Joins characters that were cut in two between pieces; a half that stays alone is U+FFFD."""
 
+    __slots__ = ("_half", "_kind")
+
     def __init__(self) -> None:
         self._half = ""
         self._kind: type[Text | Reasoning] = Text

@@ -73,7 +73,7 @@ MAX_SOFT = 10_000
 REASONING_TAIL = 600
 """Characters of the reasoning that are shown while it grows."""
 
-SLICE = 0.003
+SLICE = 0.0015
 """Seconds of CPU time after which the loop has its turn."""
 HEAVY = 6_000
 """Characters of Markdown that take longer than a slice: the executor's work."""

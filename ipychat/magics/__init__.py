@@ -20,10 +20,11 @@ class _Loaded:
     """All that loading puts into a shell."""
 
     def __init__(self, shell: InteractiveShell, gateway: Callable[[], Awaitable[str]]) -> None:
+        from IPython.core.completer import context_matcher
+
         from ipychat.kernel import notebook
         from ipychat.kernel.awaiting import Awaiting
         from ipychat.magics.chat import ChatMagics
-        from ipychat.magics.completion import complete
         from ipychat.magics.history import HistoryMagics
         from ipychat.magics.models import ModelMagics
         from ipychat.settings import IPyChat
@@ -33,7 +34,14 @@ class _Loaded:
         self._chat = ChatMagics(shell)
         self._magics = [self._chat, HistoryMagics(self._chat), ModelMagics(self._chat)]
         self._awaiting = Awaiting(shell, self._waiting_names())
-        self._complete = complete(self._chat)
+
+        @context_matcher()
+        def ipychat_matcher(context: Any) -> Any:
+            from ipychat.magics.completion import complete
+
+            return complete(self._chat, context)
+
+        self._matcher = ipychat_matcher
 
     def _waiting_names(self) -> set[str]:
         return {
@@ -54,7 +62,7 @@ class _Loaded:
         shell.display_formatter.ipython_display_formatter.for_type_by_name(
             "ipychat.messages", "Reply", self._display_reply
         )
-        shell.Completer.custom_matchers.append(self._complete)
+        shell.Completer.custom_matchers.append(self._matcher)
         shell.display_trap.hook = self._display_result
         if sys.displayhook is shell.displayhook:  # the cell that loads us already runs
             sys.displayhook = shell.display_trap.hook
@@ -70,7 +78,7 @@ class _Loaded:
             shell.configurables.remove(magics)  # where IPython puts every one of them
         shell.events.unregister("pre_run_cell", self._forget_shown)
         _forget_type(shell.display_formatter.ipython_display_formatter, "ipychat.messages", "Reply")
-        shell.Completer.custom_matchers.remove(self._complete)
+        shell.Completer.custom_matchers.remove(self._matcher)
         shell.configurables.remove(self._settings)
         config.use(config.Config())
         shell.display_trap.hook = shell.displayhook

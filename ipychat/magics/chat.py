@@ -7,7 +7,7 @@ import contextlib
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
@@ -40,17 +40,26 @@ if TYPE_CHECKING:
             ...
 
 
-class Manner(NamedTuple):
+class Manner:
     """How an answer is shown, and where it goes besides."""
 
-    format: str
-    to: str | None = None
-    model: str | None = None
-    """The model as it was written."""
-    offers_code: bool = False
-    """Whether the code of the answer goes into the next cell."""
-    runs_scripts: bool = False
-    """Whether pages in the answer are shown live, too."""
+    def __init__(
+        self,
+        format: str,  # noqa: A002 - the flag's name
+        *,
+        to: str | None = None,
+        model: str | None = None,
+        offers_code: bool = False,
+        runs_scripts: bool = False,
+    ) -> None:
+        self.format = format
+        self.to = to
+        self.model = model
+        """The model as it was written."""
+        self.offers_code = offers_code
+        """Whether the code of the answer goes into the next cell."""
+        self.runs_scripts = runs_scripts
+        """Whether pages in the answer are shown live, too."""
 
 
 @magics_class
@@ -174,8 +183,13 @@ class ChatMagics(Magics):
             raise UsageError("--run-scripts shows pages in a notebook, with --format html.")
         own = "html" if flags.run_scripts else catalog.format_of(flags.model or conversation.model)
         form = flags.format or own or config.current().format
-        code = form == "code"
-        return Manner(form, flags.to, flags.model, code, runs_scripts=flags.run_scripts)
+        return Manner(
+            form,
+            to=flags.to,
+            model=flags.model,
+            offers_code=form == "code",
+            runs_scripts=flags.run_scripts,
+        )
 
     @line_magic("%chat")  # type: ignore[arg-type] # IPython's hint forgets the name
     def not_first(self, line: str) -> None:

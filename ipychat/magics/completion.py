@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ipychat.magics.flags import flag_names
 from ipychat.settings import FORMATS
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
 
     from ipychat.magics.chat import ChatMagics
-
-    Matcher: TypeAlias = Callable[[CompletionContext], SimpleMatcherResult]
 
 LINE = r"(?s)^\s*(?:[\w.,\s]+=\s*)?%{1,2}(chat\w*)\s+(.*)$"
 MODEL_FLAGS = {"-m", "--model"}
@@ -32,27 +30,22 @@ BY_MAGIC = {
 }
 
 
-def complete(chat: ChatMagics) -> Matcher:
-    """Return a matcher for IPython's completer."""
-    from IPython.core.completer import SimpleCompletion, context_matcher
+def complete(chat: ChatMagics, context: CompletionContext) -> SimpleMatcherResult:
+    """Say what can stand at the cursor; nothing where the line is none of ours."""
+    from IPython.core.completer import SimpleCompletion
 
-    @context_matcher()
-    def ipychat_matcher(context: CompletionContext) -> SimpleMatcherResult:
-        line = context.line_with_cursor[: context.cursor_position]
-        match = re.match(LINE, line)
-        if not match:
-            return {"completions": []}
-        words = match[2].split()
-        word = "" if not words or line[-1].isspace() else words.pop()
-        found = _candidates(chat, match[1], words, word)
-        return {
-            "completions": [SimpleCompletion(one) for one in found if one.startswith(word)],
-            "matched_fragment": word,
-            "suppress": bool(found),
-        }
-
-    matcher: Matcher = ipychat_matcher
-    return matcher
+    line = context.line_with_cursor[: context.cursor_position]
+    match = re.match(LINE, line)
+    if not match:
+        return {"completions": []}
+    words = match[2].split()
+    word = "" if not words or line[-1].isspace() else words.pop()
+    found = _candidates(chat, match[1], words, word)
+    return {
+        "completions": [SimpleCompletion(one) for one in found if one.startswith(word)],
+        "matched_fragment": word,
+        "suppress": bool(found),
+    }
 
 
 def _candidates(chat: ChatMagics, magic: str, words: list[str], word: str) -> list[str]:

@@ -61,6 +61,8 @@ async def _read_stream(content: AsyncIterator[bytes], answer: _Answer) -> AsyncI
 class _Answer:
     """What is known of an answer while its payloads come in."""
 
+    __slots__ = ("_calls", "_fault", "_service", "_usage", "closed", "finish")
+
     def __init__(self, service: str) -> None:
         self._service = service
         self._usage: Usage | None = None

@@ -46,7 +46,7 @@ MAX_WAIT = 60.0
 """Seconds. A service that asks to wait longer gets no second request: the user is told."""
 FIRST_PAUSE = 0.5
 """Seconds before the first retry where the service names no time; doubled each time."""
-READ_BUFFER = 64 * 1024
+READ_BUFFER = 32 * 1024
 """Bytes. What comes at once is read at once: more would hold the loop for longer at a time."""
 
 
@@ -92,6 +92,8 @@ class Call:
     Leaving the block closes the connection at once if the answer was not read to its end. Raises
     what `ipychat.errors` lists under ServiceError, and BrokenAnswerError.
     """
+
+    __slots__ = ("_body", "_headers", "_method", "_response", "_transport", "_url")
 
     def __init__(
         self,
