@@ -11,13 +11,15 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from ipychat import providers as providers
-    from ipychat.catalog import register as register
+    from ipychat.catalog import models as models, register as register
     from ipychat.conversations import (
         ask as ask,
         conversation as conversation,
         events as events,
         stream as stream,
     )
+    from ipychat.display.panel import panel as panel
+    from ipychat.display.picker import model_picker as model_picker
     from ipychat.errors import ChatError as ChatError
     from ipychat.messages import (
         FinishReason as FinishReason,
@@ -45,6 +47,9 @@ _HOMES = {
     "ask": "ipychat.conversations",
     "conversation": "ipychat.conversations",
     "events": "ipychat.conversations",
+    "model_picker": "ipychat.display.picker",
+    "models": "ipychat.catalog",
+    "panel": "ipychat.display.panel",
     "register": "ipychat.catalog",
     "stream": "ipychat.conversations",
 }

@@ -24,12 +24,14 @@ from ipychat.messages import (
 )
 from ipychat.store import transcripts
 from ipychat.store.transcripts import Transcript
-from ipychat.turns import Journal, Turn, asked, ended, fold, insert, position
+from ipychat.turns import Changes, Journal, Record, Turn, asked, ended, fold, insert, position
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT = "default"
+MAX_NAME = 50
+"""Characters of a name that is given later: whole in the file's name, whatever they are."""
 
 
 class Conversation:
@@ -42,6 +44,7 @@ class Conversation:
         self.turns, self._model, self._system = fold(transcript.read() if transcript else [])
         self._read = tuple(self.turns)
         self.journal = Journal(transcript, name, fault)
+        self.changes = Changes()
 
     def __repr__(self) -> str:
         stale = f", {self.stale_count} stale" if self.stale_count else ""
@@ -83,11 +86,12 @@ class Conversation:
             cell=cell,
             execution=execution,
             background=background,
-            journal=self.journal if history else None,
         )
         if history:
+            turn.journal, turn.changes = self.journal, self.changes
             insert(self.turns, turn)
             self.journal.record(asked(turn))  # written before anything is sent
+            self.changes.tell()
         return turn
 
     def request(
@@ -127,7 +131,7 @@ class Conversation:
     @model.setter
     def model(self, name: str | None) -> None:
         self._model = name
-        self.journal.change({"type": "set", "model": name})
+        self._change({"type": "set", "model": name})
 
     @property
     def system(self) -> str | None:
@@ -137,7 +141,7 @@ class Conversation:
     @system.setter
     def system(self, text: str | None) -> None:
         self._system = text
-        self.journal.change({"type": "set", "system": text})
+        self._change({"type": "set", "system": text})
 
     @property
     def stale_count(self) -> int:
@@ -149,7 +153,7 @@ class Conversation:
         if not 1 <= number <= len(self.turns):
             raise UsageError(f"There is no turn {number}: {self.name} has {len(self.turns)}.")
         turn = self.turns.pop(number - 1)
-        self.journal.change({"type": "dropped", "turn": turn.id})
+        self._change({"type": "dropped", "turn": turn.id})
         return turn
 
     def undo(self) -> Turn:
@@ -161,7 +165,11 @@ class Conversation:
     def clear(self) -> None:
         """Start anew, with the same model and system message; on disk the turns stay."""
         self.turns.clear()
-        self.journal.change({"type": "new"})
+        self._change({"type": "new"})
+
+    def _change(self, *records: Record) -> None:
+        self.journal.change(*records)
+        self.changes.tell()
 
     def fork(self, name: str) -> Conversation:
         """Return a new conversation that goes on from here; turns that are running stay out."""
@@ -176,6 +184,7 @@ class Conversation:
                 other.turns.append(twin)
                 other.journal.record(asked(twin), ended(twin))
         other.journal.change()
+        other.changes.tell()
         return other
 
     def to_markdown(self) -> str:
@@ -241,6 +250,25 @@ def _folder() -> Path | None:
     if settings.notebook is None or not settings.keep:
         return None
     return transcripts.notebook_folder(settings.notebook)
+
+
+def rename(talk: Conversation, name: str) -> None:
+    """Give a live conversation another name, here and on disk.
+
+    Raises UsageError where there is one of that name already.
+    """
+    notebook = config.current().notebook
+    if name in names():
+        raise UsageError(f"There is a conversation {name!r} already.")
+    if not name.strip() or len(name) > MAX_NAME:
+        raise UsageError(f"A conversation's name has 1 to {MAX_NAME} characters.")
+    if talk.journal.transcript and (folder := _folder()):
+        talk.journal.transcript.move(folder / transcripts.file_name(name))
+    _live[notebook, name] = _live.pop((notebook, talk.name))
+    talk.name = name
+    talk.journal.name = name
+    talk.journal.change({"type": "named", "name": name})
+    talk.changes.tell()
 
 
 def names() -> list[str]:

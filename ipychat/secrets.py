@@ -68,6 +68,17 @@ def mask(text: str) -> str:
     return _pattern.sub(MASK, text)
 
 
+def settled(text: str) -> int:
+    """Return how much of a growing `text` can be masked by itself: not what may begin a secret."""
+    held = 0
+    for secret in _known:
+        for size in range(min(len(secret) - 1, len(text)), held, -1):
+            if text.endswith(secret[:size]):
+                held = size
+                break
+    return len(text) - held
+
+
 class _Masked(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = mask(record.getMessage()), ()

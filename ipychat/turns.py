@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import dataclasses
 import threading
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from string import ascii_letters, digits, punctuation
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -41,13 +40,9 @@ SNAPSHOT_INTERVAL = 1.0
 """Seconds. So much of an answer may be lost with a process that is killed."""
 PATIENCE = 0.2
 """Seconds. An interrupt waits no longer for the disk."""
-MAX_SECRET = 4096
-"""Characters. A secret is no longer."""
 FORGETTING = {"dropped", "new"}
 """Records that are written even where nothing is kept any more."""
 TEXTS = (Text, Reasoning)
-SOLID = ascii_letters + digits + punctuation
-"""What secrets are made of."""
 
 
 class Journal:
@@ -57,7 +52,7 @@ class Journal:
         self.transcript = transcript
         self.fault = fault
         """Why it is not kept, where that is the disk's doing."""
-        self._name = name
+        self.name = name
         self._unsaved: list[Record] = []
         self._saving = threading.Lock()
 
@@ -81,7 +76,7 @@ class Journal:
             return
         is_new = not self.transcript.path.exists()
         if config.current().keep:
-            head = [{"type": "named", "name": self._name}] if is_new else []
+            head = [{"type": "named", "name": self.name}] if is_new else []
             self.transcript.append(*head, *records)
         elif not is_new:  # what is forgotten here is forgotten there
             self.transcript.append(*(one for one in records if one["type"] in FORGETTING))
@@ -97,6 +92,32 @@ class Journal:
         self.record(*records)
         if error := self.save():
             secrets.log.warning("%s", error)
+
+
+class Changes:
+    """Tells those who follow it that something has changed, wherever it did."""
+
+    def __init__(self) -> None:
+        self._following: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def tell(self) -> None:
+        """Wake those who follow; from any thread."""
+        for loop, event in self._following:
+            if not event.is_set() and not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+
+    async def follow(self) -> AsyncGenerator[None, None]:
+        """Give one item for all that has changed since the last."""
+        event = asyncio.Event()
+        mine = (asyncio.get_running_loop(), event)
+        self._following.append(mine)
+        try:
+            while True:
+                await event.wait()
+                event.clear()
+                yield
+        finally:
+            self._following.remove(mine)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -126,6 +147,10 @@ class Turn:
     """The conversation's turns."""
     replaced: list[Turn] = field(default_factory=list)
     """The turns of an earlier run of its cell."""
+    changes: Changes = field(default_factory=Changes)
+    """Of its conversation."""
+    stop: Callable[[], None] | None = None
+    """Ends it early; set by whoever runs it."""
     _answer: Answer | None = None
     _reply: Reply | None = None
     _told: bool = False
@@ -186,6 +211,7 @@ class Turn:
             async with contextlib.aclosing(answer.events()) as given:
                 async for event in given:
                     snapshots.add(event)
+                    self.changes.tell()
                     yield event
             self._end("done")
             if notice := await self._save():
@@ -213,6 +239,7 @@ class Turn:
             name = "" if isinstance(error, ChatError) else f"{type(error).__name__}: "
             self.error = secrets.mask(f"{name}{error}")
         bring_back(self)
+        self.changes.tell()
         if self.journal:
             self.journal.record(ended(self))
 
@@ -273,12 +300,9 @@ class _Snapshots:
 
     @staticmethod
     def _take(pieces: list[str]) -> str:
-        """Take the text that arrived, but for a last word that may be the beginning of a secret.
-
-        Cut in two, a secret would not be masked.
-        """
+        """Take the text that arrived, but for what may begin a secret: in two it isn't masked."""
         text = "".join(pieces)
-        cut = max(len(text.rstrip(SOLID)), len(text) - MAX_SECRET)
+        cut = secrets.settled(text)
         pieces[:] = [text[cut:]]
         return text[:cut]
 

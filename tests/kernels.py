@@ -55,6 +55,8 @@ class Kernel:
         self.client.wait_for_ready(timeout=TIMEOUT)
         self._displays: dict[str, dict[str, Any]] = {}
         self.cells: dict[str, Ran] = {}
+        self.comms: list[dict[str, Any]] = []
+        """What was said on comms, oldest first."""
 
     @property
     def pid(self) -> int:
@@ -90,6 +92,12 @@ class Kernel:
         ran = self.run(f"import json as _json; print(_json.dumps({expression}))")
         assert ran.status == "ok", ran.error
         return json.loads(ran.stdout)
+
+    def tell(self, comm: str, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
+        """Send a widget a message, as its page does."""
+        data = {"method": "custom", "content": content}
+        message = self.client.session.msg("comm_msg", {"comm_id": comm, "data": data})
+        self.client.session.send(self.client.shell_channel.socket, message, buffers=buffers or [])
 
     def interrupt(self) -> None:
         self._manager.interrupt_kernel()
@@ -129,6 +137,8 @@ class Kernel:
         match message["msg_type"]:
             case "status" if ran is not None:
                 ran.idle = content["execution_state"] == "idle"
+            case "comm_open" | "comm_msg":
+                self.comms.append(content)
             case "stream" if ran is not None:
                 ran.stdout += content["text"]
             case "display_data" | "execute_result" if ran is not None:

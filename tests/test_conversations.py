@@ -490,10 +490,12 @@ async def test_a_disk_that_fails_at_the_end_is_told(talk, echo, transcript):
 async def test_text_is_on_disk_while_the_answer_goes_on(talk, echo, transcript, monkeypatch):
     monkeypatch.setattr(turns, "SNAPSHOT_INTERVAL", 0.0)
     go = asyncio.Event()
+    secrets.register("three-is-a-secret")
     echo.pieces = [Reasoning("hm, "), "one ", "two ", "thr", go, "ee"]
     task = asyncio.create_task(ask(talk, "a"))
-    while not (kept := on_disk(talk).turns) or kept[0].text != "one two ":
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while not (kept := on_disk(talk).turns) or kept[0].text != "one two ":
+            await asyncio.sleep(0.001)
     assert (kept[0].state, kept[0].reply.reasoning) == ("lost", "hm, ")
     go.set()
     await task

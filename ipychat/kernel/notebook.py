@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from types import FrameType
 
     from IPython.core.interactiveshell import InteractiveShell
@@ -78,6 +79,12 @@ def name(shell: InteractiveShell) -> str:
     if is_kernel(shell):
         return f"kernel-{shell.kernel.ident}"  # type: ignore[attr-defined] # a kernel's
     return f"terminal-{os.getpid()}-{shell.history_manager.session_number}"  # type: ignore[union-attr] # a shell has one
+
+
+def main_loop(shell: InteractiveShell) -> asyncio.AbstractEventLoop:
+    """Return the loop that cells run on, also when asked by another thread."""
+    loop: asyncio.AbstractEventLoop = shell.kernel.io_loop.asyncio_loop  # type: ignore[attr-defined] # a kernel's
+    return loop
 
 
 def publisher(shell: InteractiveShell) -> Publish:

@@ -86,6 +86,10 @@ class _Loaded:
 
     def _end(self) -> None:
         """Stop what runs, let it keep what came, and close the connections of its loop."""
+        if "ipychat.display.panel" in sys.modules:
+            from ipychat.display import panel
+
+            panel.close_all()
         if "aiohttp" not in sys.modules:
             return
         import asyncio

@@ -199,6 +199,19 @@ class ChatMagics(Magics):
             "Inside code, ask with %chat, or with await ipychat.ask(…)."
         )
 
+    @flag("-m", "--model", help="Who is asked from now on.")
+    @flag("-c", "--chat", metavar="NAME", help="Which conversation; without it the notebook's.")
+    @no_var_expand
+    @line_magic
+    def chat_panel(self, line: str) -> Any:
+        """Show a panel to chat in, on the same conversation as the cells."""
+        flags, words = flags_.parse_words(self.chat_panel, line, self.expand)
+        if words:
+            raise UsageError(f"%chat_panel takes flags only, and {words[0]!r} is none.")
+        from ipychat.display.panel import panel
+
+        return panel(model=flags.model, chat=flags.chat)
+
     @line_magic
     @waits
     async def chat_jobs(self, line: str) -> list[Job]:
@@ -368,7 +381,9 @@ class ChatMagics(Magics):
         )
         view = self._view(manner, background=background)
         view.header = self._header(conversation, turn, manner)
-        return turn, Run(_watch(turn, view)), view
+        run = Run(_watch(turn, view))
+        turn.stop = run.stop
+        return turn, run, view
 
     def _view(self, manner: Manner, *, background: bool) -> View:
         from ipychat.kernel import notebook

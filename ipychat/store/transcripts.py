@@ -82,6 +82,16 @@ class Transcript:
         )
         return whole, content
 
+    def move(self, path: Path) -> None:
+        """Keep it in another file from now on, which must not be there yet."""
+        with files.locked(self.path), files.locked(path):
+            try:
+                if self.path.exists():
+                    self.path.rename(path)
+            except OSError as error:
+                raise StoreError(f"Can't rename {self.path}: {error.strerror}.") from None
+        self.path = path
+
     def read(self) -> list[dict[str, Any]]:
         """Return every record; a torn last line is left out, a damaged line skipped and reported.
 

@@ -1,0 +1,86 @@
+"""What the page of a panel doesn't know yet of a conversation."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ipychat import secrets
+from ipychat.messages import FilePart, Message, Part, TextPart
+from ipychat.turns import Turn
+
+OURS = "panel-"
+"""What the cell ids of questions that a panel asks begin with."""
+
+
+class Told:
+    """What the page knows, so that only what is new is sent."""
+
+    def __init__(self) -> None:
+        self._info = ""
+        self._order: list[str] | None = None
+        self._heads: dict[str, str] = {}
+        self._lengths: dict[tuple[str, str], int] = {}
+
+    def news(self, info: dict[str, Any], turns: list[Turn]) -> dict[str, Any]:
+        """Return what the page doesn't know yet, by the fields of a `sync` message."""
+        news: dict[str, Any] = {"all": True} if self._order is None else {}
+        if (written := json.dumps(info)) != self._info:
+            self._info, news["info"] = written, info
+        if (order := [turn.id for turn in turns]) != self._order:
+            self._order, news["order"] = order, order
+        heads = [head for turn in turns if (head := self._new_head(turn))]
+        deltas = [delta for turn in turns if (delta := self._delta(turn))]
+        return {
+            **news,
+            **({"turns": heads} if heads else {}),
+            **({"deltas": deltas} if deltas else {}),
+        }
+
+    def _new_head(self, turn: Turn) -> dict[str, Any] | None:
+        head = head_of(turn)
+        written = json.dumps(head)
+        if self._heads.get(turn.id) == written:
+            return None
+        self._heads[turn.id] = written
+        return head
+
+    def _delta(self, turn: Turn) -> dict[str, Any] | None:
+        delta: dict[str, Any] = {}
+        for field in ("text", "reasoning"):
+            whole: str = getattr(turn.reply, field)
+            end = secrets.settled(whole) if turn.state == "running" else len(whole)
+            known = self._lengths.get((turn.id, field), 0)
+            if end > known:
+                delta |= {"at": known, field: whole[known:end]}
+                self._lengths[turn.id, field] = end
+        return {"id": turn.id, **delta} if delta else None
+
+
+def head_of(turn: Turn) -> dict[str, Any]:
+    reply = turn.reply
+    [*_, question] = turn.question
+    return {
+        "id": turn.id,
+        "question": secrets.mask(question.text),
+        "files": [_file_name(part) for part in parts(question) if not isinstance(part, TextPart)],
+        "model": str(turn.model),
+        "at": turn.asked_at,
+        "cell": turn.execution is not None and not (turn.cell or "").startswith(OURS),
+        "state": turn.state,
+        "stale": turn.stale,
+        "error": turn.error,
+        "notices": [secrets.mask(notice) for notice in reply.notices],
+        "finish": reply.finish,
+        "tokens": [reply.usage.input, reply.usage.output] if reply.usage else None,
+        "cost": None,
+        "seconds": round(reply.seconds, 1) if turn.state != "running" else 0,
+    }
+
+
+def parts(message: Message) -> tuple[Part, ...]:
+    return message.content if isinstance(message.content, tuple) else (TextPart(message.content),)
+
+
+def _file_name(part: Part) -> str:
+    return part.name if isinstance(part, FilePart) else "image"

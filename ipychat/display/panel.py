@@ -1,0 +1,314 @@
+"""The panel: a chat widget over a live conversation, the same one as the cells'.
+
+The page keeps what it was told, in one store for all its views; here is only what it was told
+last. What it asks for comes as messages, on whichever thread the kernel takes them, and is done on
+the kernel's loop. What it shows is told every `TICK` at most, for as long as something changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import anywidget
+import traitlets
+
+from ipychat import catalog, config, conversations
+from ipychat.conversations import Conversation
+from ipychat.display._news import OURS, Told, parts
+from ipychat.display._transcript import StaticTranscript
+from ipychat.errors import ChatError, UsageError
+from ipychat.kernel import notebook
+from ipychat.kernel.notebook import Publish
+from ipychat.kernel.run import Run
+from ipychat.messages import FilePart, ImagePart, Message, TextPart
+from ipychat.turns import Turn
+
+TICK = 0.04
+"""Seconds between two messages to the page."""
+HERE = Path(__file__).parent
+IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+
+_open: WeakSet[Panel] = WeakSet()
+
+
+def panel(*, model: str | None = None, chat: str | None = None) -> Panel:
+    """Return a panel on the notebook's conversation, or on the one called `chat`."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None or not notebook.is_kernel(shell):
+        raise UsageError("The panel needs a notebook: here, %chat asks.")
+    conversation = conversations.conversation(chat)
+    if model:
+        conversation.model = str(catalog.resolve(model))
+    return Panel(
+        conversation,
+        loop=notebook.main_loop(shell),
+        publisher=functools.partial(notebook.publisher, shell),
+    )
+
+
+def close_all() -> None:
+    """Close every panel."""
+    for one in list(_open):
+        one.close()
+
+
+def random_id() -> str:
+    """Return an id that nothing else has."""
+    return os.urandom(8).hex()
+
+
+class Panel(anywidget.AnyWidget):
+    """A chat panel. `model`, `chat` and `busy` can be observed; asking goes through the page."""
+
+    _esm = HERE / "panel.js"
+    _css = HERE / "panel.css"
+
+    chat = traitlets.Unicode(read_only=True).tag(sync=True)
+    """The conversation's name."""
+    model = traitlets.Unicode().tag(sync=True)
+    """Who answers."""
+    busy = traitlets.Bool(default_value=False, read_only=True).tag(sync=True)
+    """Whether an answer is coming."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        publisher: Callable[[], Publish],
+    ) -> None:
+        self._loop = loop
+        self._publisher = publisher
+        self._conversation = conversation
+        self._options: dict[str, Any] = {}
+        self._chats = conversations.names()
+        self._told = Told()
+        self._following: asyncio.Task[None] | None = None
+        self._transcripts: list[StaticTranscript] = []
+        super().__init__(model=_name_of(conversation))
+        self.observe(self._take_model, names="model")
+        self.on_msg(self._receive)
+        _open.add(self)
+        self._follow(conversation)
+
+    # -- from the page
+
+    def _receive(self, _: Any, content: Any, buffers: list[Any]) -> None:
+        """Take a message, on any thread."""
+        self._loop.call_soon_threadsafe(self._answer, content, buffers)
+
+    def _answer(self, content: dict[str, Any], buffers: list[Any]) -> None:
+        ack = {"kind": "ack", "id": content.get("id")}
+        try:
+            self._do(**content, buffers=[bytes(one) for one in buffers])
+        except (ChatError, AttributeError, LookupError, TypeError, ValueError) as error:
+            ack["error"] = str(error) if isinstance(error, ChatError) else f"Not done: {error!r}"
+        self.send(ack)
+        self._chats = conversations.names()
+        self._tell()
+
+    def _do(self, *, kind: str, buffers: list[bytes], **wanted: Any) -> None:
+        """Do what the page asks for: the method of that name does."""
+        wanted.pop("id", None)
+        if kind == "ask":
+            wanted["buffers"] = buffers
+        getattr(self, f"_do_{kind}")(**wanted)
+
+    def _do_hello(self) -> None:
+        self._told = Told()
+
+    def _do_models(self) -> None:
+        self.send({"kind": "models", "models": list(map(_offer, catalog.offers()))})
+
+    def _do_ask(self, text: str, files: list[dict[str, str]], buffers: list[bytes]) -> None:
+        self._ask(_question(text, files, buffers))
+
+    def _do_again(self, turn: str) -> None:
+        old = self._turn(turn)
+        self._ask(old.question[-1], old.cell)
+
+    def _do_edit(self, turn: str, text: str) -> None:
+        old = self._turn(turn)
+        self._ask(_edited(old.question[-1], text), old.cell)
+
+    def _do_stop(self) -> None:
+        running = [turn for turn in self._conversation.turns if turn.state == "running"]
+        if running and not any(turn.stop for turn in running):
+            raise UsageError("It was asked by code: interrupt the kernel to stop it.")
+        for turn in running:
+            if turn.stop:
+                turn.stop()
+
+    def _do_drop(self, turn: str) -> None:
+        self._conversation.drop(self._conversation.turns.index(self._turn(turn)) + 1)
+
+    def _do_undo(self) -> None:
+        self._conversation.undo()
+
+    def _do_new(self) -> None:
+        self._conversation.clear()
+
+    def _do_model(self, name: str) -> None:
+        self._conversation.model = str(catalog.resolve(name))
+
+    def _do_system(self, text: str) -> None:
+        self._conversation.system = text.strip() or None
+
+    def _do_options(self, options: dict[str, Any]) -> None:
+        self._options = _checked(options)
+
+    def _do_chat(self, name: str) -> None:
+        self._follow(conversations.conversation(name.strip()))
+
+    def _do_fork(self, name: str) -> None:
+        self._follow(self._conversation.fork(name.strip()))
+
+    def _do_rename(self, name: str) -> None:
+        conversations.rename(self._conversation, name.strip())
+
+    def _turn(self, id_: str) -> Turn:
+        for turn in self._conversation.turns:
+            if turn.id == id_:
+                return turn
+        raise UsageError("That turn is gone.")
+
+    @traitlets.validate("model")
+    def _resolve(self, proposal: Any) -> str:
+        return str(catalog.resolve(proposal["value"])) if proposal["value"] else ""
+
+    def _take_model(self, change: Any) -> None:
+        """Have the trait's value, which another widget may have set, as the model."""
+        if change["new"] != _name_of(self._conversation):
+            self._conversation.model = change["new"]
+
+    def _ask(self, question: Message, cell: str | None = None) -> None:
+        """Ask, in the place of the earlier turns of `cell`."""
+        turn = self._conversation.begin(
+            question,
+            cell=cell or f"{OURS}{random_id()}",
+            execution=random_id(),
+            options=self._options,
+        )
+        turn.stop = Run(_read(turn)).stop
+
+    # -- to the page
+
+    def _follow(self, conversation: Conversation) -> None:
+        """Show this conversation from now on."""
+        self._conversation, self._told = conversation, Told()
+        self._loop.call_soon_threadsafe(self._start_following)
+
+    def _start_following(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+        self._following = self._loop.create_task(self._keep_telling(self._conversation))
+
+    async def _keep_telling(self, conversation: Conversation) -> None:
+        self._tell()
+        async with contextlib.aclosing(conversation.changes.follow()) as changes:
+            async for _ in changes:
+                self._tell()
+                await asyncio.sleep(TICK)
+
+    def _tell(self) -> None:
+        """Tell the page what is new, if anything is; known secrets are masked."""
+        talk = self._conversation
+        running = any(turn.state == "running" for turn in talk.turns)
+        info = {
+            "chat": talk.name,
+            "chats": self._chats,
+            "model": _name_of(talk),
+            "system": talk.system,
+            "options": self._options,
+            "busy": running,
+            "notebook": config.current().notebook is not None,
+        }
+        if news := self._told.news(info, talk.turns):
+            self.send({"kind": "sync", **news})
+        self.set_trait("chat", talk.name)
+        self.set_trait("busy", running)
+        self.set_trait("model", info["model"])
+        for transcript in self._transcripts:
+            transcript.update(talk)
+
+    # -- what stays
+
+    def _ipython_display_(self, **_: Any) -> None:
+        """Show the panel, and above it the transcript that stays where there is no kernel."""
+        publish = self._publisher()
+        transcript = StaticTranscript(publish)
+        transcript.update(self._conversation)
+        self._transcripts.append(transcript)
+        shown: Any = self._repr_mimebundle_()
+        data: dict[str, Any] = shown[0] if isinstance(shown, tuple) else shown
+        publish({**data, "text/plain": "(a chat panel)"})
+
+    def close(self) -> None:
+        """Take it off the page; the conversation goes on."""
+        if self._following is not None:
+            self._following.cancel()
+        super().close()
+
+
+async def _read(turn: Turn) -> None:
+    with contextlib.suppress(ChatError):  # the turn has it, and the page shows it
+        async with contextlib.aclosing(turn.events()) as events:
+            async for _ in events:
+                await asyncio.sleep(0)
+
+
+# -- what the page is told
+
+
+def _offer(offer: catalog.Offer) -> dict[str, Any]:
+    model = offer.model
+    return {
+        "id": str(model),
+        "provider": model.provider,
+        "name": model.name,
+        "missing": offer.missing,
+    }
+
+
+# -- what the page asks for
+
+
+def _name_of(conversation: Conversation) -> str:
+    try:
+        return str(catalog.resolve(conversation.model))
+    except UsageError:
+        return conversation.model or ""
+
+
+def _edited(question: Message, text: str) -> Message:
+    """Return the question with another text, and with what went along with it."""
+    along = tuple(part for part in parts(question) if not isinstance(part, TextPart))
+    return Message("user", (*along, TextPart(text)) if along else text)
+
+
+def _question(text: str, files: Iterable[Any], buffers: list[bytes]) -> Message:
+    along = [
+        ImagePart.of_bytes(data, file["type"])
+        if file["type"] in IMAGES
+        else FilePart(file["name"], data, file["type"] or "application/octet-stream")
+        for file, data in zip(files, buffers, strict=True)
+    ]
+    if not along:
+        return Message("user", text)
+    return Message("user", (*along, TextPart(text)) if text.strip() else tuple(along))
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    for name, value in options.items():
+        if name not in {"temperature", "max_tokens"} or not isinstance(value, int | float | None):
+            raise UsageError(f"{name} is no number that can be set here.")
+    return {name: value for name, value in options.items() if value is not None}

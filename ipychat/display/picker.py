@@ -1,0 +1,56 @@
+"""A picker of models, built of ipywidgets; its `value` can be observed and linked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets  # type: ignore[import-untyped] # it has none
+import traitlets
+
+from ipychat import catalog
+
+ROWS = 12
+
+
+def model_picker(value: str | None = None) -> ModelPicker:
+    """Return a picker of models."""
+    return ModelPicker(value)
+
+
+class ModelPicker(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no hints
+    """A list of models, narrowed by words; it says what those lack that aren't ready."""
+
+    value = traitlets.Unicode(None, allow_none=True)
+    """The model that is chosen, as provider:name."""
+
+    def __init__(self, value: str | None = None) -> None:
+        self._words = ipywidgets.Text(
+            placeholder="words narrow the list: open mini", description="Model"
+        )
+        self._list = ipywidgets.Select(rows=ROWS, description=" ")
+        self._missing = ipywidgets.Label()
+        super().__init__([self._words, self._list, self._missing])
+        self.value = str(catalog.resolve(value)) if value else None
+        self._words.observe(self._narrow, names="value")
+        self._list.observe(self._choose, names="value")
+        self.observe(self._show, names="value")
+        self._narrow()
+
+    def _narrow(self, _: Any = None) -> None:
+        offers = sorted(catalog.models(self._words.value), key=lambda offer: offer.model.provider)
+        self._offers = {str(offer.model): offer for offer in offers}
+        self._list.options = [
+            (name if offer.missing is None else f"{name} (not ready)", name)
+            for name, offer in self._offers.items()
+        ]
+        self._show()
+
+    def _choose(self, change: Any) -> None:
+        if change["new"] is not None:
+            self.value = change["new"]
+
+    def _show(self, _: Any = None) -> None:
+        """Mark the value in the list, where it is there, and say what it lacks."""
+        self._list.value = self.value if self.value in self._offers else None
+        offer = self._offers.get(self.value or "")
+        self._missing.value = (offer and offer.missing) or ""

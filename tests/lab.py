@@ -1,0 +1,119 @@
+"""A real JupyterLab in a real Chromium, with nothing of the user's in it."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nbformat
+from playwright.sync_api import Page, sync_playwright
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+}
+IDLE = "() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'"
+RUN = "i => { const nb = jupyterapp.shell.currentWidget.content; nb.activeCellIndex = i; nb.deselectAll(); window.ran = jupyterapp.commands.execute('notebook:run-cell'); return null }"
+SOURCES = "() => [...jupyterapp.shell.currentWidget.content.model.sharedModel.cells].map(cell => cell.getSource())"
+
+
+class Lab:
+    """One server and one browser; `left` are the requests that would have left this machine."""
+
+    def __init__(self, root: Path, theme: str = "light", env: dict[str, str] | None = None) -> None:
+        self.root = root
+        self.left: list[str] = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        for name, values in {
+            **SETTINGS,
+            "@jupyterlab/apputils-extension/themes": {"theme": f"JupyterLab {theme.capitalize()}"},
+        }.items():
+            path = root / "settings" / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values))
+        (root / "work").mkdir()
+        own = {
+            **{f"JUPYTER_{kind}_DIR": str(root / kind) for kind in ("CONFIG", "DATA", "RUNTIME")},
+            "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
+            "IPYTHONDIR": str(root / "ipython"),
+            "IPYCHAT_HOME": str(root / "home"),
+        }
+        arguments = [
+            "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={urlsplit(self.url).port}",
+            "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
+            f"--ServerApp.root_dir={root / 'work'}", "--LabApp.expose_app_in_browser=True",
+            "--LabApp.news_url=None",
+        ]  # fmt: skip
+        self._log = (root / "server.log").open("w")
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *arguments],
+            stdout=self._log, stderr=subprocess.STDOUT, env={**os.environ, **own, **(env or {})},
+        )  # fmt: skip
+        self._wait_for_the_server()
+        self._playwright = sync_playwright().start()
+        self._browser = self._playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+    def _wait_for_the_server(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{self.url}/api/status", timeout=2).close()
+                return
+            time.sleep(0.1)
+        raise AssertionError((self.root / "server.log").read_text())
+
+    def open(self, name: str, *cells: str, width: int = 1100, height: int = 1000) -> Page:
+        """Open a notebook, made of `cells` if it is not there yet, with its kernel ready."""
+        path = self.root / "work" / name
+        if not path.exists():
+            book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
+            nbformat.write(book, path)
+        context = self._browser.new_context(
+            viewport={"width": width, "height": height}, permissions=["clipboard-read", "clipboard-write"]
+        )
+        context.on("request", lambda request: self._see(request.url))
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.goto(f"{self.url}/lab/tree/{name}?reset")
+        page.wait_for_function(IDLE, timeout=60_000)
+        return page
+
+    def _see(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"data", "blob", "about"} and parts.hostname != "127.0.0.1":
+            self.left.append(url)
+
+    def close(self) -> None:
+        self._browser.close()
+        self._playwright.stop()
+        self._server.terminate()
+        self._server.wait(20)
+        self._log.close()
+
+
+def run(page: Page, cell: int, *, wait: bool = True) -> None:
+    """Run a cell; wait for its end."""
+    page.evaluate(RUN, cell)
+    if wait:
+        page.evaluate("() => window.ran.then(() => null)")
+
+
+def save(page: Page) -> None:
+    page.evaluate("() => jupyterapp.commands.execute('docmanager:save').then(() => null)")
+
+
+def sources(page: Page) -> list[str]:
+    """The sources of the notebook's cells."""
+    return page.evaluate(SOURCES)
