@@ -16,7 +16,8 @@ MIN_LENGTH = 12
 MASK = "•••"
 
 _NAMES = "(?i:key|token|secret|passw|credential|authorization)"
-_LOGIN = r"//[^/?#]*@"
+_LOGIN = r"//[^/?#\s]*@"
+_QUERY = rf"([?&][^=&#\s]*{_NAMES}[^=&#\s]*=)[^&#\s]+"
 
 _known: set[str] = set()
 _pattern: re.Pattern[str] | None = None
@@ -50,11 +51,14 @@ def register_option(name: str, value: Any) -> None:
         case dict():
             for inner, one in value.items():
                 register_option(str(inner), one)
+        case list() | tuple():
+            for one in value:
+                register_option(name, one)
 
 
 def without_login(url: str) -> str:
-    """Return `url` as it may be shown: without a user's name and password."""
-    return mask(re.sub(_LOGIN, f"//{MASK}@", url))
+    """Return `url` as it may be shown: without name, password and what its query calls a key."""
+    return mask(re.sub(_QUERY, rf"\1{MASK}", re.sub(_LOGIN, f"//{MASK}@", url)))
 
 
 def mask(text: str) -> str:
@@ -69,14 +73,23 @@ def mask(text: str) -> str:
 
 
 def settled(text: str) -> int:
-    """Return how much of a growing `text` can be masked by itself: not what may begin a secret."""
-    held = 0
+    """Return how much of a growing `text` can be masked by itself: not what may begin a secret.
+
+    A few characters may: they tell nothing, are no more than the mask, and keep no one waiting.
+    """
+    held = len(MASK)
     for secret in _known:
         for size in range(min(len(secret) - 1, len(text)), held, -1):
             if text.endswith(secret[:size]):
                 held = size
                 break
-    return len(text) - held
+    return len(text) - held if held > len(MASK) else len(text)
+
+
+def mask_cut(text: str) -> str:
+    """As `mask`, for a text that was cut off: what may be most of a secret at its end goes, too."""
+    kept = settled(text)
+    return mask(text) if len(text) - kept < MIN_LENGTH // 2 else mask(text[:kept]) + MASK
 
 
 class _Masked(logging.Filter):

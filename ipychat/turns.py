@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from ipychat import config, secrets
 from ipychat.answer import Answer
@@ -66,10 +66,23 @@ class Journal:
             records = self._unsaved[:]
             try:
                 self._write(records)
+                left: list[Record] = []
             except StoreError as error:
-                return error
-            del self._unsaved[: len(records)]
+                left = self._write_each(records)
+                if len(left) == len(records):
+                    return error
+            self._unsaved[: len(records)] = left
         return self.fault
+
+    def _write_each(self, records: list[Record]) -> list[Record]:
+        """Write what of `records` there is room for; return the rest."""
+        left = []
+        for record in records:
+            try:
+                self._write([record])
+            except StoreError:
+                left.append(record)
+        return left
 
     def _write(self, records: list[Record]) -> None:
         if self.transcript is None:
@@ -234,7 +247,11 @@ class Turn:
     def _end(self, state: State, error: Exception | None = None) -> None:
         if self.state != "running" or self._answer is None:
             return
-        self.state, self._reply, self._answer = state, self._answer.reply(), None
+        reply = self._answer.reply()
+        if state != "done":
+            texts = secrets.mask_cut(reply.text), secrets.mask_cut(reply.reasoning)
+            reply = dataclasses.replace(reply, text=texts[0], reasoning=texts[1])
+        self.state, self._reply, self._answer = state, reply, None
         if error is not None:
             name = "" if isinstance(error, ChatError) else f"{type(error).__name__}: "
             self.error = secrets.mask(f"{name}{error}")
@@ -407,6 +424,7 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
                 case "new":
                     turns.clear()
                 case "set":
+                    _check(record, {"model": OR_NONE, "system": OR_NONE})
                     settings.update(record)
         except (ChatError, LookupError, TypeError, ValueError, AttributeError) as error:
             # of another kernel's turn that is gone, or edited by hand
@@ -419,6 +437,8 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
 
 
 def _turn_of(record: Record) -> Turn:
+    _check(record, {"stale": bool, "background": bool, "at": str, "model": str})
+    _check(record, dict.fromkeys(("cell", "execution", "system"), OR_NONE))
     question = parse_messages(record["question"])
     provider, _, name = record["model"].partition(":")
     system = record.get("system")
@@ -439,6 +459,7 @@ def _turn_of(record: Record) -> Turn:
 
 def _take_snapshot(turn: Turn, record: Record) -> None:
     if turn.state == "running":
+        _check(record, {"text": str, "reasoning": str})
         so_far = turn.reply
         turn.take(
             dataclasses.replace(
@@ -451,11 +472,25 @@ def _take_snapshot(turn: Turn, record: Record) -> None:
 
 def _take_end(turn: Turn, record: Record) -> None:
     given = dict(record["reply"])
+    _check(record, {"state": str, "error": OR_NONE})
+    _check(given, {"text": str, "reasoning": str, "finish": OR_NONE, "seconds": int | float})
+    if record["state"] not in get_args(State):
+        raise ValueError(record["state"])
     given["tool_calls"] = tuple(_made(ToolCall, call) for call in given["tool_calls"])
     given["notices"] = tuple(given["notices"])
     given["usage"] = given["usage"] and _made(Usage, given["usage"])
     turn.take(_made(Reply, {**given, "request": turn.request}))
     turn.state, turn.error = record["state"], record["error"]
+
+
+OR_NONE = str | None
+
+
+def _check(given: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raise TypeError for a field that someone has made something else."""
+    for name, kind in kinds.items():
+        if name in given and not isinstance(given[name], kind):
+            raise TypeError(name)
 
 
 T = TypeVar("T", ToolCall, Usage, Reply)

@@ -491,7 +491,7 @@ async def test_text_is_on_disk_while_the_answer_goes_on(talk, echo, transcript, 
     monkeypatch.setattr(turns, "SNAPSHOT_INTERVAL", 0.0)
     go = asyncio.Event()
     secrets.register("three-is-a-secret")
-    echo.pieces = [Reasoning("hm, "), "one ", "two ", "thr", go, "ee"]
+    echo.pieces = [Reasoning("hm, "), "one ", "two ", "thre", go, "e"]
     task = asyncio.create_task(ask(talk, "a"))
     async with asyncio.timeout(10):
         while not (kept := on_disk(talk).turns) or kept[0].text != "one two ":

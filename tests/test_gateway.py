@@ -242,7 +242,7 @@ async def test_without_a_good_token_there_is_no_session_and_no_answer(root, head
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Host": "evil.example"}, {"Host": "evil.example:80"}, {"Origin": "https://evil.example"},
+    [{"Host": "evil.example"}, {"Host": "evil.example:80"}, {"Host": "x@127.0.0.1"}, {"Origin": "https://evil.example"},
      {"Origin": "null"}],
 )  # fmt: skip
 async def test_web_pages_and_other_names_for_the_host_are_refused(root, headers):
@@ -317,6 +317,82 @@ async def test_nobody_guesses_the_path(root):
             assert status in {400, 404}, guess
             assert path not in text
     assert len(path) >= 32
+
+
+async def test_what_anyone_sends_to_the_port_is_printed_nowhere(root, caplog, capfd):
+    host, _, port = root.split("/")[2].partition(":")
+    for sent in (
+        b"GET /x\0 ANY TEXT HTTP/1.1\r\n\r\n",
+        b"GET /%0aANY%20TEXT%1b]0; HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(sent)
+        assert b" 40" in await asyncio.wait_for(reader.read(2000), 5)
+        writer.close()
+        await writer.wait_closed()
+    assert "ANY TEXT" not in caplog.text + "".join(capfd.readouterr())
+    assert "\x1b" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"stream_options": "x"}, {"model": ["a"]}, {"model": 5}, {"messages": "x"}, {"messages": [5]}],
+)
+async def test_wrong_types_are_422(root, body):
+    asked = {"messages": [{"role": "user", "content": "hi"}], "stream": True, **body}
+    assert (await call(f"{root}/openai/v1/chat/completions", json=asked))[0] == 422
+
+
+async def test_null_is_as_if_it_were_not_there(root):
+    asked = {
+        "messages": [{"role": "user", "content": "hi"}],
+        "n": None,
+        "model": None,
+        "stream_options": None,
+    }
+    assert (await call(f"{root}/openai/v1/chat/completions", json=asked))[0] == 200
+
+
+async def test_a_compressed_body_is_refused_unread(root):
+    headers = {"Content-Encoding": "gzip"}
+    assert (await call(f"{root}/koala/api/gpt/", data=b"x", headers=headers))[0] == 415
+
+
+async def test_an_odd_token_is_401(root):
+    reader, writer = await asyncio.open_connection(*root.split("/")[2].split(":"))
+    path = "/" + root.split("/", 3)[3]
+    writer.write(
+        f"GET {path}/robocoders/create-session HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer 123.x.".encode()
+        + b"\xff\r\n\r\n"
+    )
+    assert b" 401 " in await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_full_disk_is_told_by_the_service_in_words(ask, monkeypatch):
+    def full(*_):
+        raise errors.StoreError("Can't write gateway.key: No space left on device.")
+
+    monkeypatch.setattr(tokens.files, "update_json", full)
+    monkeypatch.setattr(tokens.files, "read_json", lambda _: {})
+    with pytest.raises(errors.ServerError, match="No space left"):
+        await ask("robocoders:FrontEndAgent", retries=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "finish", "says"),
+    [
+        ("koala:gpt-4o-mini", "length", "still unfinished"),
+        ("koala:gpt-4o-mini", "content_filter", "content filter"),
+        ("robocoders:FrontEndAgent", "content_filter", "content filter"),
+    ],
+)
+async def test_where_the_protocol_has_no_finish_the_text_says_how_it_ended(
+    ask, model, name, finish, says
+):
+    model.pieces = ("part ", FinishReason(finish))
+    assert says in (await ask(name)).text
 
 
 async def test_closing_finishes_what_is_streaming(model):

@@ -1,6 +1,8 @@
 """What a service, a user's slip or a broken disk can do to a cell: it ends, and says so in words."""
 
 import json
+import time
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +90,26 @@ def test_a_lexer_that_takes_for_ever_leaves_the_code_plain(shared):
     assert "m{m{" in ran.shown("text/html")
 
 
+def test_json_that_only_its_indentation_makes_huge_is_shown_as_it_came(shared):
+    kernel, service = shared
+    bomb = "[" * 900 + "1," * 40_000 + "1" + "]" * 900
+    service.on(PATH, OPENAI.whole(bomb))
+    ran = kernel.run("%chat -f json hi")
+    assert ran.status == "ok", ran.error
+    assert len(ran.shown()) < 2 * len(bomb)
+
+
+def test_koalas_values_without_line_ends_are_read_in_time(shared):
+    kernel, service = shared
+    body = b"data: " + b'"a" ' * 200_000 + b"\n\n"
+    service.on("/api/gpt/", answer(body))
+    code = f"%chat -m koala:gpt-4o-mini --no-history --option base_url={service.url} hi"
+    begin = time.monotonic()
+    ran = kernel.run(code)
+    assert ran.status == "ok", ran.error
+    assert time.monotonic() - begin < 20
+
+
 # -- secrets
 
 
@@ -137,6 +159,33 @@ def test_a_key_that_is_none_is_named_without_being_shown(kernel):
     assert is_short(ran)
     assert "OPENAI_API_KEY" in ran.error
     assert "012" not in ran.error
+
+
+def test_what_a_dry_run_shows_has_no_login_in_it(shared):
+    kernel, _ = shared
+    options = [
+        "--proxy http://me:short@localhost:1",
+        "--option base_url=http://localhost/v1?api_key=short",
+        f"""--option 'tools=[{{"api_key": "{KEY}x"}}]'""",
+    ]
+    for option in options:
+        ran = kernel.run(f"%chat --dry-run {option} hi")
+        assert ran.status == "ok", ran.error
+        assert "short" not in ran.shown()
+        assert KEY not in ran.shown()
+
+
+def test_a_secret_that_comes_slowly_is_not_shown_before_it_is_whole(notebook, service):
+    key = "sk-a-key-of-the-tests"
+    service.on(PATH, [head(), *(chunk(OPENAI.text(c)) for c in f"It is {key[:-1]}"), HANG])
+    running = notebook.send("%chat hi")
+    notebook.wait_for(lambda: "It is" in notebook.cells[running].shown("text/html"))
+    notebook.interrupt()
+    ran = notebook.wait(running)
+    assert "It is" in ran.shown()
+    told = json.dumps([m["content"] for m in ran.messages])
+    assert key[:8] not in told
+    assert key[:8] not in notebook.run("%chat_history").shown()
 
 
 # -- slips
@@ -204,6 +253,32 @@ def test_an_expression_sees_the_names_of_the_function_that_asks(shared):
     assert sent(service)[-1]["content"] == "global"
 
 
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ('--system "Talk about {{word}} only"', "Talk about x y only"),
+        ("""--system 'a "quoted" {{word}}'""", 'a "quoted" x y'),
+        ("--system {{word}}", "x y"),
+        ("--system \"{{ {'a': word}['a'] }}\"", "x y"),
+    ],
+)
+def test_a_quoted_flag_may_hold_expressions(shared, flag, expected):
+    kernel, service = shared
+    service.on(PATH, echo)
+    kernel.run("word = 'x y'")
+    ran = kernel.run(f"%chat --no-history {flag} hi")
+    assert ran.status == "ok", ran.error
+    assert sent(service)[0] == {"role": "system", "content": expected}
+
+
+def test_a_conversations_name_may_be_quoted(shared):
+    kernel, service = shared
+    service.on(PATH, echo)
+    kernel.run('%chat --chat "my talk" hi')
+    assert "begins anew" in kernel.run('%chat_new "my talk"').stdout
+    assert "begins anew" in kernel.run("%chat_new my talk").stdout
+
+
 # -- nothing is lost
 
 
@@ -249,6 +324,101 @@ def test_unloading_ends_an_answer_that_a_cell_waits_for(notebook, service):
     ran = notebook.wait(notebook.send(code), timeout=20)
     assert is_short(ran)
     assert "so far" in ran.shown()
+
+
+def test_a_reload_in_a_cell_leaves_its_own_answer_alone(notebook, service):
+    service.on(PATH, echo)
+    notebook.run("%chat first")
+    ran = notebook.run("%reload_ext ipychat\n%chat second")
+    assert ran.status == "ok", ran.error
+    assert "You said: second" in ran.shown()
+
+
+def test_an_interrupt_while_the_gateway_starts_leaves_it_usable(notebook, service):
+    service.on(PATH, OPENAI.whole("Hello"))
+    code = (
+        "import asyncio, ipychat\nfrom ipychat.gateway import server\n"
+        "asking = asyncio.ensure_future(ipychat.ask('hi', model='koala:gpt-4o-mini'))\n"
+        "while not server._running:\n    await asyncio.sleep(0)\n"
+        "asking.cancel()\nawait asyncio.wait([asking])"
+    )
+    assert notebook.run(code).status == "ok"
+    ran = notebook.run("%chat -m koala:gpt-4o-mini hi")
+    assert ran.status == "ok", ran.error
+
+
+def test_two_that_need_the_gateway_at_once_share_it(notebook, service):
+    service.on(PATH, OPENAI.whole("Hello"))
+    asks = ", ".join(f"ipychat.ask('hi', model='{m}')" for m in ("koala:gpt-4o-mini", "autonomous:llama"))  # fmt: skip
+    ran = notebook.run(f"import asyncio, ipychat\nprint(*await asyncio.gather({asks}))")
+    assert ran.stdout == "Hello Hello\n"
+
+
+def test_a_time_out_is_for_the_whole_answer_with_its_waits(shared):
+    kernel, service = shared
+    service.on(PATH, answer(b"busy", status=503, Retry_After="30"), OPENAI.whole("late"))
+    begin = time.monotonic()
+    ran = kernel.run("%chat --timeout 0.5 hi")
+    assert is_short(ran)
+    assert "not done within 0.5 s" in ran.error
+    assert time.monotonic() - begin < 10
+
+
+def test_an_export_that_fails_leaves_the_old_one(notebook, service, tmp_path):
+    service.on(PATH, echo)
+    notebook.run("%chat hi")
+    assert notebook.run("%chat_history --export talk.md").status == "ok"
+    assert "You said" in (tmp_path / "talk.md").read_text()
+    ran = notebook.run("%chat_history --export nowhere/talk.md")
+    assert "There is no folder nowhere" in ran.error
+
+
+EDITED = {
+    "a reply's text": ("ended", lambda r: r["reply"].update(text=None)),
+    "a reply's number": ("ended", lambda r: r["reply"].update(text=5)),
+    "a state": ("ended", lambda r: r.update(state="running around")),
+    "stale": ("asked", lambda r: r.update(stale="yes")),
+    "a system message": ("asked", lambda r: r.update(system=["x"])),
+    "a model": ("asked", lambda r: r.update(model=5)),
+}
+
+
+@pytest.mark.parametrize("edit", EDITED)
+def test_a_transcript_edited_by_hand_is_read_as_far_as_it_makes_sense(kernel, service, edit):
+    service.on(PATH, echo)
+    first = kernel()
+    first.run("%chat hi")
+    home = Path(first.value("__import__('os').environ['IPYCHAT_HOME']"))
+    first.close()
+    [file] = home.rglob("default.jsonl")
+    kind, change = EDITED[edit]
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    for record in records:
+        if record["type"] == kind:
+            change(record)
+    records.append({"type": "set", "model": 5, "system": [1]})
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    ran = kernel().run("%chat again")
+    assert ran.status == "ok", ran.error
+
+
+def test_a_home_is_the_same_wherever_the_kernel_goes(kernel, service, tmp_path):
+    service.on(PATH, echo)
+    one = kernel(IPYCHAT_HOME="relative")
+    one.run("%chat hi\nimport os\nos.mkdir('elsewhere')\nos.chdir('elsewhere')")
+    one.run("%chat again")
+    assert len(list(tmp_path.rglob("default.jsonl"))) == 1
+
+
+def test_a_background_answer_of_a_headless_run_stays_in_its_cell(notebook, service):
+    service.on(PATH, OPENAI.whole("Hello"))
+    first = notebook.send("%%chat --background\nhi", watched=False)
+    notebook.wait(first)
+    notebook.run("%chat_jobs wait", watched=False)
+    cell = notebook.cells[first]
+    kinds = [m["msg_type"] for m in cell.messages]
+    assert "Hello" in cell.shown()
+    assert "display_data" in kinds[: kinds.index("execute_result")], "an update follows a display"
 
 
 # -- %chat_fix

@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 from ipychat.characters import whole
 from ipychat.errors import FormatError, UsageError
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
-from ipychat.secrets import mask
+from ipychat.secrets import mask, settled
 
 Format: TypeAlias = Literal["markdown", "text", "code", "json", "html"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -77,6 +77,8 @@ SLICE = 0.0015
 """Seconds of CPU time after which the loop has its turn."""
 HEAVY = 6_000
 """Characters of Markdown that take longer than a slice: the executor's work."""
+MOST_INDENTED = 20_000
+"""Characters that JSON may grow by where it is indented, beside four times its own."""
 HEAVY_CODE = 2_500
 """The same where code is coloured."""
 
@@ -285,13 +287,9 @@ async def _one_code(code: str, language: str, work: _Work) -> str:
 
 
 async def _json(text: str, work: _Work) -> _Body:
-    try:
-        pretty = json.dumps(parse_json(text), indent=2, ensure_ascii=False)
-        pretty.encode()
-    except (FormatError, RecursionError):
+    pretty = await work.do(partial(pretty_json, text), heavy=len(text) > HEAVY_CODE)
+    if pretty is None:
         return _Body(_plain(text), text)
-    except UnicodeEncodeError:
-        pretty = json.dumps(parse_json(text), indent=2)  # half a character, which JSON can escape
     return _Body(await _one_code(pretty, "json", work), pretty)
 
 
@@ -341,6 +339,26 @@ def parse_json(text: str) -> Any:
         raise FormatError("The answer is JSON nested too deeply to be read.") from None
     except ValueError as error:
         raise FormatError(f"The answer is not JSON: {error}. It is kept as text.") from None
+
+
+def pretty_json(text: str) -> str | None:
+    """Write an answer that is JSON with line ends and indentation.
+
+    None for one that is no JSON, and for one whose indentation alone would fill the notebook.
+    """
+    pieces: list[str] = []
+    room = MOST_INDENTED + 4 * len(text)
+    has_halves = r"\ud" in text.lower()  # of characters, which only JSON's escapes can carry
+    try:
+        writer = json.JSONEncoder(indent=2, ensure_ascii=has_halves)
+        for piece in writer.iterencode(parse_json(text)):
+            pieces.append(piece)
+            room -= len(piece)
+            if room < 0:
+                return None
+    except (FormatError, RecursionError):
+        return None
+    return "".join(pieces)
 
 
 def check_json(reply: Reply) -> None:
@@ -483,6 +501,11 @@ class CellView:
         self._credit = float(BURST)
         self._credited = self._begin
 
+    def reserve(self) -> None:
+        """Take a place in the cell: after its end, a headless front end takes updates only."""
+        if not self._ids:
+            self._draw("")
+
     def add(self, event: Event) -> None:
         """Take an event; it is painted when its time has come."""
         match event:
@@ -600,7 +623,7 @@ class CellView:
         if self._reasoning and not self._lead_is_done:
             await self._finish_lead(work)
         await self._freeze(work)
-        tail = _shown(self._tail)
+        tail = _shown(self._tail[: settled(self._tail)])
         if self._is_markdown:
             html = await work.do(partial(_render, tail), heavy=len(tail) > HEAVY)
         else:
@@ -617,7 +640,8 @@ class CellView:
             return ""
         html = _small(self.header) + _smalls(self._above)
         if self._reasoning:
-            thought = _shown("".join(self._reasoning))
+            thought = "".join(self._reasoning)
+            thought = _shown(thought[: settled(thought)])
             if len(thought) > REASONING_TAIL:
                 thought = f"… {thought[-REASONING_TAIL:]}"
             html += _folded("Reasoning…", _small(thought), kind="reasoning", open=True)

@@ -8,6 +8,8 @@ from typing import Any
 from ipychat import catalog, policy, secrets
 from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, TextPart
 
+MAX_SHOWN = 200_000
+"""Characters of a message that are shown."""
 MAX_URL = 60
 """Characters of an image's address that are shown; its bytes are not."""
 
@@ -20,8 +22,8 @@ def bundle(request: ChatRequest) -> tuple[dict[str, str], dict[str, Any]]:
         ("tokens", f"about {policy.estimate_tokens(request):,}"),
         *((name, str(value)) for name, value in request.options.items()),
     ]
-    summary = [(name, secrets.mask(value)) for name, value in summary]
-    messages = [(message.role, secrets.mask(_text(message))) for message in request.messages]
+    summary = [(name, secrets.without_login(value)) for name, value in summary]
+    messages = [(m.role, secrets.mask(_bounded(_text(m)))) for m in request.messages]
     width = max(len(name) for name, _ in summary)
     plain = "\n".join(
         [
@@ -41,6 +43,15 @@ def bundle(request: ChatRequest) -> tuple[dict[str, str], dict[str, Any]]:
     )
     html = f"<div><em>Nothing was sent. This would be:</em><table>{rows}</table>{shown}</div>"
     return {"text/html": html, "text/plain": plain}, {}
+
+
+def _bounded(text: str) -> str:
+    """Return as much of a message as a notebook can hold, and say what is left out."""
+    if len(text) <= MAX_SHOWN:
+        return text
+    half = MAX_SHOWN // 2
+    left_out = f"… {len(text) - MAX_SHOWN:,} characters that would be sent are not shown …"
+    return f"{text[:half]}\n\n{left_out}\n\n{text[-half:]}"
 
 
 def _text(message: Message) -> str:

@@ -7,14 +7,12 @@ same reason code that is to be coloured waits for the end of its block, and JSON
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from typing import TYPE_CHECKING
 
 from ipychat.characters import harmless
-from ipychat.display.cell import check_json, parse_json, tool_call
-from ipychat.errors import FormatError
+from ipychat.display.cell import check_json, pretty_json, tool_call
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
 from ipychat.secrets import mask
 
@@ -77,7 +75,7 @@ class TerminalView:
         self._closed = True
         self.header = header or self.header
         if self._format == "json":
-            self._say(_pretty(reply.text), Text)
+            self._say(pretty_json(reply.text) or reply.text, Text)  # an error comes after it
         elif self._speaker is None:
             self._say(reply.text, Text)
         self._line("")
@@ -171,10 +169,3 @@ def _coloured(code: str, language: str) -> str:
         return code
     coloured: str = pygments.format(tokens, TerminalFormatter())
     return coloured
-
-
-def _pretty(text: str) -> str:
-    try:
-        return json.dumps(parse_json(text), indent=2, ensure_ascii=False)
-    except (FormatError, RecursionError):
-        return text  # the error comes after it

@@ -65,6 +65,9 @@ async def serve(given: argparse.Namespace) -> None:
     try:
         print(await gateway.start(given.port), flush=True)  # noqa: T201 - what it is for
         await stop.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):  # a second one ends it at once
+            with contextlib.suppress(NotImplementedError):
+                asyncio.get_running_loop().remove_signal_handler(number)
     finally:
         await gateway.close()
         await http.close()

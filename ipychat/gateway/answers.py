@@ -14,6 +14,10 @@ from ipychat.messages import ChatRequest, Event, FinishReason, Message, ModelId,
 
 MAX_CONTINUATIONS = 4
 """How often an answer that its model cut off is continued."""
+CUT_OFF = {
+    "length": f"Cut off: still unfinished after {MAX_CONTINUATIONS} more parts.",
+    "content_filter": "Cut off by the service's content filter.",
+}
 CONTINUE = "Go on exactly where you stopped, without repeating anything."
 
 
@@ -59,17 +63,14 @@ class Answers(NamedTuple):
                         case Text(text):
                             said.append(text)
                     yield event
-            if finish.reason != "length" or not said:
-                yield finish
-                return
-            if not left:
-                yield Text(
-                    f"\n\n*(Cut off: still unfinished after {MAX_CONTINUATIONS} more parts.)*"
-                )
-                yield finish
-                return
-            so_far = Message("assistant", "".join(said))
-            messages = (*messages, so_far, Message("user", CONTINUE))
+            if finish.reason == "length" and said and left:
+                so_far = Message("assistant", "".join(said))
+                messages = (*messages, so_far, Message("user", CONTINUE))
+                continue
+            if remark := CUT_OFF.get(finish.reason):  # the protocol has no other place for it
+                yield Text(f"\n\n*({remark})*")
+            yield finish
+            return
 
     async def _instructions(
         self, agent: str, messages: tuple[Message, ...]

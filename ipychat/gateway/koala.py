@@ -18,7 +18,7 @@ def routes(answers: Answers) -> list[web.RouteDef]:
 
     async def gpt(request: web.Request) -> web.StreamResponse:
         messages = _messages(await read_object(request))
-        async with contextlib.aclosing(answers.ask("koala", messages)) as events:
+        async with contextlib.aclosing(answers.ask_whole("koala", messages)) as events:
             return await stream(
                 request,
                 events,

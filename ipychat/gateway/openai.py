@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 from aiohttp import web
 
@@ -11,7 +10,7 @@ from ipychat import catalog
 from ipychat.errors import UsageError
 from ipychat.gateway import _completions
 from ipychat.gateway.answers import Answers
-from ipychat.gateway.replies import read_messages, read_object, refuse
+from ipychat.gateway.replies import not_valid, read_messages, read_object, refuse
 
 DEFAULT = "default"
 """The model's name that leaves the choice to the gateway."""
@@ -31,15 +30,17 @@ def routes(answers: Answers) -> list[web.RouteDef]:
     async def completions(request: web.Request) -> web.StreamResponse:
         asked = await read_object(request)
         messages = read_messages(asked.get("messages"))
-        if asked.get("n", 1) != 1 or asked.get("logprobs"):
+        if (asked.get("n") or 1) != 1 or asked.get("logprobs"):
             raise refuse(400, _completions.error_body(UsageError(ONE_ANSWER)))
-        model = asked.get("model") or DEFAULT
+        streaming, model = asked.get("stream_options") or {}, asked.get("model") or DEFAULT
+        if not (isinstance(streaming, dict) and isinstance(model, str)):
+            raise not_valid("model must be a text, stream_options an object.")
         chosen = answers if model == DEFAULT else answers._replace(model=_known(model))
         options = {name: asked[name] for name in OPTIONS if asked.get(name) is not None}
         async with contextlib.aclosing(chosen.ask(DEFAULT, messages, options)) as events:
             if not asked.get("stream"):
                 return await _completions.whole(events, model)
-            wants_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
+            wants_usage = bool(streaming.get("include_usage"))
             return await _completions.stream(request, events, model, usage=wants_usage)
 
     async def models(_: web.Request) -> web.Response:
@@ -50,9 +51,9 @@ def routes(answers: Answers) -> list[web.RouteDef]:
     return [web.post("/v1/chat/completions", completions), web.get("/v1/models", models)]
 
 
-def _known(model: Any) -> str:
+def _known(model: str) -> str:
     """Return the full name of the model asked for; refuse one that is not there with 404."""
     try:
-        return str(catalog.resolve(model if isinstance(model, str) else ""))
+        return str(catalog.resolve(model))
     except UsageError as error:
         raise refuse(404, _completions.error_body(error)) from None

@@ -17,8 +17,10 @@ REFUSALS = {
     402: web.HTTPPaymentRequired,
     403: web.HTTPForbidden,
     404: web.HTTPNotFound,
+    415: web.HTTPUnsupportedMediaType,
     422: web.HTTPUnprocessableEntity,
     429: web.HTTPTooManyRequests,
+    500: web.HTTPInternalServerError,
     502: web.HTTPBadGateway,
 }
 
@@ -29,9 +31,9 @@ def refuse(status: int, body: dict[str, Any]) -> web.HTTPException:
     return kind(text=json.dumps(body), content_type="application/json")
 
 
-def not_valid(why: str) -> web.HTTPException:
-    """Return the exception that refuses a body, in words that the clients of each protocol find."""
-    return refuse(422, {"detail": why, "error": {"message": why}})
+def not_valid(why: str, status: int = 422) -> web.HTTPException:
+    """Return the exception that refuses a request, in words that each protocol's clients find."""
+    return refuse(status, {"detail": why, "error": {"message": why}})
 
 
 def status_of(error: ChatError) -> int:

@@ -61,9 +61,13 @@ GAP = 48
 SECRET = "(not shown: may hold secrets)"  # noqa: S105 - a remark
 LINK = "(a link: not followed)"
 SUBMODULE = "(a submodule: not shown)"
+DATA = ("txt", "json", "yaml", "yml", "toml", "ini", "cfg", "conf", "env", "properties", "xml")
+COPY = r"(\.(bak|old|orig|save|copy|[0-9]+)|~)+$"
 SECRETS = (
     *(".env", ".env.*", "*.env", ".envrc", ".netrc", "_netrc", ".npmrc", ".pypirc", ".htpasswd"),
     *(".pgpass", ".git-credentials", "credentials*", "secrets*", "*.kdbx", "*.jks", "*.keystore"),
+    *(f"*{word}*.{kind}" for word in ("secret", "credential") for kind in DATA),
+    *(".ssh", ".aws", ".docker", ".kube", ".gnupg", ".vault-token", "kubeconfig*", "*.tfstate*"),
     *("*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"),
 )
 COMMON = {
@@ -168,7 +172,8 @@ def _parse(listed: bytes) -> list[_Tracked]:
         parts = [part.rstrip(". ") for part in visible.split("/")]
         if not all(parts) or {".git", "git~1"} & set(parts):  # absolute, with "..", or git's own
             continue
-        secret = any(fnmatchcase(part, pattern) for part in parts for pattern in SECRETS)
+        bare = [re.sub(COPY, "", part) for part in parts]
+        secret = any(fnmatchcase(part, pattern) for part in (*parts, *bare) for pattern in SECRETS)
         other = {b"160000": SUBMODULE, b"120000": LINK}.get(about[:6], "")
         files[path] = _Tracked(path, SECRET if secret else other)
     return [files[path] for path in sorted(files)]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets as random
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from aiohttp import web
 
 from ipychat import secrets
+from ipychat.errors import ChatError
 from ipychat.gateway import autonomous, koala, openai, robocoders
 from ipychat.gateway.answers import Answers
-from ipychat.gateway.replies import refuse
+from ipychat.gateway.replies import not_valid, refuse
 from ipychat.wire.http import is_loopback
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes. Images travel in requests."""
-CLOSE_WITHIN = 10.0
+CLOSE_WITHIN = 5.0
 """Seconds that answers which are being streamed get to finish when the gateway closes."""
 ORIGINS = ("https://www.autonomous.ai", "https://koala.sh")
 """What the services' own clients say; a web page can't say it but from there."""
@@ -26,6 +29,10 @@ SERVICES = {
     "koala": koala.routes,
     "openai": openai.routes,
 }
+
+SILENT = logging.getLogger("ipychat.silent")
+"""For aiohttp, which would print what anyone sends to the port; `_guard` logs what happens."""
+SILENT.setLevel(logging.CRITICAL + 1)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -41,6 +48,7 @@ class Gateway:
         self._runner = web.AppRunner(
             self._application(answers),
             access_log=None,
+            logger=SILENT,
             handler_cancellation=True,  # a client that goes ends what is asked for it
             shutdown_timeout=CLOSE_WITHIN,
         )
@@ -57,11 +65,14 @@ class Gateway:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse web pages and other names for this host; log a line, without contents."""
-        host = request.headers.get("Host", "").rpartition(":")[0]
-        if is_loopback(f"http://{self._host}") and not is_loopback(f"http://{host}"):
+        host = request.headers.get("Host", "")
+        known = "@" not in host and is_loopback(f"http://{host}")
+        if is_loopback(f"http://{self._host}") and not known:
             raise refuse(403, {"detail": "This host is not known by that name."})
         if request.headers.get("Origin", ORIGINS[0]) not in ORIGINS:
             raise refuse(403, {"detail": "Web pages can't use this gateway."})
+        if "Content-Encoding" in request.headers:
+            raise refuse(415, {"detail": "Requests are not compressed here."})
         status = 500
         try:
             response = await handler(request)
@@ -69,8 +80,15 @@ class Gateway:
         except web.HTTPException as refused:
             status = refused.status
             raise
+        except ChatError as error:  # such as a disk that is full
+            raise not_valid(str(error), status) from None
+        except ConnectionError:  # the client has gone
+            raise
+        except Exception as error:  # noqa: BLE001 - aiohttp would write its traceback to the client
+            secrets.log.error("The gateway failed with %s: %s", type(error).__name__, error)
+            raise not_valid("The gateway failed; its log says why.", status) from None
         finally:
-            secrets.log.info("%s %s %d", request.method, request.path, status)
+            secrets.log.info("%s %s %d", request.method, request.rel_url.raw_path, status)
         return response
 
     async def start(self, port: int = 0) -> str:
@@ -86,21 +104,30 @@ class Gateway:
         await self._runner.cleanup()
 
 
-_running: dict[asyncio.AbstractEventLoop, Gateway] = {}
+_running: dict[asyncio.AbstractEventLoop, asyncio.Task[Gateway]] = {}
+"""Each loop's own, or what starts it: whoever asks meanwhile waits for the same one."""
 
 
 async def in_kernel() -> str:
     """Return the root URL of the notebook's own gateway, started now if it was not."""
     loop = asyncio.get_running_loop()
-    if loop not in _running:
-        from pathlib import Path
-
-        gateway = _running[loop] = Gateway(Answers(repository=Path.cwd(), notebook=True))
-        await gateway.start()
-    return _running[loop].root
+    starting = _running.get(loop)
+    if starting is None or (starting.done() and (starting.cancelled() or starting.exception())):
+        starting = _running[loop] = loop.create_task(_start())
+    return (await asyncio.shield(starting)).root
 
 
-async def close() -> None:
-    """Close the running loop's gateway, if there is one."""
-    if gateway := _running.pop(asyncio.get_running_loop(), None):
-        await gateway.close()
+async def _start() -> Gateway:
+    gateway = Gateway(Answers(repository=Path.cwd(), notebook=True))
+    await gateway.start()
+    return gateway
+
+
+def close(loop: asyncio.AbstractEventLoop | None = None) -> Awaitable[None]:
+    """Take the loop's gateway, if there is one, at once; what is returned closes it."""
+    return _close(_running.pop(loop or asyncio.get_running_loop(), None))
+
+
+async def _close(started: asyncio.Task[Gateway] | None) -> None:
+    if started is not None:
+        await (await started).close()

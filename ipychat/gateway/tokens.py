@@ -27,7 +27,7 @@ def accept(token: str) -> bool:
     """Tell whether `token` is one of ours that has not expired."""
     payload, _, signature = token.rpartition(".")
     expires = payload.partition(".")[0]
-    if not (expires.isascii() and expires.isdigit()):
+    if not (token.isascii() and expires.isdigit()):
         return False
     genuine = hmac.compare_digest(signature.encode(), _signature(payload).encode())
     return genuine and int(expires) > time.time()

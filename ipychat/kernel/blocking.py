@@ -34,6 +34,17 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return loop.run_until_complete(coroutine)
 
 
+def loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that cells are awaited on."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        from IPython.core.async_helpers import get_asyncio_loop
+
+        idle: asyncio.AbstractEventLoop = get_asyncio_loop()
+        return idle
+
+
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run `coroutine` to its end if no loop runs, else start it and let it end by itself."""
     try:

@@ -98,16 +98,20 @@ class _Loaded:
         from ipychat.kernel.run import stop_those_in_front
         from ipychat.wire import http
 
-        async def end() -> None:
-            stop_those_in_front()
-            for job in self._chat.jobs:
-                job.stop()
-            await asyncio.gather(*self._chat.jobs, return_exceptions=True)
-            if "ipychat.gateway.server" in sys.modules:
-                from ipychat.gateway import server
+        # what stands now, not what a reload in the same cell begins while this waits
+        stop_those_in_front()
+        for job in self._chat.jobs:
+            job.stop()
+        closing = [http.close(blocking.loop())]
+        if "ipychat.gateway.server" in sys.modules:
+            from ipychat.gateway import server
 
-                await server.close()
-            await http.close()
+            closing.insert(0, server.close(blocking.loop()))
+
+        async def end() -> None:
+            await asyncio.gather(*self._chat.jobs, return_exceptions=True)
+            for each in closing:
+                await each
 
         blocking.finish(end())
 

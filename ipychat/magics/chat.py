@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from ipychat import config, secrets
+from ipychat.characters import whole
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
@@ -303,7 +304,7 @@ class ChatMagics(Magics):
 
         text = text.strip("\n")
         if not flags.raw:
-            text = self.expand(text)
+            text = whole(self.expand(text))
         along = list(self._along(flags))
         if not (text.strip() or along):
             raise UsageError("The prompt is empty: there is nothing to send.")
@@ -395,7 +396,10 @@ class ChatMagics(Magics):
         from ipychat.display.cell import CellView
 
         live = notebook.is_watched(self.shell)
-        return CellView(notebook.publisher(self.shell), format=manner.format, live=live)
+        view = CellView(notebook.publisher(self.shell), format=manner.format, live=live)
+        if background and not live:
+            view.reserve()
+        return view
 
     def _header(self, conversation: Conversation, turn: Turn, manner: Manner) -> str:
         """Say who answers where that is not what was written, and what else must be known."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from IPython.core.magic_arguments import MagicArgumentParser
 
+EXPRESSION = r"(?s)\{\{.*?\}\}+"
+HOLE = "\0"
+QUOTES = ('"', "'")
 HELP = {"-h", "--help"}
 FLAG = r"(--[A-Za-z][\w-]*|-[A-Za-z])(?=[\s=]|$)"
 
@@ -141,14 +144,23 @@ def _value(text: str, flag: str) -> tuple[str, str]:
 
 
 def _unquoted(value: str, flag: str) -> str:
-    if "{{" in value:
-        return value
-    try:
-        import shlex
+    """Take the quotes away that are the shell's; what stands in `{{…}}` stays as it is."""
+    import shlex
 
-        return "".join(shlex.split(value))
+    expressions: list[str] = re.findall(EXPRESSION, value)
+    try:
+        bare = "".join(shlex.split(re.sub(EXPRESSION, HOLE, value)))
     except ValueError as error:
         raise UsageError(f"Can't read {flag} {value}: {error}.") from None
+    for expression in expressions:
+        bare = bare.replace(HOLE, expression, 1)
+    return bare
+
+
+def unquoted(line: str) -> str:
+    """Return the name that a line consists of, quoted or not."""
+    line = line.strip()
+    return _unquoted(line, "") if line[:1] in QUOTES and line[:1] == line[-1:] else line
 
 
 def parse_options(given: list[str]) -> dict[str, Any]:

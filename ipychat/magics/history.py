@@ -60,7 +60,7 @@ class HistoryMagics(Magics):
     @line_magic
     def chat_new(self, line: str) -> None:
         """Begin the notebook's conversation anew, or the one with the name given."""
-        conversation = self._chat.known_conversation(line.strip() or None)
+        conversation = self._chat.known_conversation(flags_.unquoted(line) or None)
         turns = counted(len(conversation.turns), "turn")
         conversation.clear()
         print(f"{conversation.name} begins anew, without the {turns} so far.")
@@ -68,7 +68,7 @@ class HistoryMagics(Magics):
     @line_magic
     def chat_fork(self, line: str) -> None:
         """Copy the notebook's conversation under the name given."""
-        name = line.strip()
+        name = flags_.unquoted(line)
         if not name:
             raise UsageError("%chat_fork wants the name of the copy.")
         fork = self._chat.conversation().fork(name)
@@ -78,7 +78,7 @@ class HistoryMagics(Magics):
     @line_magic
     def chat_undo(self, line: str) -> None:
         """Drop the last turn of the notebook's conversation, or of the one with the name given."""
-        conversation = self._chat.known_conversation(line.strip() or None)
+        conversation = self._chat.known_conversation(flags_.unquoted(line) or None)
         if not conversation.turns:
             raise UsageError(f"{conversation.name} has no turn to drop.")
         conversation.undo()
@@ -104,7 +104,8 @@ class HistoryMagics(Magics):
 
 
 def _export(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"Can't write {path}: {error.strerror}.") from None
+    from ipychat.store import files
+
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder {path.parent}.")
+    files.write(path, text.encode())  # whole or not at all

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import string
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ipychat.errors import FormatError
@@ -35,6 +36,8 @@ HEADERS = {
     "TE": "trailers",
 }
 DONE = "[DONE]"
+BETWEEN = r"\s*(?:data:\s*)?"
+DECODER = json.JSONDecoder()
 
 
 class _Response(Protocol):
@@ -119,18 +122,18 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
                 yield payload
 
 
-def _payloads(data: str) -> list[Any]:
+def _payloads(data: str) -> Iterator[Any]:
     """Decode one event's data: a JSON value, or several where the service left out line ends."""
-    payloads = []
     data = data.strip()
-    while data and data != DONE:
+    at = 0
+    while at < len(data) and not (data.startswith(DONE, at) and at + len(DONE) == len(data)):
         try:
-            payload, end = json.JSONDecoder().raw_decode(data)
-        except ValueError:
+            payload, at = DECODER.raw_decode(data, at)
+        except (ValueError, RecursionError):
             raise FormatError("Koala sent a line that is not valid JSON.") from None
-        payloads.append(payload)
-        data = data[end:].lstrip().removeprefix("data:").lstrip()
-    return payloads
+        yield payload
+        if match := re.compile(BETWEEN).match(data, at):
+            at = match.end()
 
 
 def _body(model: str, messages: Messages) -> dict[str, Any]:

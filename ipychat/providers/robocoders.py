@@ -160,7 +160,9 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
         kept = await asyncio.to_thread(cls._kept, place.kept_as, stale)
         if "access_token" in kept and "sid" in kept:
             return kept["access_token"], kept["sid"]
-        async with cls._cache().login():
+        async with contextlib.AsyncExitStack() as stack:
+            async with place.transport.in_time(f"Another login at {place.root}"):
+                await stack.enter_async_context(cls._cache().login())
             kept = await asyncio.to_thread(cls._kept, place.kept_as, stale)
             token, sid = kept.get("access_token"), kept.get("sid")
             if token and not sid:
@@ -224,7 +226,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
             raise
         try:
             sid = json.loads(answer)["sid"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             sid = None
         if not (isinstance(sid, str) and sid):
             raise FormatError(f"{place.root}/create-session gave no session id.")
@@ -308,7 +310,7 @@ async def _events(content: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]
 def _parse(line: str) -> dict[str, Any] | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None
 

@@ -5,6 +5,7 @@ aside and reported, never written over.
 """
 
 import contextlib
+import functools
 import json
 import os
 import tempfile
@@ -27,10 +28,16 @@ ORPHAN_AGE = 3600.0
 def home() -> Path:
     """Return the folder for all that ipychat keeps: `IPYCHAT_HOME`, else the platform's place."""
     if given := os.environ.get("IPYCHAT_HOME"):
-        return Path(given).expanduser()
+        return _absolute(given)
     import platformdirs
 
     return Path(platformdirs.user_data_dir("ipychat", appauthor=False))
+
+
+@functools.cache
+def _absolute(path: str) -> Path:
+    """The same path wherever the process goes after it was first asked for."""
+    return Path(path).expanduser().absolute()
 
 
 def private_folder(path: Path) -> Path:

@@ -19,7 +19,7 @@ import socket
 import time
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -38,6 +38,7 @@ MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error's body that are read for its message."""
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of a body that is read as a whole."""
+OTHER_TIMEOUT = "Another time-out may help, or trying again."
 LARGE = 1 << 20
 """Bytes of a request's body that would hold the loop if they were written at once."""
 MAX_MESSAGE = 300
@@ -58,9 +59,11 @@ class Transport:
     connect_timeout: float = field(default_factory=lambda: config.current().connect_timeout)
     idle_timeout: float = field(default_factory=lambda: config.current().idle_timeout)
     timeout: float | None = field(default_factory=lambda: config.current().timeout)
+    """For all requests that this travels with, and the pauses between them."""
     retries: int = field(default_factory=lambda: config.current().retries)
     session: aiohttp.ClientSession | None = None
     """A session of the caller's own, used and not closed."""
+    begun: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
         for name in ("connect_timeout", "idle_timeout", "timeout"):
@@ -70,10 +73,27 @@ class Transport:
         if not isinstance(self.retries, int) or self.retries < 0:
             raise errors.UsageError(f"The option retries wants a number, not {self.retries!r}.")
 
+    def remaining(self) -> float | None:
+        """Seconds that are left of the time-out; None where there is none."""
+        if self.timeout is None:
+            return None
+        return max(self.timeout - (time.monotonic() - self.begun), 0.001)
+
+    @contextlib.asynccontextmanager
+    async def in_time(self, host: str) -> AsyncIterator[None]:
+        """Raise ServiceTimeoutError if the block is not done within what is left."""
+        try:
+            async with asyncio.timeout(self.remaining()):
+                yield
+        except TimeoutError:
+            raise errors.ServiceTimeoutError(
+                f"{host} was not done within {self.timeout or 0:g} s.\n{OTHER_TIMEOUT}"
+            ) from None
+
     @classmethod
     def take(cls, options: dict[str, Any]) -> Self:
         """Take what is about travelling out of a provider's options."""
-        names = [f.name for f in fields(cls) if f.name in options]
+        names = [f.name for f in fields(cls) if f.init and f.name in options]
         given = {name: options.pop(name) for name in names}
         return cls(**{name: value for name, value in given.items() if value is not None})
 
@@ -153,7 +173,8 @@ class Call:
                 f"{_host(self._url)} answered {status}{': ' + said if said else ''}; "
                 f"asking again in {wait:.3g} s ({left} more {'try' if left == 1 else 'tries'})."
             )
-            await asyncio.sleep(wait)
+            async with self._transport.in_time(_host(self._url)):
+                await asyncio.sleep(wait)
         await raise_for_status(self.response)
 
     @property
@@ -194,7 +215,7 @@ class Call:
                 proxy=None if socks else proxy,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
-                    total=how.timeout,
+                    total=how.remaining(),
                     sock_connect=how.connect_timeout,
                     sock_read=how.idle_timeout,
                 ),
@@ -230,9 +251,13 @@ def session(socks: str | None = None) -> aiohttp.ClientSession:
     return mine[socks]
 
 
-async def close() -> None:
-    """Close the running loop's sessions and their connections."""
-    for one in _sessions.pop(asyncio.get_running_loop(), {}).values():
+def close(loop: asyncio.AbstractEventLoop | None = None) -> Awaitable[None]:
+    """Take the loop's sessions, at once; what is returned closes them and their connections."""
+    return _close(_sessions.pop(loop or asyncio.get_running_loop(), {}))
+
+
+async def _close(sessions: dict[str | None, aiohttp.ClientSession]) -> None:
+    for one in sessions.values():
         await one.close()
 
 
@@ -330,9 +355,7 @@ def _translated(
             what = f"{host} sent nothing for {how.idle_timeout:g} s."
         else:
             what = f"{host} was not done within {how.timeout or 0:g} s."
-        raise errors.ServiceTimeoutError(
-            f"{what}\nAnother time-out may help, or trying again."
-        ) from None
+        raise errors.ServiceTimeoutError(f"{what}\n{OTHER_TIMEOUT}") from None
     except aiohttp.InvalidURL:
         raise errors.UnreachableError(
             f"This is not a web address: {secrets.without_login(url)}"
@@ -469,7 +492,7 @@ def _said(body: str) -> str:
     text = body.strip()
     if text.startswith("<") or "<html" in text[:1000].lower():
         return ""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         text = error_message(jsonlib.loads(text))
     text = " ".join(text.split())
     return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
