@@ -10,7 +10,7 @@ QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log
 COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
 
 .DELETE_ON_ERROR:
-.PHONY: help test demo check fix bench clean
+.PHONY: help test demo check fix bench panel clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -41,6 +41,9 @@ bench: .venv/.test  ## what reading, loading and showing cost, beside the least 
 	@$(PY) -m bench.loading
 	@$(PY) -m bench.cell
 	@$(PY) -m bench.gateway
+
+panel:  ## build the panel's JavaScript, after a change in js/; needs Node
+	@cd js && npm install --silent --no-fund --no-audit && npm run --silent build
 
 clean:  ## remove .venv and whatever the tools left behind
 	@rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

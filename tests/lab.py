@@ -15,12 +15,15 @@ from urllib.parse import urlsplit
 import nbformat
 from playwright.sync_api import Page, sync_playwright
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
+KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'"
 RUN = "i => { const nb = jupyterapp.shell.currentWidget.content; nb.activeCellIndex = i; nb.deselectAll(); window.ran = jupyterapp.commands.execute('notebook:run-cell'); return null }"
 SOURCES = "() => [...jupyterapp.shell.currentWidget.content.model.sharedModel.cells].map(cell => cell.getSource())"
@@ -29,16 +32,13 @@ SOURCES = "() => [...jupyterapp.shell.currentWidget.content.model.sharedModel.ce
 class Lab:
     """One server and one browser; `left` are the requests that would have left this machine."""
 
-    def __init__(self, root: Path, theme: str = "light", env: dict[str, str] | None = None) -> None:
+    def __init__(self, root: Path, env: dict[str, str]) -> None:
         self.root = root
         self.left: list[str] = []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        for name, values in {
-            **SETTINGS,
-            "@jupyterlab/apputils-extension/themes": {"theme": f"JupyterLab {theme.capitalize()}"},
-        }.items():
+        for name, values in SETTINGS.items():
             path = root / "settings" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
@@ -59,7 +59,7 @@ class Lab:
         self._log = (root / "server.log").open("w")
         self._server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *arguments],
-            stdout=self._log, stderr=subprocess.STDOUT, env={**os.environ, **own, **(env or {})},
+            stdout=self._log, stderr=subprocess.STDOUT, env={**os.environ, **own, **env},
         )  # fmt: skip
         self._wait_for_the_server()
         self._playwright = sync_playwright().start()
@@ -79,9 +79,11 @@ class Lab:
         path = self.root / "work" / name
         if not path.exists():
             book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
+            book.metadata["kernelspec"] = KERNEL
             nbformat.write(book, path)
         context = self._browser.new_context(
-            viewport={"width": width, "height": height}, permissions=["clipboard-read", "clipboard-write"]
+            viewport={"width": width, "height": height},
+            permissions=["clipboard-read", "clipboard-write"],
         )
         context.on("request", lambda request: self._see(request.url))
         page = context.new_page()

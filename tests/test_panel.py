@@ -1,9 +1,12 @@
 """The panel's kernel side: what its page is told, and what becomes of what the page asks for."""
 
+import hashlib
 import itertools
+from pathlib import Path
 
 import pytest
 
+import ipychat
 from tests.loopback import HANG, answer, chunk, head
 from tests.protocols import PROTOCOLS
 from tests.test_magics import PATH, echo, sent
@@ -240,3 +243,30 @@ def test_unloading_closes_it(page):
 )
 def test_a_slip_is_told(notebook, line, says):
     assert says in notebook.run(line).error
+
+
+# -- what is built
+
+
+BUILT = Path(ipychat.__file__).parent / "display"
+SOURCES = BUILT.parents[1] / "js"
+
+
+def test_what_is_built_is_of_the_sources_that_stand():
+    """Else: cd js && npm install && npm run build."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.iterdir()):
+        if path.suffix in {".js", ".mjs", ".css"} or path.name in {
+            "package.json",
+            "package-lock.json",
+        }:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for name in ("panel.js", "panel.css"):
+        assert f"/* sources {digest.hexdigest()} */" in (BUILT / name).read_text()
+
+
+def test_it_is_small_and_of_this_project_alone():
+    assert (BUILT / "panel.js").stat().st_size <= 200_000
+    for path in SOURCES.iterdir():
+        if path.is_file():
+            assert "registry." not in path.read_text().replace("registry=", "")

@@ -13,10 +13,10 @@ from ipychat.turns import Turn
 # Where the live panel stands below it, the transcript is hidden; and a panel whose kernel is gone,
 # which JupyterLab shows as an error in words, is.
 _STYLE = """<style>
-.jp-OutputArea-child:has(.ipychat-transcript):has(+ .jp-OutputArea-child .ipychat-panel),
-.jp-OutputArea-child:has(.ipychat-transcript) + .jp-OutputArea-child:has(> .jupyter-widgets:not(:has(*)))
-{ display: none }
-</style>"""  # noqa: E501 - a selector is one line
+.jp-OutputArea-child:has(.ipychat-transcript):has(+ .jp-OutputArea-child .ic-panel),
+.jp-OutputArea-child:has(.ipychat-transcript) + .jp-OutputArea-child
+  > .jupyter-widgets.jp-OutputArea-output:not(:has(*)) { display: none }
+</style>"""
 _QUESTION = (
     "white-space:pre-wrap;overflow-wrap:anywhere;border-left:3px solid "
     "var(--jp-border-color1,#bdbdbd);padding-left:.6em;margin:.8em 0 .4em"

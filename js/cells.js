@@ -1,0 +1,34 @@
+/** Out of the panel: to the clipboard, and into the notebook as a new cell. */
+
+/** JupyterLab's document, or null where the front end has none or hides it. */
+const notebook = (model) => model.widget_manager?.context?.model?.sharedModel;
+
+export const canInsert = (model) => typeof notebook(model)?.insertCell === "function";
+
+export function insertCell(model, el, source) {
+  const shared = notebook(model);
+  const cell = el.closest(".jp-Cell");
+  // a long notebook keeps only the cells in sight in the page; those carry their index
+  const index = Number(cell?.dataset.windowedListIndex ?? [...(cell?.parentNode.children ?? [])].indexOf(cell));
+  const last = shared.cells.length - 1;
+  shared.insertCell((cell && index >= 0 && index <= last ? index : last) + 1, { cell_type: "code", source });
+}
+
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // no secure context (plain http), or not allowed in this frame
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.style.cssText = "position:fixed;opacity:0";
+    document.body.append(area);
+    const focused = document.activeElement;
+    area.select();
+    const copied = document.execCommand("copy");
+    area.remove();
+    focused?.focus();
+    return copied;
+  }
+}

@@ -1,0 +1,71 @@
+/** Elements: made of nodes, never of HTML text. */
+
+export function h(tag, props = {}, ...kids) {
+  const el = document.createElement(tag);
+  for (const [key, value] of Object.entries(props)) {
+    if (value === false || value == null) continue;
+    if (typeof value === "function") el.addEventListener(key.slice(2), value);
+    else if (key === "text") el.textContent = value;
+    else if (key === "value") el.value = value;
+    else el.setAttribute(key, value === true ? "" : value);
+  }
+  el.append(...kids.filter((kid) => kid != null && kid !== false));
+  return el;
+}
+
+const PATHS = {
+  again: "M5 12a7 7 0 1 0 2.2-5.1M5 4v4h4",
+  attach: "M18.5 11.5 11.6 18.4a4.3 4.3 0 0 1-6.1-6.1l7.4-7.4a2.9 2.9 0 0 1 4.1 4.1l-7.3 7.3a1.4 1.4 0 0 1-2-2l6.7-6.7",
+  check: "m5 12.5 4.5 4.5L19 7.5",
+  choose: "m7 10 5 5 5-5",
+  close: "m7 7 10 10M17 7 7 17",
+  copy: "M9.5 9.5h9v9h-9zM5.5 14.5v-9h9",
+  down: "M12 5.5v13M6.5 13l5.5 5.5 5.5-5.5",
+  drop: "M5 7h14M10 7V4.5h4V7M7 7l.8 12.5h8.4L17 7",
+  edit: "m5 19 .8-3.7L15.6 5.5a1.8 1.8 0 0 1 2.6 0l.3.3a1.8 1.8 0 0 1 0 2.6L8.7 18.2z",
+  file: "M7 3.5h7l4 4v13H7zM14 3.5v4h4",
+  insert: "M4.5 5h15v5.5h-15zM12 14v6M9 17h6",
+  more: "M5.5 12h.01M12 12h.01M18.5 12h.01",
+  send: "M12 18.5v-13M6.5 11 12 5.5 17.5 11",
+  settings: "M4 8h8M16 8h4M4 16h4M12 16h8M14 6v4M10 14v4",
+  stop: "M8 8h8v8H8z",
+};
+
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const path = document.createElementNS(svg.namespaceURI, "path");
+  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", class: `ic-icon ic-icon-${name}`, "aria-hidden": "true" }))
+    svg.setAttribute(key, value);
+  path.setAttribute("d", PATHS[name]);
+  svg.append(path);
+  return svg;
+}
+
+export function iconButton(name, label, onclick, props = {}) {
+  return h("button", { type: "button", class: "ic-ib", "aria-label": label, title: label, onclick, ...props }, icon(name));
+}
+
+/** Says on the button itself that it worked, then takes that back. */
+export function confirm(button, words, name = "check") {
+  const [before, label] = [button.firstChild, button.title];
+  if (button.dataset.said) return;
+  button.dataset.said = "yes";
+  before.replaceWith(icon(name));
+  button.title = words;
+  button.setAttribute("aria-label", words);
+  setTimeout(() => {
+    button.firstChild.replaceWith(before);
+    button.title = label;
+    button.setAttribute("aria-label", label);
+    delete button.dataset.said;
+  }, 1500);
+}
+
+/** A text field as high as its text. */
+export function fit(area) {
+  area.style.height = "auto";
+  area.style.height = `${area.scrollHeight}px`;
+}
+
+/** While an input method composes, Enter and Esc are its keys. */
+export const composing = (event) => event.isComposing || event.keyCode === 229;

@@ -1,0 +1,115 @@
+/** The bar on top: which conversation, what can be done with it, its system prompt and parameters. */
+import { composing, h, icon, iconButton } from "./dom.js";
+
+const OPTIONS = [
+  ["temperature", "Temperature", { min: 0, max: 2, step: 0.1 }],
+  ["max_tokens", "Max tokens", { min: 1, step: 1 }],
+];
+
+/** A name not taken yet: "main" → "main-2". */
+function another(name, taken) {
+  const stem = name.replace(/-\d+$/, "") || "chat";
+  let count = 2;
+  while (taken.includes(`${stem}-${count}`)) count++;
+  return `${stem}-${count}`;
+}
+
+export class Chats {
+  constructor(store, done) {
+    Object.assign(this, { store, done });
+    this.select = h("select", { class: "ic-field", "aria-label": "Conversation", onchange: () => store.act("chat", { name: this.select.value }) });
+    this.button = iconButton("more", "Conversation actions", () => this.toggle(this.menu.hidden), { "aria-haspopup": "menu", "aria-expanded": "false" });
+    this.menu = h("div", { class: "ic-popup ic-menu", role: "menu", "aria-label": "Conversation actions", hidden: true, onkeydown: (event) => this.key(event) },
+      this.item("New conversation …", () => this.ask("chat", "Name of the new conversation")),
+      this.item("Fork …", () => this.ask("fork", "Name of the fork")),
+      this.item("Rename …", () => this.ask("rename", "New name")),
+      this.item("Undo the last turn", () => store.act("undo")),
+      this.item("Clear", () => store.act("new")));
+    this.el = h("div", { class: "ic-chats", onfocusout: (event) => !this.el.contains(event.relatedTarget) && this.toggle(false) }, this.select, this.button, this.menu);
+    this.update();
+  }
+  update() {
+    const { chat, chats } = this.store.info;
+    const names = chats.includes(chat) ? chats : [...chats, chat];
+    this.select.replaceChildren(...names.map((name) => h("option", { value: name, text: name, selected: name === chat })));
+    this.select.title = chat;
+  }
+  item(text, act) {
+    return h("button", { type: "button", role: "menuitem", tabindex: "-1", text, onclick: () => {
+      this.toggle(false);
+      this.button.focus();
+      act();
+    } });
+  }
+  toggle(opened) {
+    this.menu.hidden = !opened;
+    this.button.setAttribute("aria-expanded", String(opened));
+    if (opened) this.menu.firstChild.focus();
+  }
+  key(event) {
+    const items = [...this.menu.children];
+    const at = items.indexOf(document.activeElement);
+    const target = { ArrowDown: items[(at + 1) % items.length], ArrowUp: items.at(at - 1), Home: items[0], End: items.at(-1), Escape: this.button }[event.key];
+    if (!target) return;
+    target.focus();
+    if (event.key === "Escape") this.toggle(false);
+    event.preventDefault();
+    event.stopPropagation();
+  }
+  /** Asks for a name where the picker of conversations stands. */
+  ask(kind, label) {
+    const { chat, chats } = this.store.info;
+    let closed = false;
+    const close = () => {
+      if (closed) return; // taking the input away blurs it
+      closed = true;
+      input.replaceWith(this.select);
+    };
+    const input = h("input", {
+      class: "ic-field", type: "text", "aria-label": label, title: label, spellcheck: "false", value: kind === "rename" ? chat : another(chat, chats),
+      onblur: close,
+      onkeydown: (event) => {
+        if (composing(event) || !["Enter", "Escape"].includes(event.key)) return;
+        event.preventDefault();
+        event.stopPropagation();
+        const name = input.value.trim();
+        close();
+        this.done();
+        if (event.key === "Enter" && name) this.store.act(kind, { name });
+      },
+    });
+    this.select.replaceWith(input);
+    input.focus();
+    input.select();
+  }
+}
+
+export class Settings {
+  constructor(store) {
+    this.store = store;
+    this.system = h("textarea", { class: "ic-field", rows: "4", placeholder: "How the model should answer", onchange: () => store.act("system", { text: this.system.value }) });
+    this.numbers = OPTIONS.map(([name, label, limits]) => ({ name, label, input: h("input", { class: "ic-field", type: "number", placeholder: "the model's own", ...limits, onchange: () => this.send() }) }));
+    const close = (event) => {
+      if (event.key !== "Escape" || !this.el.open) return;
+      event.stopPropagation();
+      this.el.open = false;
+      this.el.firstChild.focus();
+    };
+    this.el = h("details", { class: "ic-settings", onkeydown: close },
+      h("summary", { class: "ic-ib", "aria-label": "System prompt and parameters", title: "System prompt and parameters" }, icon("settings")),
+      h("div", { class: "ic-popup" },
+        h("label", {}, "System prompt", this.system),
+        ...this.numbers.map(({ label, input }) => h("label", {}, label, input))));
+    this.update();
+  }
+  send() {
+    const set = this.numbers.filter(({ input }) => input.value !== "" && input.validity.valid);
+    this.store.act("options", { options: Object.fromEntries(set.map(({ name, input }) => [name, input.valueAsNumber])) });
+  }
+  update() {
+    const { system, options } = this.store.info;
+    const fields = [[this.system, system], ...this.numbers.map(({ name, input }) => [input, options?.[name]])];
+    for (const [field, value] of fields) if (field !== document.activeElement) field.value = value ?? "";
+    this.el.toggleAttribute("data-set", fields.some(([, value]) => value != null && value !== ""));
+  }
+}

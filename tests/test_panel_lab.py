@@ -1,0 +1,312 @@
+"""The panel in a real JupyterLab: what its users see and do. Skipped without Chromium, but not in CI."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests import lab
+from tests.loopback import END, HANG, Service, chunk, head
+from tests.protocols import PROTOCOLS
+from tests.test_magics import PATH, echo, sent
+
+OPENAI = PROTOCOLS[0]
+SHOTS = Path(__file__).parent / "screenshots"
+LOAD, PANEL = "%load_ext ipychat", "%chat_panel"
+ANSWER = """Here is a **short** plan with `code` and [a link](https://example.org):
+
+1. Read the file
+2. Count the words
+
+```python
+from collections import Counter
+
+def count(path):
+    return Counter(open(path).read().split()).most_common(10)
+```
+
+| word | n |
+|---|---|
+| the | 12 |
+"""
+HOSTILE = """<script>window.hurt = 1</script><img src=https://evil.example/1 onerror="window.hurt=1">
+<iframe srcdoc="<script>parent.hurt=1</script>"></iframe><style>@import 'https://evil.example/2'</style>
+![x](https://evil.example/3) ![y](//evil.example/4) [js](javascript:window.hurt=1) <a href="javascript:hurt=1">x</a>
+<svg onload="window.hurt=1"><math><mi xlink:href="data:x,<script>window.hurt=1</script>"></math></svg>
+<details open ontoggle="window.hurt=1">x</details> <form action=https://evil.example/5><button>x</button></form>
+
+```<img src=x onerror=window.hurt=1>
+</code></pre><script>window.hurt = 1</script>
+```
+
+[x]: https://evil.example/6 "onmouseover=hurt=1"
+[x] <https://evil.example/7> $\\href{javascript:hurt=1}{x}$ <base href=https://evil.example/>
+"""
+
+
+@pytest.fixture(scope="module")
+def service():
+    service = Service()
+    yield service
+    service.close()
+
+
+@pytest.fixture(scope="module")
+def jupyter(service, tmp_path_factory):
+    if not lab.CHROMIUM:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("Chromium (Debian's package chromium) is not installed")  # fmt: skip
+    env = {
+        "OPENAI_BASE_URL": service.url,
+        "OPENAI_API_KEY": "sk-a-key-of-the-tests",
+        "IPYCHAT_MODEL": "openai:m",
+    }
+    one = lab.Lab(tmp_path_factory.mktemp("lab"), env)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def opened(jupyter, service, request):
+    """A notebook with a panel in it."""
+    service.on(PATH, echo)
+    page = jupyter.open(f"{request.node.name}.ipynb", LOAD, PANEL, "x = 1", "%chat from a cell")
+    lab.run(page, 0)
+    lab.run(page, 1)
+    prompt(page).wait_for()
+    yield page
+    page.context.close()
+    assert jupyter.left == [], "a request left this machine"
+
+
+def prompt(page):
+    return page.get_by_role("textbox", name="Prompt").first
+
+
+def log(page):
+    return page.locator(".ic-panel").get_by_role("log")
+
+
+def button(page, name):
+    return page.locator(".ic-panel").first.get_by_role("button", name=name, exact=True)
+
+
+def models(page):
+    return page.get_by_role("listbox", name="Models").get_by_role("option")
+
+
+def ask(page, text):
+    prompt(page).fill(text)
+    prompt(page).press("Enter")
+
+
+def slowly(text, size=20, pause=0.01):
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    return [head(), *(step for piece in pieces for step in (chunk(OPENAI.text(piece)), pause)), chunk(OPENAI.finish()), END]  # fmt: skip
+
+
+def stalled(text):
+    return [head(), chunk(OPENAI.text(text)), HANG]
+
+
+def shoot(page, name):
+    SHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png")
+
+
+def test_what_is_asked_in_the_panel_is_answered_there_and_cells_go_on_from_it(opened, service):
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("You said: Hello")
+    lab.run(opened, 3)
+    expect(log(opened)).to_contain_text("You said: from a cell")
+    assert [m["content"] for m in sent(service)] == ["Hello", "You said: Hello ", "from a cell"]
+
+
+def test_it_streams_and_stops(opened, service):
+    service.on(PATH, stalled("so far"))
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("so far")
+    button(opened, "Stop").click()
+    expect(button(opened, "Send")).to_be_visible()
+    expect(log(opened)).to_contain_text("so far")
+    assert service.asked(PATH)[-1].gone.wait(2)
+
+
+def test_escape_stops_it(opened, service):
+    service.on(PATH, stalled("so far"))
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("so far")
+    prompt(opened).press("Escape")
+    expect(button(opened, "Send")).to_be_visible()
+
+
+def test_a_cells_answer_streams_in_the_panel_too_and_is_stopped_there(opened, service):
+    service.on(PATH, stalled("from the cell"))
+    lab.run(opened, 3, wait=False)
+    expect(log(opened)).to_contain_text("from the cell")
+    button(opened, "Stop").click()
+    expect(button(opened, "Send")).to_be_visible()
+
+
+def test_keys_stay_in_the_panel(opened):
+    cells = len(lab.sources(opened))
+    prompt(opened).press_sequentially("dd a b x")
+    prompt(opened).press("Shift+Enter")
+    prompt(opened).press_sequentially("second line")
+    assert prompt(opened).input_value() == "dd a b x\nsecond line"
+    log(opened).press("d")
+    log(opened).press("d")
+    assert len(lab.sources(opened)) == cells
+    prompt(opened).press("Enter")
+    expect(log(opened)).to_contain_text("You said: dd a b x second line")
+    prompt(opened).press("ArrowUp")
+    assert prompt(opened).input_value() == "dd a b x\nsecond line"
+
+
+def test_the_picker_filters_by_words_and_chooses_by_keys(opened, service):
+    model = opened.get_by_role("combobox", name="Model")
+    model.click()
+    model.fill("rob fr")
+    options = models(opened)
+    expect(options).to_have_count(1)
+    expect(options).to_contain_text("FrontEndAgent")
+    model.fill("gpt mini op")
+    expect(options).to_have_count(1)
+    model.press("ArrowDown")
+    model.press("Enter")
+    expect(model).to_have_value("openai:gpt-4o-mini")
+    lab.run(opened, 3)
+    assert service.requests[-1].json["model"] == "gpt-4o-mini"
+
+
+def test_code_is_copied_and_becomes_a_cell(opened, service):
+    service.on(PATH, OPENAI.whole("```python\nprint(6 * 7)\n```"))
+    ask(opened, "Code, please")
+    expect(log(opened)).to_contain_text("print(6 * 7)")
+    button(opened, "Insert as a new cell").first.click()
+    opened.wait_for_function(f"() => ({lab.SOURCES})().includes('print(6 * 7)')")
+    assert lab.sources(opened).index("print(6 * 7)") == 2
+    button(opened, "Copy code").first.click()
+    expect(opened.get_by_role("status").first).to_be_attached()
+    assert opened.evaluate("() => navigator.clipboard.readText()").strip() == "print(6 * 7)"
+
+
+def test_a_second_view_has_the_text_so_far(opened, service):
+    service.on(PATH, stalled("so far"))
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("so far")
+    opened.evaluate(
+        "() => { const cell = jupyterapp.shell.currentWidget.content.widgets[2]; cell.model.sharedModel.setSource('import ipywidgets; ipywidgets.VBox([_])') }"
+    )
+    button(opened, "Stop").click()
+    expect(button(opened, "Send")).to_be_visible()
+    lab.run(opened, 2)
+    expect(log(opened)).to_have_count(2)
+    expect(log(opened).nth(1)).to_contain_text("so far")
+
+
+def test_a_reload_of_the_page_restores_it(opened):
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("You said: Hello")
+    lab.save(opened)
+    opened.reload()
+    opened.wait_for_function(lab.IDLE)
+    expect(log(opened)).to_contain_text("You said: Hello")
+    ask(opened, "again")
+    expect(log(opened)).to_contain_text("You said: again")
+
+
+def test_reopened_without_its_kernel_the_notebook_shows_the_transcript(opened, service):
+    service.on(PATH, OPENAI.whole(HOSTILE + "The end."))
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("The end.")
+    transcript = opened.locator(".ipychat-transcript")
+    expect(transcript).to_contain_text("The end.")
+    expect(transcript).to_be_hidden()
+    lab.save(opened)
+    opened.evaluate(
+        "() => jupyterapp.shell.currentWidget.context.sessionContext.restartKernel().then(() => null)"
+    )
+    opened.reload()
+    opened.wait_for_function(lab.IDLE)
+    expect(transcript).to_be_visible()
+    expect(opened.get_by_text("model not found")).to_be_hidden()
+    assert opened.evaluate("() => window.hurt") is None
+
+
+def test_a_hostile_answer_runs_and_loads_nothing(opened, service):
+    service.on(PATH, slowly(HOSTILE + "The end.", size=7, pause=0.002))
+    ask(opened, HOSTILE)
+    expect(log(opened)).to_contain_text("The end.")
+    lab.run(opened, 3)
+    opened.wait_for_timeout(300)
+    assert opened.evaluate("() => window.hurt") is None
+    assert (
+        log(opened).locator("img, iframe, style, form, script, object, embed, base, link").count()
+        == 0
+    )
+    for address in log(opened).locator("a[href]").evaluate_all("all => all.map(a => a.href)"):
+        assert address.startswith(("http://", "https://", "mailto:"))
+
+
+def test_a_question_waits_visibly_while_the_kernel_is_busy(opened):
+    opened.evaluate(
+        "() => { const cell = jupyterapp.shell.currentWidget.content.widgets[2]; cell.model.sharedModel.setSource('import time; time.sleep(2)') }"
+    )
+    lab.run(opened, 2, wait=False)
+    opened.wait_for_timeout(200)
+    ask(opened, "Hello")
+    expect(opened.get_by_text("Waiting for the kernel")).to_be_visible()
+    expect(log(opened)).to_contain_text("You said: Hello")
+    expect(opened.get_by_text("Waiting for the kernel")).to_be_hidden()
+
+
+def test_it_has_no_accessibility_violation_and_is_worth_looking_at(opened, service):
+    service.on(PATH, slowly(ANSWER))
+    ask(opened, "Count the words of a file, please.")
+    expect(log(opened)).to_contain_text("short")
+    shoot(opened, "light, streaming")
+    expect(button(opened, "Send")).to_be_visible()
+    shoot(opened, "light")
+    assert violations(opened) == []
+    opened.get_by_role("combobox", name="Model").click()
+    expect(models(opened).first).to_be_visible()
+    shoot(opened, "light, picker")
+    assert violations(opened) == []
+    opened.get_by_role("combobox", name="Model").press("Escape")
+    opened.set_viewport_size({"width": 720, "height": 1000})
+    opened.wait_for_timeout(200)
+    shoot(opened, "light, narrow")
+
+
+def test_the_dark_theme_has_no_accessibility_violation(opened, service):
+    opened.evaluate("() => jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'}).then(() => null)")  # fmt: skip
+    service.on(PATH, slowly(ANSWER))
+    ask(opened, "Count the words of a file, please.")
+    expect(log(opened)).to_contain_text("the")
+    expect(button(opened, "Send")).to_be_visible()
+    opened.wait_for_timeout(500)
+    shoot(opened, "dark")
+    found = violations(opened)
+    opened.evaluate("() => jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'}).then(() => null)")  # fmt: skip
+    assert found == []
+
+
+def violations(page):
+    found = Axe().run(page, context=".ic-panel").response["violations"]
+    return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+
+
+def test_stop_and_the_first_word_come_in_time(opened, service):
+    """Generous: `make bench` measures."""
+    service.on(PATH, stalled("so far"))
+    begin = time.monotonic()
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("so far")
+    assert time.monotonic() - begin < 3
+    begin = time.monotonic()
+    prompt(opened).press("Escape")
+    expect(button(opened, "Send")).to_be_visible()
+    assert time.monotonic() - begin < 3
