@@ -41,6 +41,7 @@ bench: .venv/.test  ## what reading, loading and showing cost, beside the least 
 	@$(PY) -m bench.loading
 	@$(PY) -m bench.cell
 	@$(PY) -m bench.gateway
+	@$(PY) -m bench.panel
 
 panel:  ## build the panel's JavaScript, after a change in js/; needs Node
 	@cd js && npm install --silent --no-fund --no-audit && npm run --silent build

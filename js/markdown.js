@@ -87,7 +87,7 @@ const PROSE = {
 const COLOURS = { ...PROSE, ALLOWED_TAGS: ["span"], ALLOWED_ATTR: ["class"] };
 
 /** `links` holds the definitions ("[1]: address") that other blocks made, and gets those of this one. */
-function prose(source, links = {}) {
+function prose(source, links) {
   let part;
   try {
     const lexer = new marked.Lexer(marked.defaults);
@@ -175,6 +175,7 @@ class Code {
   }
 }
 
+const copyOf = (links) => Object.assign(Object.create(null), links);
 const FENCE = /^( {0,3})(`{3,}(?=[^`]*$)|~{3,})(.*)$/;
 const ITEM = /^ {0,3}(?:[-*+]|\d{1,9}[.)])(?:\s|$)/;
 
@@ -192,7 +193,7 @@ export class Flow {
     this.fence = this.code = null; // the open fence; its block, if it is no part of a list
     this.list = this.blank = this.inLine = this.ended = false;
     this.again = !!links;
-    this.links = links ?? Object.create(null);
+    this.links = links ?? copyOf();
   }
   /** Draws what is new, until `deadline`; false if something is left. */
   draw(text, done, deadline) {
@@ -208,7 +209,7 @@ export class Flow {
     }
     if (done) this.finish();
     else if (this.code) this.code.text.end(/^ {0,3}[`~]*$/.test(text.slice(this.pos)) ? "" : text.slice(this.pos));
-    else this.live.replaceChildren(prose(text.slice(this.start), this.links));
+    else this.live.replaceChildren(prose(text.slice(this.start), copyOf(this.links))); // a definition may be half there
     return true;
   }
   line(line, next) {
