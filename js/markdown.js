@@ -28,8 +28,7 @@ let tricks = 0;
 
 // characters of a block that are drawn again at each frame; what follows is a block of its own
 const LONG = 4_000;
-const LONG_LIST = 6_000; // else cut between its items, at half of that
-const LONG_TABLE = 16_000; // the second half of a table has no head
+const LONG_ROWS = 6_000; // of a list, which is cut between its items at half of that, or of a table
 
 const escape = (text) => text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
 const MATH = /^(?:\\\(.{1,999}?\\\)|\\\[[^]{1,1999}?\\\]|\$\$[^]{1,1999}?\$\$)/;
@@ -192,6 +191,7 @@ export class Flow {
     this.start = this.pos = 0; // where the open block begins, how far lines were read
     this.fence = this.code = null; // the open fence; its block, if it is no part of a list
     this.list = this.blank = this.inLine = this.ended = false;
+    this.head = "";
     this.again = !!links;
     this.links = links ?? copyOf();
   }
@@ -209,7 +209,7 @@ export class Flow {
     }
     if (done) this.finish();
     else if (this.code) this.code.text.end(/^ {0,3}[`~]*$/.test(text.slice(this.pos)) ? "" : text.slice(this.pos));
-    else this.live.replaceChildren(prose(text.slice(this.start), copyOf(this.links))); // a definition may be half there
+    else this.live.replaceChildren(prose(this.head + text.slice(this.start), copyOf(this.links))); // a definition may be half there
     return true;
   }
   line(line, next) {
@@ -219,7 +219,7 @@ export class Flow {
     if (this.fence && !this.inLine && mark?.startsWith(this.fence) && !info.trim()) return this.closeFence();
     this.inLine = false;
     if (this.code) return this.code.append(this.text.slice(from, next));
-    if (this.breaksBefore(line, from - this.start)) this.freeze(from);
+    if (this.breaksBefore(line, from - this.start)) this.freeze(from, line.startsWith("|") ? this.tableHead() : "");
     if (this.fence) return;
     this.blank = !line.trim();
     if (mark && !(this.list && indent)) return this.openFence(from, mark, info);
@@ -227,9 +227,9 @@ export class Flow {
     this.list ||= ITEM.test(line);
   }
   breaksBefore(line, size) {
-    if (size > (line.startsWith("|") ? LONG_TABLE : this.list ? LONG_LIST : LONG)) return true;
+    if (size > (this.list || line.startsWith("|") ? LONG_ROWS : LONG)) return true;
     if (!size || this.fence || /^(?:\s|$)/.test(line)) return false;
-    if (this.list && ITEM.test(line)) return size > LONG_LIST / 2;
+    if (this.list && ITEM.test(line)) return size > LONG_ROWS / 2;
     return this.blank || /^#{1,6} /.test(line);
   }
   openFence(from, mark, info) {
@@ -258,8 +258,13 @@ export class Flow {
     this.inLine = !!this.code;
     if (!this.code) this.freeze(cut);
   }
-  freeze(to) {
-    const source = this.text.slice(this.start, to);
+  /** The rest of a table that is cut gets its head, too. */
+  tableHead() {
+    return /^\|.*\n\|[ :|-]+\n/.exec(this.head + this.text.slice(this.start, this.start + 2000))?.[0] ?? "";
+  }
+  freeze(to, head = "") {
+    const source = this.head + this.text.slice(this.start, to);
+    this.head = head;
     if (source.trim()) this.live.before(prose(source, this.links));
     this.live.replaceChildren();
     this.start = to;

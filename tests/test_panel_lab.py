@@ -193,6 +193,81 @@ def test_code_is_copied_and_becomes_a_cell(opened, service):
     assert opened.evaluate("() => navigator.clipboard.readText()").strip() == "print(6 * 7)"
 
 
+def test_a_turn_is_copied_asked_again_edited_and_dropped(opened, service):
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("You said: Hello")
+    button(opened, "Copy answer").click()
+    opened.wait_for_function(
+        "() => navigator.clipboard.readText().then(text => text.includes('You said: Hello'))"
+    )
+    button(opened, "Edit the question").click()
+    question = opened.get_by_role("textbox", name="Question")
+    question.fill("Bye")
+    question.press("Enter")
+    expect(log(opened)).to_contain_text("You said: Bye")
+    expect(log(opened)).not_to_contain_text("Hello")
+    button(opened, "Ask again").click()
+    opened.wait_for_function("() => !document.querySelector('.ic-panel [data-state=running]')")
+    expect(log(opened).get_by_text("You said: Bye")).to_have_count(1)
+    button(opened, "Drop this turn").click()
+    expect(log(opened)).not_to_contain_text("Bye")
+    assert [request.json["messages"][-1]["content"] for request in service.asked(PATH)[-3:]] == [
+        "Hello",
+        "Bye",
+        "Bye",
+    ]
+
+
+def test_conversations_are_begun_renamed_and_switched(opened):
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("You said: Hello")
+    chats = opened.get_by_role("combobox", name="Conversation")
+    for item, label, name in [
+        ("Fork …", "Name of the fork", "copy"),
+        ("Rename …", "New name", "another"),
+        ("New conversation …", "Name of the new conversation", "empty"),
+    ]:
+        button(opened, "Conversation actions").click()
+        opened.get_by_role("menuitem", name=item).click()
+        box = opened.get_by_role("textbox", name=label)
+        box.fill(name)
+        box.press("Enter")
+        expect(chats).to_have_value(name)
+    expect(log(opened)).not_to_contain_text("Hello")
+    chats.select_option("another")
+    expect(log(opened)).to_contain_text("You said: Hello")
+    button(opened, "Conversation actions").click()
+    opened.get_by_role("menuitem", name="Undo the last turn").click()
+    expect(log(opened)).not_to_contain_text("Hello")
+
+
+def test_system_prompt_parameters_and_files_go_along(opened, service):
+    opened.locator(".ic-settings summary").click()
+    opened.get_by_label("System prompt", exact=True).fill("Be brief.")
+    opened.get_by_label("Temperature").fill("0.5")
+    opened.get_by_label("Temperature").press("Escape")
+    files = opened.locator(".ic-panel input[type=file]")
+    files.set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": b"x,y"})
+    expect(opened.locator(".ic-panel")).to_contain_text("a.csv")
+    ask(opened, "What is it?")
+    expect(log(opened)).to_contain_text("You said: What is it?")
+    body = service.requests[-1].json
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert [part["type"] for part in body["messages"][1]["content"]] == ["file", "text"]
+    assert body["temperature"] == 0.5
+
+
+def test_the_picker_says_what_is_missing(opened):
+    opened.evaluate(
+        "() => { const cell = jupyterapp.shell.currentWidget.content.widgets[2]; cell.model.sharedModel.setSource('import os; del os.environ[\\'OPENAI_API_KEY\\'], os.environ[\\'OPENAI_BASE_URL\\']') }"
+    )
+    lab.run(opened, 2)
+    opened.get_by_role("combobox", name="Model").click()
+    expect(models(opened).filter(has_text="gpt-4o-mini").last).to_contain_text(
+        "no key: set OPENAI_API_KEY"
+    )
+
+
 def test_a_second_view_has_the_text_so_far(opened, service):
     service.on(PATH, stalled("so far"))
     ask(opened, "Hello")

@@ -15,8 +15,8 @@ from ipychat.messages import ChatRequest, Event, FinishReason, Message, ModelId,
 MAX_CONTINUATIONS = 4
 """How often an answer that its model cut off is continued."""
 CUT_OFF = {
-    "length": f"Cut off: still unfinished after {MAX_CONTINUATIONS} more parts.",
-    "content_filter": "Cut off by the service's content filter.",
+    "length": "Cut off at the model's limit of tokens: still unfinished",
+    "content_filter": "Cut off by the service's content filter",
 }
 CONTINUE = "Go on exactly where you stopped, without repeating anything."
 
@@ -68,7 +68,8 @@ class Answers(NamedTuple):
                 messages = (*messages, so_far, Message("user", CONTINUE))
                 continue
             if remark := CUT_OFF.get(finish.reason):  # the protocol has no other place for it
-                yield Text(f"\n\n*({remark})*")
+                parts = f" after {MAX_CONTINUATIONS} more parts" if said and not left else ""
+                yield Text(f"\n\n*({remark}{parts}.)*")
             yield finish
             return
 
