@@ -232,9 +232,13 @@ def test_the_saved_output_is_a_static_transcript_that_runs_nothing(page, service
     assert "application/vnd.jupyter.widget-view+json" in live
 
 
-def test_unloading_closes_it(page):
+def test_unloading_closes_it_and_stops_what_it_asked(page, service):
+    service.on(PATH, [head(), chunk(OPENAI.text("so far")), HANG])
+    page.do("ask", text="hi", files=[])
+    page.until(lambda: page.text)
     assert page.kernel.run("%unload_ext ipychat").status == "ok"
     assert page.kernel.value("p.comm is None")
+    assert service.asked(PATH)[0].gone.wait(5)
 
 
 @pytest.mark.parametrize(

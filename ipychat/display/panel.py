@@ -19,7 +19,7 @@ from weakref import WeakSet
 import anywidget
 import traitlets
 
-from ipychat import catalog, config, conversations
+from ipychat import catalog, config, conversations, secrets
 from ipychat.conversations import Conversation
 from ipychat.display._news import OURS, Told, parts
 from ipychat.display._transcript import StaticTranscript
@@ -56,8 +56,10 @@ def panel(*, model: str | None = None, chat: str | None = None) -> Panel:
 
 
 def close_all() -> None:
-    """Close every panel."""
+    """Close every panel, and stop what was asked there."""
     for one in list(_open):
+        for run in one.runs:
+            run.stop()
         one.close()
 
 
@@ -94,6 +96,8 @@ class Panel(anywidget.AnyWidget):
         self._told = Told()
         self._following: asyncio.Task[None] | None = None
         self._transcripts: list[StaticTranscript] = []
+        self.runs: list[Run] = []
+        """What was asked here and still comes."""
         super().__init__(model=_name_of(conversation))
         self.observe(self._take_model, names="model")
         self.on_msg(self._receive)
@@ -110,8 +114,10 @@ class Panel(anywidget.AnyWidget):
         ack = {"kind": "ack", "id": content.get("id")}
         try:
             self._do(**content, buffers=[bytes(one) for one in buffers])
-        except (ChatError, AttributeError, LookupError, TypeError, ValueError) as error:
-            ack["error"] = str(error) if isinstance(error, ChatError) else f"Not done: {error!r}"
+        except ChatError as error:
+            ack["error"] = str(error)
+        except Exception as error:  # noqa: BLE001 - the page waits for a word, whatever it is
+            ack["error"] = secrets.mask(f"Not done: {error!r}")
         self.send(ack)
         self._chats = conversations.names()
         self._tell()
@@ -198,7 +204,9 @@ class Panel(anywidget.AnyWidget):
             execution=random_id(),
             options=self._options,
         )
-        turn.stop = Run(_read(turn)).stop
+        run = Run(_read(turn))
+        turn.stop = run.stop
+        self.runs = [*(one for one in self.runs if not one.done), run]
 
     # -- to the page
 
@@ -227,7 +235,7 @@ class Panel(anywidget.AnyWidget):
             "chat": talk.name,
             "chats": self._chats,
             "model": _name_of(talk),
-            "system": talk.system,
+            "system": talk.system and secrets.mask(talk.system),
             "options": self._options,
             "busy": running,
             "notebook": config.current().notebook is not None,
