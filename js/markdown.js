@@ -263,9 +263,9 @@ export class Flow {
     return /^\|.*\n\|[ :|-]+\n/.exec(this.head + this.text.slice(this.start, this.start + 2000))?.[0] ?? "";
   }
   freeze(to, head = "") {
-    const source = this.head + this.text.slice(this.start, to);
+    const source = this.text.slice(this.start, to);
+    if (source.trim()) this.live.before(prose(this.head + source, this.links));
     this.head = head;
-    if (source.trim()) this.live.before(prose(source, this.links));
     this.live.replaceChildren();
     this.start = to;
     this.list = this.blank = false;

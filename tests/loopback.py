@@ -101,10 +101,13 @@ class _Threaded:
         self.loop.close()
 
     async def _cancel_rest(self) -> None:
-        rest = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        """End every task, also one that was accepting a connection, and let transports close."""
+        while rest := [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]:
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+            for _ in range(3):  # a transport that is closed says so in the loop's next turns
+                await asyncio.sleep(0)
 
 
 Script = Iterable[Any] | Callable[[Received], Iterable[Any]]
