@@ -13,17 +13,22 @@ const hash = createHash("sha256");
 for (const name of sources) hash.update(`${name}\0`).update(read(name)).update("\0");
 const mark = `/* sources ${hash.digest("hex")} */`;
 
-const licences = ["marked", "dompurify", "highlight.js"].map((name) => {
+const bundled = ["marked", "dompurify", "highlight.js"];
+const texts = bundled.map((name) => {
+  const file = readdirSync(new URL(`node_modules/${name}/`, here)).find((one) => /^licen[cs]e/i.test(one));
+  return `${name}\n\n${read(`node_modules/${name}/${file}`)}`;
+});
+writeFileSync(new URL("panel.licences.txt", target), texts.join("\n\n----\n\n"));
+const licences = bundled.map((name) => {
   const { version, license } = JSON.parse(read(`node_modules/${name}/package.json`));
   return `${name} ${version} (${license})`;
 });
-const authors = "Christopher Jeffrey and contributors; Cure53 and contributors; Ivan Sagalaev and contributors";
 
 for (const name of ["panel.js", "panel.css"]) {
-  const bundled = name.endsWith(".js") ? `/* with ${licences.join(", ")}: ${authors} */\n` : "";
+  const credits = name.endsWith(".js") ? `/* with ${licences.join(", ")}: see panel.licences.txt */\n` : "";
   const { outputFiles } = await build({
     entryPoints: [new URL(name, here).pathname],
-    banner: { [name.split(".")[1]]: `${bundled}${mark}` },
+    banner: { [name.split(".")[1]]: `${credits}${mark}` },
     bundle: true,
     charset: "utf8",
     format: "esm",
