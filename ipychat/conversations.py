@@ -60,9 +60,10 @@ class Conversation:
         execution: str | None = None,
         background: bool = False,
         history: bool = True,
+        instead_of: Turn | None = None,
         options: Mapping[str, Any] = NO_OPTIONS,
     ) -> Turn:
-        """Give the question its place; `turn.events()` asks it.
+        """Give the question its place, or that of another turn; `turn.events()` asks it.
 
         `execution` says which run of `cell` asks: an id that no other run has, in other kernels
         too; None is a run of its own. What an earlier run of the cell asked is replaced. Without
@@ -79,6 +80,7 @@ class Conversation:
                 cell=cell,
                 execution=execution,
                 history=history,
+                instead_of=instead_of,
                 options=options,
             ),
             asked_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -89,8 +91,8 @@ class Conversation:
         )
         if history:
             turn.journal, turn.changes = self.journal, self.changes
-            insert(self.turns, turn)
-            self.journal.record(asked(turn))  # written before anything is sent
+            insert(self.turns, turn, instead_of)
+            self.journal.record(asked(turn, instead_of))  # written before anything is sent
             self.changes.tell()
         return turn
 
@@ -103,10 +105,14 @@ class Conversation:
         cell: str | None = None,
         execution: str | None = None,
         history: bool = True,
+        instead_of: Turn | None = None,
         options: Mapping[str, Any] = NO_OPTIONS,
     ) -> ChatRequest:
         """Return what `begin` would ask, and change nothing."""
-        place = position(self.turns, cell, execution)
+        if instead_of in self.turns:
+            place = self.turns.index(instead_of)
+        else:
+            place = position(self.turns, cell, execution)
         before = _history(self.turns[:place], config.current().history) if history else ()
         return request(
             [*before, *parse_messages(question)],

@@ -334,11 +334,18 @@ def position(turns: list[Turn], cell: str | None, execution: str | None) -> int:
     return own[0]
 
 
-def insert(turns: list[Turn], turn: Turn) -> None:
-    """Put `turn` where it belongs; the turns of an earlier run of its cell go, later ones age."""
-    place = position(turns, turn.cell, turn.execution)
-    after = turns[place:]
-    later = [other for other in after if turn.cell is None or other.cell != turn.cell]
+def insert(turns: list[Turn], turn: Turn, instead_of: Turn | None = None) -> None:
+    """Put `turn` where it belongs; the turns of an earlier run of its cell go, later ones age.
+
+    In place of a single turn, it is that one that goes.
+    """
+    if instead_of in turns:
+        place = turns.index(instead_of)
+        after, later = turns[place:], turns[place + 1 :]
+    else:
+        place = position(turns, turn.cell, turn.execution)
+        after = turns[place:]
+        later = [other for other in after if turn.cell is None or other.cell != turn.cell]
     if len(later) < len(after):
         for other in later:
             other.stale = True
@@ -359,11 +366,12 @@ def bring_back(turn: Turn) -> None:
 # -- records
 
 
-def asked(turn: Turn) -> Record:
+def asked(turn: Turn, instead_of: Turn | None = None) -> Record:
     """Return the record of a turn that is asked."""
     return {
         "type": "asked",
         "turn": turn.id,
+        **({"instead_of": instead_of.id} if instead_of else {}),
         "at": turn.asked_at,
         "cell": turn.cell,
         "execution": turn.execution,
@@ -413,7 +421,7 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
             match record["type"]:
                 case "asked":
                     turn = by_id[record["turn"]] = _turn_of(record)
-                    insert(turns, turn)
+                    insert(turns, turn, by_id.get(record.get("instead_of", "")))
                 case "arrived":
                     _take_snapshot(by_id[record["turn"]], record)
                 case "ended":

@@ -48,6 +48,7 @@ export class Composer {
   async send() {
     if (!this.ready) return;
     const [text, files] = [this.area.value.trim(), this.files];
+    if (new Blob([text]).size > LARGEST) return this.store.fail(`A question has at most ${size(LARGEST)}: send the rest as a file.`);
     this.fill("", []);
     try {
       const contents = await Promise.all(files.map((file) => file.arrayBuffer()));
@@ -65,9 +66,9 @@ export class Composer {
     this.drawFiles();
     this.update();
   }
-  /** The kernel did not take a question: it is there again, unless another one was begun. */
-  restore({ text }) {
-    if (!this.area.value) this.fill(text);
+  /** A question that was not taken, or is taken back, is there again, before what was begun. */
+  restore({ text, files }) {
+    this.fill([text, this.area.value].filter(Boolean).join("\n\n"), [...files, ...this.files]);
   }
   key(event) {
     if (composing(event)) return;

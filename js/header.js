@@ -2,7 +2,7 @@
 import { composing, h, icon, iconButton } from "./dom.js";
 
 const OPTIONS = [
-  ["temperature", "Temperature", { min: 0, max: 2, step: 0.1 }],
+  ["temperature", "Temperature", { min: 0, max: 2, step: "any" }],
   ["max_tokens", "Max tokens", { min: 1, step: 1 }],
 ];
 

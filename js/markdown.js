@@ -227,6 +227,7 @@ export class Flow {
     this.list ||= ITEM.test(line);
   }
   breaksBefore(line, size) {
+    if (this.fence) return false; // code in a list stays whole
     if (size > (this.list || line.startsWith("|") ? LONG_ROWS : LONG)) return true;
     if (!size || this.fence || /^(?:\s|$)/.test(line)) return false;
     if (this.list && ITEM.test(line)) return size > LONG_ROWS / 2;

@@ -42,7 +42,7 @@ class View {
     this.sizes.observe(this.log);
     this.changed = {
       all: () => this.reset(), order: () => this.order(), turn: (id) => this.head(id), text: (id) => this.grew(id), actions: () => this.waiting(),
-      info: () => this.about(), models: () => this.picker.update(), error: () => this.failed(), refused: (action) => this.composer.restore(action),
+      info: () => this.about(), models: () => this.picker.update(), error: () => this.failed(), refused: (question) => this.composer.restore(question),
     };
     this.listener = (what, detail) => this.changed[what](detail);
     store.views.add(this.listener);
@@ -116,7 +116,7 @@ class View {
     } });
     this.queue.replaceChildren(
       ...store.questions.map((question) => queued(question, question.late && note(WAITS))),
-      ...store.held.map((question) => queued(question, note("Sent when this answer ends. ", takeBack(question)))),
+      ...store.held.map((question) => queued(question, note(question.chat === store.info.chat ? "Sent when this answer ends. " : `Waits for ${question.chat}. `, takeBack(question)))),
       ...(stop ? [h("div", { class: "ic-waiting" }, note(`Stop: ${WAITS}`))] : []));
     this.status.textContent = !stop && late.some((action) => action.kind !== "ask") ? WAITS : "";
     this.empty.hidden = this.list.childElementCount > 0 || store.questions.length > 0;
@@ -157,7 +157,12 @@ class View {
 
   scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.log;
-    this.pinned = scrollHeight - scrollTop - clientHeight < AT_END;
+    const left = scrollHeight - scrollTop - clientHeight;
+    // a little upwards is enough to stay there; at the end it follows again
+    if (left <= 1) this.pinned = true;
+    else if (scrollTop < this.top) this.pinned = false;
+    else if (left < AT_END) this.pinned = true;
+    this.top = scrollTop;
     this.jump.hidden = this.pinned;
   }
   follow() {

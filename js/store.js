@@ -62,20 +62,22 @@ export class Store {
   }
 
   ask(question) {
-    this.held.push(question);
+    this.held.push({ ...question, chat: this.info.chat });
     this.askNext();
     this.tell("actions");
   }
 
   askNext() {
-    if (this.busy || !this.held.length) return;
-    const { text, files, buffers } = this.held.shift();
-    this.act("ask", { text, files: files.map(({ name, type }) => ({ name, type })) }, buffers);
+    const at = this.held.findIndex(({ chat }) => chat === this.info.chat); // others wait for theirs
+    if (this.busy || at < 0) return;
+    const [question] = this.held.splice(at, 1);
+    const { text, files, buffers } = question;
+    this.act("ask", { text, files: files.map(({ name, type }) => ({ name, type })) }, buffers, question);
   }
 
-  act(kind, fields = {}, buffers = []) {
+  act(kind, fields = {}, buffers = [], question = null) {
     const id = ++this.last;
-    const action = { ...fields, kind, id, late: false, taken: false };
+    const action = { ...fields, kind, id, question, late: false, taken: false };
     if (kind !== "hello" && this.error) this.fail("");
     this.actions.set(id, action);
     action.timer = setTimeout(() => {
@@ -112,7 +114,7 @@ export class Store {
     else action.timer = setTimeout(() => this.forget(id), 1000);
     if (error) {
       this.fail(error);
-      if (action.kind === "ask") this.tell("refused", action);
+      if (action.kind === "ask") this.tell("refused", action.question);
     }
     this.tell("actions");
   }

@@ -140,6 +140,57 @@ def test_asked_again_or_edited_a_turn_is_replaced_in_its_place(page, service):
     assert [m["content"] for m in sent(service)] == ["first", "You said: first ", "two"]
 
 
+def test_one_turn_of_a_loop_is_asked_again_and_the_others_stay(page, service):
+    page.kernel.run(
+        "for i in range(3):\n    %chat --system Brief --temperature 0.3 q{{i}}", cell="loop"
+    )
+    page.until(lambda: len(page.order) == 3)
+    page.do("again", turn=page.order[1])
+    page.until(lambda: len(service.asked(PATH)) == 4)
+    page.until_done()
+    assert [question for question, _, _ in page.talk] == ["q0", "q1", "q2"]
+    body = service.requests[-1].json
+    assert [m["content"] for m in body["messages"]] == ["Brief", "q0", "You said: q0 ", "q1"]
+    assert body["temperature"] == 0.3
+    again = page.kernel.run("for i in range(3):\n    %chat r{{i}}", cell="loop")
+    assert again.status == "ok", again.error
+    page.until(lambda: [question for question, _, _ in page.talk] == ["r0", "r1", "r2"])
+
+
+@pytest.mark.parametrize("way", ["undo", "new", "drop"])
+def test_a_running_turn_that_is_taken_out_is_stopped(page, service, way):
+    service.on(PATH, [head(), chunk(OPENAI.text("so far")), HANG])
+    page.do("ask", text="hi", files=[])
+    page.until(lambda: page.text)
+    assert page.do(way, **({"turn": page.order[0]} if way == "drop" else {})) is None
+    assert service.asked(PATH)[0].gone.wait(5)
+    page.until(lambda: not page.order)
+
+
+def test_a_model_that_is_no_longer_there_closes_nothing(page):
+    assert (
+        page.kernel.run("import ipychat; ipychat.conversation().model = 'nosuch:thing'").status
+        == "ok"
+    )
+    page.until(lambda: page.info["model"] == "nosuch:thing")
+    assert Page(page.kernel).info["model"] == "nosuch:thing"
+    page.do("model", name="openai:m")
+    page.do("ask", text="hi", files=[])
+    page.until_done()
+    assert page.talk[0][2] == "done"
+
+
+def test_a_cell_that_runs_again_closes_its_old_panel(notebook):
+    for _ in range(3):
+        notebook.run("p = %chat_panel", cell="one")
+    assert (
+        notebook.value(
+            "sum(p.comm is not None for p in __import__('ipychat.display.panel', fromlist=['x'])._open)"
+        )
+        == 1
+    )
+
+
 def test_files_and_images_go_along(page, service):
     files = [{"name": "a.csv", "type": "text/csv"}, {"name": "b.png", "type": "image/png"}]
     assert page.do("ask", [b"x,y\n1,2\n", b"\x89PNG"], text="What is it?", files=files) is None

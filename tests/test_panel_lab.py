@@ -193,6 +193,40 @@ def test_code_is_copied_and_becomes_a_cell(opened, service):
     assert opened.evaluate("() => navigator.clipboard.readText()").strip() == "print(6 * 7)"
 
 
+def test_a_question_that_waits_goes_to_the_conversation_it_was_asked_in(opened, service):
+    service.on(PATH, stalled("so far"))
+    ask(opened, "first")
+    expect(log(opened)).to_contain_text("so far")
+    ask(opened, "second")
+    button(opened, "Conversation actions").click()
+    opened.get_by_role("menuitem", name="New conversation …").click()
+    box = opened.get_by_role("textbox", name="Name of the new conversation")
+    box.fill("other")
+    box.press("Enter")
+    expect(opened.get_by_role("combobox", name="Conversation")).to_have_value("other")
+    expect(log(opened)).to_contain_text("Waits for default")
+    opened.get_by_role("button", name="Take it back").click()
+    assert prompt(opened).input_value() == "second"
+
+
+def test_code_in_a_list_stays_whole(opened, service):
+    code = "".join(f"   line_{number} = {number}\n" for number in range(600))
+    service.on(
+        PATH,
+        slowly(
+            f"1. Save this:\n\n   ```python\n{code}   ```\n\n2. Then **run** it.\n\nThe end.",
+            size=400,
+        ),
+    )
+    ask(opened, "Code, please")
+    expect(log(opened)).to_contain_text("The end.")
+    expect(log(opened).get_by_text("run", exact=True)).to_be_visible()
+    button(opened, "Copy code").first.click()
+    opened.wait_for_function(
+        "() => navigator.clipboard.readText().then(text => text.includes('line_599') && text.includes('line_0'))"
+    )
+
+
 def test_a_turn_is_copied_asked_again_edited_and_dropped(opened, service):
     ask(opened, "Hello")
     expect(log(opened)).to_contain_text("You said: Hello")

@@ -19,7 +19,7 @@ class Told:
     def __init__(self) -> None:
         self._info = ""
         self._order: list[str] | None = None
-        self._heads: dict[str, str] = {}
+        self._heads: dict[str, tuple[Any, ...]] = {}
         self._lengths: dict[tuple[str, str], int] = {}
 
     def news(self, info: dict[str, Any], turns: list[Turn]) -> dict[str, Any]:
@@ -38,12 +38,12 @@ class Told:
         }
 
     def _new_head(self, turn: Turn) -> dict[str, Any] | None:
-        head = head_of(turn)
-        written = json.dumps(head)
-        if self._heads.get(turn.id) == written:
+        reply = turn.reply
+        known = (turn.state, turn.stale, turn.error, len(reply.notices), reply.usage, reply.finish)
+        if self._heads.get(turn.id) == known:
             return None
-        self._heads[turn.id] = written
-        return head
+        self._heads[turn.id] = known
+        return head_of(turn)
 
     def _delta(self, turn: Turn) -> dict[str, Any] | None:
         delta: dict[str, Any] = {}

@@ -140,11 +140,11 @@ class Panel(anywidget.AnyWidget):
 
     def _do_again(self, turn: str) -> None:
         old = self._turn(turn)
-        self._ask(old.question[-1], old.cell)
+        self._ask(old.question[-1], old)
 
     def _do_edit(self, turn: str, text: str) -> None:
         old = self._turn(turn)
-        self._ask(_edited(old.question[-1], text), old.cell)
+        self._ask(_edited(old.question[-1], text), old)
 
     def _do_stop(self) -> None:
         running = [turn for turn in self._conversation.turns if turn.state == "running"]
@@ -155,12 +155,15 @@ class Panel(anywidget.AnyWidget):
                 turn.stop()
 
     def _do_drop(self, turn: str) -> None:
+        _let_go(self._turn(turn))
         self._conversation.drop(self._conversation.turns.index(self._turn(turn)) + 1)
 
     def _do_undo(self) -> None:
+        _let_go(*self._conversation.turns[-1:])
         self._conversation.undo()
 
     def _do_new(self) -> None:
+        _let_go(*self._conversation.turns)
         self._conversation.clear()
 
     def _do_model(self, name: str) -> None:
@@ -189,20 +192,25 @@ class Panel(anywidget.AnyWidget):
 
     @traitlets.validate("model")
     def _resolve(self, proposal: Any) -> str:
-        return str(catalog.resolve(proposal["value"])) if proposal["value"] else ""
+        name: str = proposal["value"]
+        # what the conversation has is shown, even if nobody of that name is here any more
+        return str(catalog.resolve(name)) if name not in {"", self._conversation.model} else name
 
     def _take_model(self, change: Any) -> None:
         """Have the trait's value, which another widget may have set, as the model."""
         if change["new"] != _name_of(self._conversation):
             self._conversation.model = change["new"]
 
-    def _ask(self, question: Message, cell: str | None = None) -> None:
-        """Ask, in the place of the earlier turns of `cell`."""
+    def _ask(self, question: Message, old: Turn | None = None) -> None:
+        """Ask; in the place of `old`, if that is given, and as it was asked."""
+        _let_go(old)
         turn = self._conversation.begin(
             question,
-            cell=cell or f"{OURS}{random_id()}",
-            execution=random_id(),
-            options=self._options,
+            system=old.system if old else None,
+            cell=old.cell if old else f"{OURS}{random_id()}",
+            execution=old.execution if old else random_id(),
+            instead_of=old,
+            options={**(old.options if old else {}), **self._options},
         )
         run = Run(_read(turn))
         turn.stop = run.stop
@@ -265,6 +273,13 @@ class Panel(anywidget.AnyWidget):
         if self._following is not None:
             self._following.cancel()
         super().close()
+
+
+def _let_go(*turns: Turn | None) -> None:
+    """Stop those that still come, before they are taken out."""
+    for turn in turns:
+        if turn is not None and turn.state == "running" and turn.stop:
+            turn.stop()
 
 
 async def _read(turn: Turn) -> None:

@@ -20,8 +20,8 @@ def model_picker(value: str | None = None) -> ModelPicker:
 class ModelPicker(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no hints
     """A list of models, narrowed by words; it says what those lack that aren't ready."""
 
-    value = traitlets.Unicode(None, allow_none=True)
-    """The model that is chosen, as provider:name."""
+    value = traitlets.Unicode()
+    """The model that is chosen, as provider:name; empty while none is."""
 
     def __init__(self, value: str | None = None) -> None:
         self._words = ipywidgets.Text(
@@ -30,11 +30,15 @@ class ModelPicker(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no hi
         self._list = ipywidgets.Select(rows=ROWS, description=" ")
         self._missing = ipywidgets.Label()
         super().__init__([self._words, self._list, self._missing])
-        self.value = str(catalog.resolve(value)) if value else None
+        self.value = value or ""
         self._words.observe(self._narrow, names="value")
         self._list.observe(self._choose, names="value")
         self.observe(self._show, names="value")
         self._narrow()
+
+    @traitlets.validate("value")
+    def _resolve(self, proposal: Any) -> str:
+        return str(catalog.resolve(proposal["value"])) if proposal["value"] else ""
 
     def _narrow(self, _: Any = None) -> None:
         offers = sorted(catalog.models(self._words.value), key=lambda offer: offer.model.provider)
@@ -52,5 +56,5 @@ class ModelPicker(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no hi
     def _show(self, _: Any = None) -> None:
         """Mark the value in the list, where it is there, and say what it lacks."""
         self._list.value = self.value if self.value in self._offers else None
-        offer = self._offers.get(self.value or "")
+        offer = self._offers.get(self.value)
         self._missing.value = (offer and offer.missing) or ""

@@ -74,6 +74,8 @@ class ChatMagics(Magics):
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
         self.jobs: list[Job] = []
+        self._panels: dict[str | None, Any] = {}
+        """By the cells that show them."""
         self._greeted: list[Conversation] = []
         """The conversations of which the user knows that they continue."""
 
@@ -210,8 +212,15 @@ class ChatMagics(Magics):
         if words:
             raise UsageError(f"%chat_panel takes flags only, and {words[0]!r} is none.")
         from ipychat.display.panel import panel
+        from ipychat.kernel import notebook
 
-        return panel(model=flags.model, chat=flags.chat)
+        cell, _ = notebook.running_cell(self.shell)
+        if cell in self._panels:
+            self._panels.pop(cell).close()  # the cell runs again: its output has gone
+        shown = panel(model=flags.model, chat=flags.chat)
+        if cell is not None:
+            self._panels[cell] = shown
+        return shown
 
     @line_magic
     @waits
