@@ -206,6 +206,11 @@ def tracker():
     tracker.close()
 
 
+def inside(browser):
+    """The page itself, in the frame within the preview's frame."""
+    return browser.tab.frame_locator("iframe").frame_locator("iframe")
+
+
 def preview(page):
     request = ChatRequest(ModelId("openai", "m"), (Message("user", "x"),))
     data, _ = bundle(Reply(request, text=page, finish="stop"), format="html")
@@ -228,7 +233,7 @@ def test_a_hostile_page_leaks_when_it_is_opened_bare(page, browser, tracker):
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_its_preview_leaks_nothing(page, browser, tracker):
     browser.open(preview(tracker.fill(page)), tracker)
-    browser.tab.frame_locator("iframe").locator("html").wait_for(state="attached")
+    inside(browser).locator("html").wait_for(state="attached")
     browser.tab.wait_for_timeout(SETTLE)
     assert browser.leaks == []
     if "COVER" in page:
@@ -246,6 +251,6 @@ def test_its_preview_leaks_nothing(page, browser, tracker):
 def test_a_harmless_page_is_shown_as_it_is(browser, tracker):
     page = "<style>h1 { color: rgb(1, 2, 3) }</style><h1>&lt;Hi&gt; \"there\" & 'here'</h1>"
     browser.open(preview(page), tracker)
-    h1 = browser.tab.frames[-1].locator("h1")
+    h1 = inside(browser).locator("h1")
     assert h1.inner_text() == "<Hi> \"there\" & 'here'"
     assert h1.evaluate("h1 => getComputedStyle(h1).color") == "rgb(1, 2, 3)"
