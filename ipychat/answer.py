@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from ipychat import catalog, secrets
-from ipychat.errors import ChatError, UsageError
+from ipychat.errors import AnswerError, ChatError, MissingKeyError, ServiceError, UsageError
 from ipychat.messages import (
     ChatRequest,
     Event,
     FinishReason,
     Message,
+    ModelId,
     Notice,
     Prompt,
     Reasoning,
@@ -28,6 +30,10 @@ from ipychat.messages import (
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 TEXTS = {"api_key", "base_url", "proxy"}
 """Options that are texts whoever the provider is."""
+OWN = {"api_key", "base_url"}
+"""Options that are of one service, and go to no other."""
+FAILURES = (ServiceError, AnswerError, MissingKeyError)
+"""Errors after which another model may be asked."""
 
 
 def request(
@@ -51,6 +57,12 @@ def request(
     return ChatRequest(catalog.resolve(model), messages, MappingProxyType(given))
 
 
+def _for(model: ModelId, asked: ChatRequest) -> ChatRequest:
+    """Return the question to another model, without the address and the key of the one before."""
+    options = {name: value for name, value in asked.options.items() if name not in OWN}
+    return replace(asked, model=model, options=MappingProxyType(options))
+
+
 class Answer:
     """An answer while it grows: iterate `events()` once; `reply()` is what has come so far."""
 
@@ -67,15 +79,34 @@ class Answer:
         self._seconds = 0.0
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Ask, and give the events. An error has in its `reply` what came before it."""
-        try:
-            async with contextlib.aclosing(catalog.events(self.request)) as events:
-                async for event in events:
-                    self.add(event)
-                    yield event
-        except ChatError as error:
-            error.reply = self.reply()
-            raise
+        """Ask, and give the events. An error has in its `reply` what came before it.
+
+        Where the user names others who are asked if the model fails before its first word, they
+        are, one after the other; each time a notice says so.
+        """
+        others = catalog.fallbacks(self.request.model)
+        while True:
+            try:
+                async with contextlib.aclosing(catalog.events(self.request)) as events:
+                    async for event in events:
+                        self.add(event)
+                        yield event
+                return
+            except ChatError as error:
+                error.reply = self.reply()
+                if not others or self._has_begun or not isinstance(error, FAILURES):
+                    raise
+                fault = str(error).splitlines()[0]
+            before, self.request = self.request.model, _for(others.pop(0), self.request)
+            notice = Notice(
+                f"{before} did not answer: {fault}\n{self.request.model} answers instead."
+            )
+            self.add(notice)
+            yield notice
+
+    @property
+    def _has_begun(self) -> bool:
+        return bool(self._text or self._reasoning or self._tool_calls)
 
     def add(self, event: Event) -> None:
         """Take an event into the reply; `events()` does it for all that the provider gives."""

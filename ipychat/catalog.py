@@ -5,6 +5,7 @@ A provider is imported when it is asked, or when a bare model name has to be loo
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import difflib
 import functools
@@ -15,24 +16,39 @@ from html import escape
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ipychat import config, provider, secrets
-from ipychat.errors import ModelNotSupportedError, UsageError
-from ipychat.messages import ChatRequest, Event, ModelId, Notice
+from ipychat import cards, config, policy, provider, secrets
+from ipychat.errors import ChatError, ModelNotSupportedError, PolicyError, UsageError
+from ipychat.messages import ChatRequest, Event, ModelId, Notice, Usage
+from ipychat.presets import PRESETS
+from ipychat.store import credentials
 
 if TYPE_CHECKING:
-    from ipychat.provider import Provider
+    from ipychat.provider import AsyncGeneratorProvider, Card, Provider
 
 HELPER = "helper"
 BUILT_IN = {
     HELPER: "ipychat.gateway.helper:Helper",
+    "anthropic": "ipychat.providers.anthropic:Anthropic",
     "autonomous": "ipychat.providers.autonomous:AutonomousAI",
+    "gemini": "ipychat.providers.gemini:Gemini",
     "koala": "ipychat.providers.koala:Koala",
+    "ollama": "ipychat.providers.ollama:Ollama",
     "openai": "ipychat.providers.openai:OpenAI",
     "robocoders": "ipychat.providers.robocoders:RobocodersAPI",
 }
+OTHER_KEYS = ("OLLAMA_API_KEY",)
+"""Keys that choose no default: they serve beside a server of one's own."""
+LISTING: dict[str, Any] = {"retries": 0, "connect_timeout": 3.0, "timeout": 10.0}
+"""How a question for a list of models travels."""
 ENTRY_POINTS = "ipychat.providers"
 MODEL_VARIABLE = "IPYCHAT_MODEL"
-KEYS = {"OPENAI_API_KEY": "openai"}
+KEYS = {
+    "ANTHROPIC_API_KEY": "anthropic",
+    "OPENAI_API_KEY": "openai",
+    "GEMINI_API_KEY": "gemini",
+    "GOOGLE_API_KEY": "gemini",
+    **{preset.key_variable: name for name, preset in PRESETS.items() if preset.key_variable},
+}
 """Which provider answers by default where its key is in the environment, the first one first."""
 
 _registered: dict[str, type[Provider]] = {}
@@ -61,7 +77,8 @@ def _entry_points() -> dict[str, metadata.EntryPoint]:
 
 def names() -> list[str]:
     """Return the names of all providers."""
-    return sorted({*BUILT_IN, *_entry_points(), *_registered})
+    own = config.current().endpoints
+    return sorted({*BUILT_IN, *PRESETS, *own, *_entry_points(), *_registered})
 
 
 def load(name: str) -> type[Provider]:
@@ -75,6 +92,10 @@ def load(name: str) -> type[Provider]:
         module, _, cls = BUILT_IN[name].partition(":")
         found: type[Provider] = getattr(import_module(module), cls)
         return found
+    if endpoint := PRESETS.get(name) or config.current().endpoints.get(name):
+        from ipychat.providers.openai import compatible
+
+        return compatible(name, endpoint)
     if point := _entry_points().get(name):
         try:
             registered: type[Provider] = register(point.load(), name)
@@ -92,10 +113,11 @@ def load(name: str) -> type[Provider]:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model that can be asked, and what is missing before it can."""
+    """A model that can be asked, what is missing before it can, and what is known of it."""
 
     model: ModelId
     missing: str | None = None
+    card: Card | None = None
 
 
 def offers() -> list[Offer]:
@@ -107,18 +129,69 @@ def offers() -> list[Offer]:
         except UsageError as error:
             secrets.log.warning("%s", error)
             continue
-        if issubclass(cls, provider.ProviderModelMixin):
-            missing = _missing(name, cls)
-            found += [Offer(ModelId(name, model), missing) for model in cls.get_models()]
+        missing = _missing(name, cls)
+        for model, card in _known(name, cls).items():
+            id_ = ModelId(name, model)
+            found.append(Offer(id_, _refused(id_) or missing, card))
     return found
+
+
+def _refused(model: ModelId) -> str | None:
+    """Say in a few words that a model is not allowed; None where it is."""
+    try:
+        policy.check_model(str(model))
+    except PolicyError as error:
+        whose, _, _ = str(error).partition(" does not allow")
+        return f"not allowed by {whose[0].lower()}{whose[1:]}"
+    return None
+
+
+def _known(name: str, cls: type[Provider]) -> dict[str, Card | None]:
+    """Return a provider's models: its own closed list, else its default and what is listed."""
+    if not issubclass(cls, provider.ProviderModelMixin):
+        return {}
+    if cls.models or not issubclass(cls, provider.AsyncGeneratorProvider):
+        return dict.fromkeys(filter(None, cls.get_models()))
+    known = cards.known(name, cls, root(name, cls))
+    first = [cls.default_model] if cls.default_model else []
+    return {one: known.get(one) for one in [*first, *known]}
+
+
+def root(name: str, cls: type[AsyncGeneratorProvider]) -> str:
+    """Return where a provider is asked if the question does not say where."""
+    return cls.root(config.current().urls.get(name))
 
 
 def _missing(name: str, cls: type[Provider]) -> str | None:
     if not issubclass(cls, provider.AsyncGeneratorProvider):
         return None
     if _is_offline(name):
-        return None if config.current().gateway else f"offline upstream: set {cls.url_variable}"
-    return cls.missing()
+        gateway = config.current().gateway
+        return None if gateway else f"offline upstream: set {cls.url_variables[0]}"
+    return cls.missing(root(name, cls))
+
+
+async def refresh(*, stale_only: bool = False) -> dict[str, str]:
+    """Ask every service that is ready for its models, side by side; return who gave none, and why.
+
+    Those whose list is younger than a day are not asked if `stale_only`.
+    """
+    asked = {}
+    for name in names():
+        cls = load(name)
+        if not issubclass(cls, provider.AsyncGeneratorProvider) or getattr(cls, "models", None):
+            continue
+        place = root(name, cls)
+        if cls.missing(place) is None and not (stale_only and not cards.is_stale(name, place)):
+            asked[name] = cards.refresh(name, cls, place, **LISTING)
+    given = await asyncio.gather(*asked.values(), return_exceptions=True)
+    faults = {}
+    for name, result in zip(asked, given, strict=True):
+        if isinstance(result, ChatError):
+            faults[name] = str(result)
+        elif isinstance(result, BaseException):
+            raise result
+    return faults
 
 
 def _is_offline(name: str) -> bool:
@@ -134,20 +207,36 @@ class Models(tuple[Offer, ...]):
 
     __slots__ = ()
 
-    def _rows(self) -> list[tuple[str, str]]:
-        return [(str(offer.model), offer.missing or "ready") for offer in self]
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [(str(o.model), o.missing or "ready", _facts(o.card)) for o in self]
 
     def __repr__(self) -> str:
-        width = max((len(name) for name, _ in self._rows()), default=0)
-        return "\n".join(f"{name:{width}}  {state}" for name, state in self._rows())
+        rows = self._rows()
+        width = max((len(name) for name, _, _ in rows), default=0)
+        states = max((len(state) for _, state, _ in rows), default=0)
+        return "\n".join(f"{n:{width}}  {s:{states}}  {facts}".rstrip() for n, s, facts in rows)
 
     def _repr_html_(self) -> str:
         cell = '<td style="text-align:left">'
         rows = "".join(
-            f"<tr>{cell}<code>{escape(name)}</code></td>{cell}{escape(state)}</td></tr>"
-            for name, state in self._rows()
+            f"<tr>{cell}<code>{escape(name)}</code></td>{cell}{escape(state)}</td>"
+            f"{cell}{escape(facts)}</td></tr>"
+            for name, state, facts in self._rows()
         )
-        return f"<table><tr><th>model</th><th>ready?</th></tr>{rows}</table>"
+        heads = "<tr><th>model</th><th>ready?</th><th>what is known of it</th></tr>"
+        return f'<table class="mathjax_ignore">{heads}{rows}</table>'
+
+
+def _facts(card: Card | None) -> str:
+    """Say in a line what is known of a model."""
+    if card is None:
+        return ""
+    said = [f"{card.context:,} tokens"] if card.context else []
+    said += ["images"] if card.vision else []
+    said += ["tools"] if card.tools else []
+    if card.input is not None and card.output is not None:
+        said.append(f"${card.input:g} in, ${card.output:g} out a million")
+    return " · ".join(said)
 
 
 def models(words: str = "") -> Models:
@@ -166,28 +255,67 @@ class Found(NamedTuple):
 
 def found() -> list[Found]:
     """Return which keys and addresses were found and where; never a key itself."""
-    keys = [Found("key", v, "set" if os.environ.get(v) else "not set") for v in KEYS]
-    addresses = []
+    keys, addresses = [], []
     for name in names():
         cls = load(name)
-        if issubclass(cls, provider.AsyncGeneratorProvider):
-            given = config.current().urls.get(name)
-            root = secrets.without_login(cls.root(given))
-            where = "%config IPyChat.urls" if given else cls.url_variable
-            own = cls.root(given) == cls.base_url
-            addresses.append(Found("address", name, root if own else f"{root} ({where})"))
-    return keys + addresses
+        if not issubclass(cls, provider.AsyncGeneratorProvider):
+            continue
+        place = root(name, cls)
+        if where := cls.key_found(place):
+            keys.append(Found("key", name, where))
+        if place != cls.base_url.rstrip("/"):
+            given = name in config.current().urls
+            where = "%config IPyChat.urls" if given else " or ".join(cls.url_variables)
+            addresses.append(Found("address", name, f"{secrets.without_login(place)} ({where})"))
+    return [*(keys or [Found("key", "none", "%chat_login PROVIDER asks for one")]), *addresses]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes."""
+
+    cls: type[Provider]
+    root: str | None
+    """None: the provider alone knows."""
+    by_gateway: bool = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it goes to the service itself: its prices hold there."""
+        return self.root == getattr(self.cls, "base_url", "").rstrip("/") and not self.by_gateway
+
+
+def route(request: ChatRequest) -> Route:
+    """Return where `request` goes: to the address given, else the user's, else its service's own.
+
+    Where the service is gone, and nobody has named another address, the gateway serves it.
+    """
+    name = request.model.provider
+    cls = load(name)
+    if not issubclass(cls, provider.AsyncGeneratorProvider):
+        return Route(cls, None)
+    if given := request.options.get("base_url"):
+        return Route(cls, cls.root(given))
+    return Route(cls, root(name, cls), bool(_is_offline(name) and config.current().gateway))
 
 
 def address(request: ChatRequest) -> str:
     """Return the URL that `request` would go to, as it may be shown."""
-    cls = load(request.model.provider)
-    if not issubclass(cls, provider.AsyncGeneratorProvider):
+    way = route(request)
+    if way.root is None:
         return "chosen by the provider"
-    given = request.options.get("base_url") or config.current().urls.get(request.model.provider)
-    if not given and _is_offline(request.model.provider) and config.current().gateway:
-        return f"the notebook's own gateway: {cls.base_url} is offline"
-    return secrets.without_login(cls.root(given) + cls.path(request.model.name))
+    if way.by_gateway:
+        return f"the notebook's own gateway: {way.root} is offline"
+    path: str = way.cls.path(request.model.name)  # type: ignore[attr-defined] # one with a root has it
+    return secrets.without_login(way.root + path)
+
+
+def cost(request: ChatRequest, usage: Usage) -> float | None:
+    """Return what an answer cost in dollars, by the prices that are known; None where none is."""
+    way = route(request)
+    if not way.is_own or way.root is None:
+        return None
+    return cards.cost(request.model.provider, way.cls, way.root, request.model.name, usage)  # type: ignore[arg-type] # as above
 
 
 def format_of(name: str | None) -> str | None:
@@ -202,14 +330,22 @@ def resolve(name: str | None = None) -> ModelId:
 
     Raises ModelNotSupportedError with what comes near, or with the full names to choose from.
     """
-    for variable in KEYS:  # known before anything of the question is kept or shown
+    own = (endpoint.key_variable for endpoint in config.current().endpoints.values())
+    for variable in (*KEYS, *OTHER_KEYS, *own):  # known before anything of it is kept or shown
         secrets.register(os.environ.get(variable, ""))
+    credentials.register_kept()
     aliases = config.current().aliases
     name = (name or "").strip() or default()[0]
     followed: set[str] = set()
     while name in aliases and name not in followed:
         followed.add(name)
         name = aliases[name]
+    found = _resolve(name)
+    policy.check_model(str(found))
+    return found
+
+
+def _resolve(name: str) -> ModelId:
     before, _, after = name.partition(":")
     if before in names():
         cls = load(before)
@@ -217,6 +353,14 @@ def resolve(name: str | None = None) -> ModelId:
             return ModelId(before, cls.get_model(after))
         return ModelId(before, after)
     return _look_up(name)
+
+
+def fallbacks(model: ModelId) -> list[ModelId]:
+    """Return who is asked where `model` does not answer; nobody unless the user says so."""
+    for name, others in config.current().fallbacks.items():
+        if resolve(name) == model:
+            return [resolve(other) for other in others]
+    return []
 
 
 def named_by_the_environment() -> str | None:
@@ -238,6 +382,10 @@ def _rules() -> Iterator[tuple[str, str]]:
     for variable, name in KEYS.items():
         if os.environ.get(variable):
             yield name, f"{variable} is in the environment"
+    kept = credentials.services()
+    for name in dict.fromkeys(KEYS.values()):
+        if name in kept:
+            yield name, f"%chat_login {name} has kept a key"
     yield HELPER, "no key was found: the built-in helper, which is no AI model"
 
 
@@ -282,24 +430,33 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
-    """Ask the provider of the request's model, at the address that holds for it.
-
-    That is the one given, else the user's, else the provider's own; and where that is gone, the
-    gateway, if there is one. Then the answer says so.
-    """
+    """Ask the provider of the request's model, where `route` says."""
     name = request.model.provider
     options: dict[str, Any] = dict(request.options)
-    if "base_url" not in options:
-        if url := config.current().urls.get(name):
-            options["base_url"] = url
-        elif (gateway := config.current().gateway) and _is_offline(name):
-            options["base_url"] = f"{await gateway()}/{name}"
-            options["kept_as"] = "gateway"
-            yield Notice(
-                f"{load(name).__name__} · {request.model.name}: upstream is offline, "
-                f"served here by {answering()}."
-            )
+    way = route(request)
+    _check(request, way)
+    if way.by_gateway and (gateway := config.current().gateway):
+        options |= {"base_url": f"{await gateway()}/{name}", "kept_as": "gateway"}
+        yield Notice(
+            f"{way.cls.__name__} · {request.model.name}: upstream is offline, "
+            f"served here by {answering()}."
+        )
+    elif url := config.current().urls.get(name):
+        options.setdefault("base_url", url)
     asked = replace(request, options=options)
-    async with contextlib.aclosing(provider.events(load(name), asked)) as given:
+    async with contextlib.aclosing(provider.events(way.cls, asked)) as given:
         async for event in given:
+            if isinstance(event, Usage) and event.cost is None:
+                event = replace(event, cost=cost(request, event))  # noqa: PLW2901 - the same, priced
             yield event
+
+
+def _check(request: ChatRequest, way: Route) -> None:
+    """Raise PolicyError for what is not allowed; hosts are looked at where requests are sent."""
+    policy.check_model(str(request.model))
+    own = way.cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+    if policy.limits_hosts() and not own:
+        raise PolicyError(
+            f"{way.cls.__name__} has an HTTP client of its own, which can't be held to the "
+            "allowed hosts."
+        )

@@ -25,3 +25,10 @@ def split_half(text: str) -> tuple[str, str]:
 def harmless(text: str) -> str:
     """Return `text` without what a terminal or a page would act on."""
     return re.sub(_ACTING, "", whole(text))
+
+
+def shortened(text: str, longest: int | None) -> str:
+    """Return at most so much of `text`, and how many characters are left out."""
+    if longest is None or len(text) <= longest:
+        return text
+    return f"{text[:longest]} … ({len(text) - longest:,} more characters)"

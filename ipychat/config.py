@@ -6,9 +6,11 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
+from ipychat.presets import Endpoint
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Config(NamedTuple):
@@ -24,6 +26,10 @@ class Config(NamedTuple):
     """How answers are shown."""
     urls: Mapping[str, str] = NOTHING
     """Root URLs in place of a provider's own: provider → URL."""
+    endpoints: Mapping[str, Endpoint] = NOTHING
+    """Services of the user's own that speak OpenAI's protocol: name → where and how."""
+    fallbacks: Mapping[str, tuple[str, ...]] = NOTHING
+    """Who is asked next where a model fails before its first word: model → others, in order."""
     proxy: str | None = None
     """For every request that leaves this machine; else the environment's proxies hold."""
     connect_timeout: float = 10.0
@@ -37,6 +43,9 @@ class Config(NamedTuple):
     """How many earlier turns are sent along; None: all."""
     keep: bool = True
     """Whether conversations are kept on disk."""
+    allowed_models: tuple[str, ...] | None = None
+    """The user's own limits, beside an administrator's: patterns of which one has to fit."""
+    allowed_hosts: tuple[str, ...] | None = None
     notebook: str | None = None
     """What stands for the notebook whose conversations are kept; None: they live in memory only."""
     gateway: Callable[[], Awaitable[str]] | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipychat import config, markup, secrets
 from ipychat.answer import NO_OPTIONS, request
+from ipychat.characters import shortened
 from ipychat.errors import StoreError, UsageError
 from ipychat.messages import (
     ChatRequest,
@@ -40,11 +41,15 @@ class Conversation:
     def __init__(
         self, name: str, transcript: Transcript | None, fault: StoreError | None = None
     ) -> None:
-        self.name = name
         self.turns, self._model, self._system = fold(transcript.read() if transcript else [])
         self._read = tuple(self.turns)
         self.journal = Journal(transcript, name, fault)
         self.changes = Changes()
+
+    @property
+    def name(self) -> str:
+        """What it is called, here and on disk."""
+        return self.journal.name
 
     def __repr__(self) -> str:
         stale = f", {self.stale_count} stale" if self.stale_count else ""
@@ -109,10 +114,7 @@ class Conversation:
         options: Mapping[str, Any] = NO_OPTIONS,
     ) -> ChatRequest:
         """Return what `begin` would ask, and change nothing."""
-        if instead_of in self.turns:
-            place = self.turns.index(instead_of)
-        else:
-            place = position(self.turns, cell, execution)
+        place = position(self.turns, cell, execution, instead_of)
         before = _history(self.turns[:place], config.current().history) if history else ()
         return request(
             [*before, *parse_messages(question)],
@@ -137,7 +139,7 @@ class Conversation:
     @model.setter
     def model(self, name: str | None) -> None:
         self._model = name
-        self._change({"type": "set", "model": name})
+        self.changed({"type": "set", "model": name})
 
     @property
     def system(self) -> str | None:
@@ -147,7 +149,7 @@ class Conversation:
     @system.setter
     def system(self, text: str | None) -> None:
         self._system = text
-        self._change({"type": "set", "system": text})
+        self.changed({"type": "set", "system": text})
 
     @property
     def stale_count(self) -> int:
@@ -159,7 +161,7 @@ class Conversation:
         if not 1 <= number <= len(self.turns):
             raise UsageError(f"There is no turn {number}: {self.name} has {len(self.turns)}.")
         turn = self.turns.pop(number - 1)
-        self._change({"type": "dropped", "turn": turn.id})
+        self.changed({"type": "dropped", "turn": turn.id})
         return turn
 
     def undo(self) -> Turn:
@@ -171,11 +173,12 @@ class Conversation:
     def clear(self) -> None:
         """Start anew, with the same model and system message; on disk the turns stay."""
         self.turns.clear()
-        self._change({"type": "new"})
+        self.changed({"type": "new"})
 
-    def _change(self, *records: Record) -> None:
+    def changed(self, *records: Record) -> None:
+        """Write what has changed, and tell it to those who follow."""
         self.journal.change(*records)
-        self.changes.tell()
+        self.changes.tell(lasting=True)
 
     def fork(self, name: str) -> Conversation:
         """Return a new conversation that goes on from here; turns that are running stay out."""
@@ -189,18 +192,20 @@ class Conversation:
                 twin.id, twin.journal = uuid.uuid4().hex, other.journal
                 other.turns.append(twin)
                 other.journal.record(asked(twin), ended(twin))
-        other.journal.change()
-        other.changes.tell()
+        other.changed()
         return other
 
-    def to_markdown(self) -> str:
-        """Write the conversation for people to read; known secrets are masked."""
+    def to_markdown(self, longest: int | None = None) -> str:
+        """Write the conversation for people to read; known secrets are masked.
+
+        Of a question's texts no more than `longest` characters each, and how many are left out.
+        """
         lines = [f"# {self.name}"]
         for number, turn in enumerate(self.turns, 1):
             how = "" if turn.state == "done" else f" · {turn.state}"
             how += " · stale" if turn.stale else ""
             lines.append(f"## {number}. {turn.model} · {turn.asked_at}{how}")
-            lines += [_quoted(message) for message in turn.question]
+            lines += [_quoted(message, longest) for message in turn.question]
             answer = markup.with_closed_fence(turn.text)
             lines += filter(None, [answer, turn.error and f"*{turn.error}*"])
         return secrets.mask("\n\n".join(lines) + "\n")
@@ -214,11 +219,12 @@ def _history(turns: Iterable[Turn], limit: int | None) -> Iterator[Message]:
         yield Message("assistant", turn.text)
 
 
-def _quoted(message: Message) -> str:
-    parts = [TextPart(message.content)] if isinstance(message.content, str) else message.content
+def _quoted(message: Message, longest: int | None) -> str:
     texts = [
-        part.text if isinstance(part, TextPart) else f"[{getattr(part, 'name', 'image')}]"
-        for part in parts
+        shortened(part.text, longest)
+        if isinstance(part, TextPart)
+        else f"[{getattr(part, 'name', 'image')}]"
+        for part in message.parts
     ]
     return "\n".join(f"> {line}".rstrip() for line in "\n".join(texts).splitlines())
 
@@ -271,10 +277,8 @@ def rename(talk: Conversation, name: str) -> None:
     if talk.journal.transcript and (folder := _folder()):
         talk.journal.transcript.move(folder / transcripts.file_name(name))
     _live[notebook, name] = _live.pop((notebook, talk.name))
-    talk.name = name
     talk.journal.name = name
-    talk.journal.change({"type": "named", "name": name})
-    talk.changes.tell()
+    talk.changed({"type": "named", "name": name})
 
 
 def names() -> list[str]:

@@ -3,6 +3,7 @@
     ChatError
     ├── UsageError                  what was asked cannot be done as it stands
     │   ├── ModelNotSupportedError  no such model, provider, or several of that name
+    │   ├── PolicyError             an administrator does not allow it
     │   ├── MissingKeyError         the service wants a key and there is none
     │   └── MissingRequirementsError  an optional package is not installed
     ├── ServiceError                a service refused, failed or could not be reached
@@ -65,6 +66,10 @@ class UsageError(ChatError):
 
 class ModelNotSupportedError(UsageError):
     """No model or provider of that name, or more than one."""
+
+
+class PolicyError(UsageError):
+    """An administrator, or the user's own configuration, does not allow it."""
 
 
 class MissingKeyError(UsageError):

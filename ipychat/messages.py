@@ -103,12 +103,23 @@ class Message:
     tool_call_id: str | None = None
     """Which call a tool's message answers."""
 
+    @classmethod
+    def asking(cls, text: str, along: Iterable[Part] = ()) -> Message:
+        """Make a user's question of a text and the parts that go along with it, before it."""
+        parts = tuple(along)
+        if not parts:
+            return cls("user", text)
+        return cls("user", (*parts, TextPart(text)) if text.strip() else parts)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The content as parts."""
+        return self.content if isinstance(self.content, tuple) else (TextPart(self.content),)
+
     @property
     def text(self) -> str:
         """The text alone, without images and files."""
-        if isinstance(self.content, str):
-            return self.content
-        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+        return "\n".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     def to_dict(self) -> dict[str, Any]:
         """As chat-completion protocols write it."""
@@ -244,6 +255,24 @@ class Usage:
     output: int = 0
     reasoning: int = 0
     cached: int = 0
+    cost: float | None = None
+    """In dollars, as the service says, else by the prices that are known; None: not known."""
+
+    def __str__(self) -> str:
+        unit = "token" if self.input == 1 else "tokens"
+        cached = f" ({self.cached:,} cached)" if self.cached else ""
+        cost = "" if self.cost is None else f" · {dollars(self.cost)}"
+        return f"{self.input:,} {unit} in{cached}, {self.output:,} out{cost}"
+
+
+def dollars(amount: float) -> str:
+    """Write an amount so that something of it is seen, however small."""
+    if amount == 0:
+        return "$0"
+    if amount < 0.1:
+        digits = f"{amount:.2g}"
+        return f"${amount:.12f}".rstrip("0") if "e" in digits else f"${digits}"
+    return f"${amount:,.2f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +317,11 @@ class Reply:
     def provider(self) -> str:
         """The name of the provider that answered."""
         return self.request.model.provider
+
+    @property
+    def cost(self) -> float | None:
+        """What it cost in dollars; None where that is not known."""
+        return self.usage.cost if self.usage else None
 
     @property
     def code(self) -> tuple[str, ...]:

@@ -1,24 +1,128 @@
-"""What a request weighs: an estimate of its tokens."""
+"""What may be asked, and where: an administrator's limits, which a user can only narrow.
 
-from ipychat.messages import ChatRequest, FilePart, ImagePart
+They stand in `policy.json` in the platform's folder for the configuration of all users, apart from
+the user's own configuration, which would replace them:
 
-CHARACTERS_A_TOKEN = 4
-"""English text and code come to three to five; close enough to decide by."""
-TOKENS_AN_IMAGE = 1000
-"""Services count 85 to 1,600 by size and detail."""
-TOKENS_A_MESSAGE = 4
-"""What a message costs beside its text."""
+    {"allowed_models": ["openai:*", "helper:*"], "allowed_hosts": ["api.openai.com"]}
+
+Names may have `*` in them. This is a guard-rail and no wall: who runs code in a kernel can do
+whatever Python can.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from ipychat import config
+from ipychat.errors import PolicyError
+
+NAME = "policy.json"
+KEYS = {"allowed_models", "allowed_hosts"}
+
+_own: set[str] = set()
+"""Hosts and ports of this kernel's own gateway: what it asks of others is looked at itself."""
 
 
-def estimate_tokens(request: ChatRequest) -> int:
-    """Estimate how many tokens the messages of `request` have."""
-    tokens = 0
-    for message in request.messages:
-        tokens += TOKENS_A_MESSAGE + len(message.text) // CHARACTERS_A_TOKEN
-        for part in message.content if isinstance(message.content, tuple) else ():
-            match part:
-                case ImagePart():
-                    tokens += TOKENS_AN_IMAGE
-                case FilePart(data=data):
-                    tokens += len(data) // CHARACTERS_A_TOKEN
-    return tokens
+class Limits(NamedTuple):
+    """Patterns, of which one has to fit; None: there is no limit."""
+
+    allowed_models: tuple[str, ...] | None = None
+    allowed_hosts: tuple[str, ...] | None = None
+
+
+def file() -> Path:
+    """Return where an administrator's limits stand."""
+    import platformdirs
+
+    return Path(platformdirs.site_config_dir("ipychat", appauthor=False)) / NAME
+
+
+def check_model(model: str) -> None:
+    """Raise PolicyError where `model`, written provider:name, may not be asked."""
+    for whose, limits in _limits():
+        if not _fits(model, limits.allowed_models):
+            raise PolicyError(
+                f"{whose} does not allow {model}.\n"
+                f"Allowed are: {', '.join(limits.allowed_models or ()) or 'none'}."
+            )
+
+
+def check_url(url: str) -> None:
+    """Raise PolicyError where no request may go to the host of `url`."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    for whose, limits in _limits():
+        if not _fits(host, limits.allowed_hosts) and parts.netloc not in _own:
+            raise PolicyError(
+                f"{whose} does not allow requests to {host}.\n"
+                f"Allowed are: {', '.join(limits.allowed_hosts or ()) or 'none'}."
+            )
+
+
+def limits_hosts() -> bool:
+    """Whether there are hosts to which no request may go."""
+    return any(limits.allowed_hosts is not None for _, limits in _limits())
+
+
+def own(root: str) -> None:
+    """Let this kernel reach its own gateway at `root`."""
+    _own.add(urlsplit(root).netloc)
+
+
+def in_force() -> list[tuple[str, str]]:
+    """Return each limit in words, and whose it is."""
+    return [
+        (f"{kind.replace('_', ' ')}: {', '.join(patterns) or 'none'}", whose)
+        for whose, limits in _limits()
+        for kind, patterns in zip(Limits._fields, limits, strict=True)
+        if patterns is not None
+    ]
+
+
+def _limits() -> Iterable[tuple[str, Limits]]:
+    settings = config.current()
+    path = file()
+    try:
+        changed = path.stat().st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+    else:
+        yield "The administrator's policy", _read(path, changed)
+    yield "%config IPyChat", Limits(settings.allowed_models, settings.allowed_hosts)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, _changed: int) -> Limits:
+    """Read the file; one that can't be read allows nothing, as what it says is not known."""
+    try:
+        given = json.loads(path.read_bytes())
+        if not isinstance(given, dict) or given.keys() - KEYS:
+            raise ValueError(f"it holds an object with {' and '.join(sorted(KEYS))} at most")
+        return Limits(**{kind: _patterns(kind, value) for kind, value in given.items()})
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise _unreadable(path, why) from None
+
+
+def _patterns(kind: str, given: object) -> tuple[str, ...]:
+    if isinstance(given, list) and all(isinstance(one, str) for one in given):
+        return tuple(given)
+    raise ValueError(f"{kind} is a list of texts")
+
+
+def _unreadable(path: Path, why: str | None) -> PolicyError:
+    return PolicyError(
+        f"The administrator's policy {path} can't be read, so nothing is asked: {why}."
+    )
+
+
+def _fits(name: str, patterns: tuple[str, ...] | None) -> bool:
+    return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from ipychat.characters import harmless, split_half, whole
@@ -56,6 +57,21 @@ class Provider(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is known of a model; None where it is not. Prices are dollars a million tokens."""
+
+    name: str
+    context: int | None = None
+    """Tokens of a question with all that goes along."""
+    vision: bool | None = None
+    tools: bool | None = None
+    input: float | None = None
+    output: float | None = None
+    cached: float | None = None
+    """The price of input that came from the service's cache."""
+
+
 class ProviderModelMixin:
     """A provider that knows its models by name; one that lists none takes any name."""
 
@@ -74,8 +90,12 @@ class ProviderModelMixin:
 
         Raises ModelNotSupportedError, which lists the valid names.
         """
+        name = name or cls.default_model
         if not name:
-            return cls.default_model
+            raise ModelNotSupportedError(
+                f"{cls.__name__} has no default model: its server has what was loaded there.\n"
+                "Name one; %chat_models --refresh asks the servers that run."
+            )
         name = cls.model_aliases.get(name, name)
         if cls.models and name not in cls.get_models():
             raise ModelNotSupportedError(
@@ -98,14 +118,15 @@ class AsyncGeneratorProvider:
     formats: ClassVar[dict[str, str]] = {}
     """Models that answer in a format of their own, where the user asks for none."""
     base_url: ClassVar[str] = ""
-    """The root that its paths are appended to, unless `url_variable` or an option says another."""
-    url_variable: ClassVar[str] = ""
-    """The environment variable for a root of the user's own; read when it is needed."""
+    """The root that its paths are appended to, unless the environment or an option says another."""
+    url_variables: ClassVar[tuple[str, ...]] = ()
+    """The environment's names for a root of the user's own; read when it is needed."""
 
     @classmethod
     def root(cls, given: str | None = None) -> str:
         """Return the root URL: the one given, else the environment's, else its own."""
-        return (given or os.environ.get(cls.url_variable) or cls.base_url).rstrip("/")
+        named = next(filter(None, map(os.environ.get, cls.url_variables)), None)
+        return (given or named or cls.base_url).rstrip("/")
 
     @classmethod
     def path(cls, model: str) -> str:  # noqa: ARG003 - some services have one for each model
@@ -118,9 +139,22 @@ class AsyncGeneratorProvider:
         raise NotImplementedError
 
     @classmethod
-    def missing(cls) -> str | None:
-        """Return what the user has to provide before it can be asked; None if it is ready."""
+    def missing(cls, root: str) -> str | None:  # noqa: ARG003 - a default
+        """Return what is missing before it can be asked at `root`; None if it is ready."""
         return None
+
+    @classmethod
+    def key_found(cls, root: str) -> str | None:  # noqa: ARG003 - a default
+        """Return where a key for `root` was found; None where there is none."""
+        return None
+
+    @classmethod
+    async def cards(cls, base_url: str | None = None, **options: Any) -> list[Card]:  # noqa: ARG003 - a default
+        """Ask the service which models it has; empty where it keeps no list.
+
+        `options` are `api_key` and how the request travels.
+        """
+        return []
 
 
 async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerator[Event, None]:

@@ -63,27 +63,34 @@ def without_login(url: str) -> str:
 
 def mask(text: str) -> str:
     """`text` with every known secret replaced."""
+    return _any_known().sub(MASK, text) if _known else text
+
+
+def _any_known() -> re.Pattern[str]:
     global _pattern  # noqa: PLW0603 - as above
-    if not _known:
-        return text
     if _pattern is None:
         longest_first = sorted(_known, key=len, reverse=True)
         _pattern = re.compile("|".join(map(re.escape, longest_first)))
-    return _pattern.sub(MASK, text)
+    return _pattern
 
 
-def settled(text: str) -> int:
+def settled(text: str, spare: int = len(MASK)) -> int:
     """Return how much of a growing `text` can be masked by itself: not what may begin a secret.
 
-    A few characters may: they tell nothing, are no more than the mask, and keep no one waiting.
+    `spare` characters may, where the whole is masked again as it grows: they tell nothing, are no
+    more than the mask, and keep no one waiting. What is written once spares none.
     """
-    held = len(MASK)
+    if not _known:
+        return len(text)
+    held = 0
     for secret in _known:
-        for size in range(min(len(secret) - 1, len(text)), held, -1):
+        for size in range(min(len(secret) - 1, len(text)), max(held, spare), -1):
             if text.endswith(secret[:size]):
                 held = size
                 break
-    return len(text) - held if held > len(MASK) else len(text)
+    cut = len(text) - held
+    # what is held back may be the end of a whole secret, which stays whole
+    return next((m.start() for m in _any_known().finditer(text) if m.start() < cut < m.end()), cut)
 
 
 def mask_cut(text: str) -> str:

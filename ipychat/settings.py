@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from traitlets import Bool, Dict, Enum, Float, Integer, Unicode, validate
+from traitlets import Bool, Dict, Enum, Float, Integer, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
 from ipychat import config
+from ipychat.presets import PRESETS, Endpoint
 
 FORMATS = ("markdown", "text", "code", "json", "html")
 
@@ -33,6 +34,17 @@ class IPyChat(Configurable):
         value_trait=Unicode(),
         help="Addresses in place of a provider's own: provider → root URL.",
     ).tag(config=True)
+    endpoints = Dict(
+        key_trait=Unicode(),
+        help="Services of your own that speak OpenAI's protocol: name → root URL, or a dict with "
+        "url and, where it has them, key (the environment's name for it) and model.",
+    ).tag(config=True)
+    fallbacks = Dict(
+        key_trait=Unicode(),
+        value_trait=List(Unicode()),
+        help="Who is asked next, in order, where a model fails before its first word: "
+        "model → models.",
+    ).tag(config=True)
     proxy = Unicode(
         None,
         allow_none=True,
@@ -48,6 +60,18 @@ class IPyChat(Configurable):
     ).tag(config=True)
     history = Integer(
         None, allow_none=True, min=0, help="How many earlier turns are sent along; None: all."
+    ).tag(config=True)
+    allowed_models = List(
+        Unicode(),
+        None,
+        allow_none=True,
+        help="Models that may be asked, as provider:name with *; narrows an administrator's.",
+    ).tag(config=True)
+    allowed_hosts = List(
+        Unicode(),
+        None,
+        allow_none=True,
+        help="Hosts that requests may go to, with *; narrows an administrator's.",
     ).tag(config=True)
     keep = Bool(default_value=True, help="Whether conversations are kept on disk.").tag(config=True)
 
@@ -73,10 +97,36 @@ class IPyChat(Configurable):
             secrets.register_url(proposal["value"])
         return proposal["value"]
 
+    @validate("endpoints")
+    def _are_endpoints(self, proposal: Any) -> Any:
+        from ipychat.catalog import BUILT_IN
+
+        for name, given in proposal["value"].items():
+            _endpoint(name, given)
+            if name in BUILT_IN or name in PRESETS:
+                raise TraitError(
+                    f"There is a provider {name} already; %config IPyChat.urls gives it an address."
+                )
+        return proposal["value"]
+
     def put_in_force(self) -> None:
         """Make the traits' values the settings in force."""
         values = {name: getattr(self, name) for name in _names()}
+        values["endpoints"] = {n: _endpoint(n, given) for n, given in self.endpoints.items()}
+        values["fallbacks"] = {n: tuple(others) for n, others in self.fallbacks.items()}
+        for name in ("allowed_models", "allowed_hosts"):
+            values[name] = None if values[name] is None else tuple(values[name])
         config.use(config.Config(**values, **self._beside))
+
+
+def _endpoint(name: str, given: Any) -> Endpoint:
+    """Read what stands for a service; raises TraitError that says what is wrong."""
+    match {"url": given} if isinstance(given, str) else given:
+        case {"url": str(url), **more} if more.keys() <= {"key", "model"}:
+            key, model = more.get("key", ""), more.get("model", "")
+            if url.startswith(("http://", "https://")) and isinstance(key, str):
+                return Endpoint(name, url.rstrip("/"), key, str(model))
+    raise TraitError(f"The endpoint {name} is a root URL, or a dict with url, key and model.")
 
 
 def _names() -> list[str]:

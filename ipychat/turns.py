@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
-from ipychat import config, secrets
+from ipychat import config, ledger, secrets
 from ipychat.answer import Answer
 from ipychat.errors import ChatError, StoreError, UsageError
 from ipychat.messages import (
@@ -112,12 +112,17 @@ class Changes:
 
     def __init__(self) -> None:
         self._following: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self.lasting: list[Callable[[], None]] = []
+        """Called at once when a turn has ended or gone: soon after, the kernel may end, too."""
 
-    def tell(self) -> None:
+    def tell(self, *, lasting: bool = False) -> None:
         """Wake those who follow; from any thread."""
         for loop, event in self._following:
             if not event.is_set() and not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)
+        if lasting:
+            for call in self.lasting:
+                call()
 
     async def follow(self) -> AsyncGenerator[None, None]:
         """Give one item for all that has changed since the last."""
@@ -183,8 +188,8 @@ class Turn:
 
     @property
     def model(self) -> ModelId:
-        """Who was asked."""
-        return self.request.model
+        """Who answers: who was asked, else who was asked next."""
+        return (self._reply or self._answer or self).request.model
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -256,9 +261,15 @@ class Turn:
             name = "" if isinstance(error, ChatError) else f"{type(error).__name__}: "
             self.error = secrets.mask(f"{name}{error}")
         bring_back(self)
-        self.changes.tell()
+        self._count(reply)
+        self.changes.tell(lasting=True)
         if self.journal:
             self.journal.record(ended(self))
+
+    def _count(self, reply: Reply) -> None:
+        """Have what it cost in the ledger, if an answer came."""
+        if reply.text or reply.reasoning or reply.usage:
+            ledger.add(reply.model, reply.usage, chat=self.journal.name if self.journal else None)
 
     async def _save(self) -> Notice | None:
         """Write what is to be written, in another thread; return what the user should know."""
@@ -319,13 +330,20 @@ class _Snapshots:
     def _take(pieces: list[str]) -> str:
         """Take the text that arrived, but for what may begin a secret: in two it isn't masked."""
         text = "".join(pieces)
-        cut = secrets.settled(text)
+        cut = secrets.settled(text, spare=0)
         pieces[:] = [text[cut:]]
         return text[:cut]
 
 
-def position(turns: list[Turn], cell: str | None, execution: str | None) -> int:
-    """Return where a turn belongs: after those of the same run, in place of an earlier run's."""
+def position(
+    turns: list[Turn], cell: str | None, execution: str | None, instead_of: Turn | None = None
+) -> int:
+    """Return where a turn belongs: in place of another, or of its cell's earlier run, or behind.
+
+    Behind, that is after those of the same run, else at the end.
+    """
+    if instead_of in turns:
+        return turns.index(instead_of)
     own = [i for i, turn in enumerate(turns) if cell is not None and turn.cell == cell]
     if not own:
         return len(turns)
@@ -339,12 +357,11 @@ def insert(turns: list[Turn], turn: Turn, instead_of: Turn | None = None) -> Non
 
     In place of a single turn, it is that one that goes.
     """
+    place = position(turns, turn.cell, turn.execution, instead_of)
+    after = turns[place:]
     if instead_of in turns:
-        place = turns.index(instead_of)
-        after, later = turns[place:], turns[place + 1 :]
+        later = after[1:]
     else:
-        place = position(turns, turn.cell, turn.execution)
-        after = turns[place:]
         later = [other for other in after if turn.cell is None or other.cell != turn.cell]
     if len(later) < len(after):
         for other in later:
@@ -396,6 +413,7 @@ def ended(turn: Turn) -> Record:
         "state": turn.state,
         "error": turn.error,
         "reply": {
+            "model": str(reply.model),
             "text": reply.text,
             "reasoning": reply.reasoning,
             "tool_calls": [dataclasses.asdict(call) for call in reply.tool_calls],
@@ -487,7 +505,11 @@ def _take_end(turn: Turn, record: Record) -> None:
     given["tool_calls"] = tuple(_made(ToolCall, call) for call in given["tool_calls"])
     given["notices"] = tuple(given["notices"])
     given["usage"] = given["usage"] and _made(Usage, given["usage"])
-    turn.take(_made(Reply, {**given, "request": turn.request}))
+    request = turn.request
+    if isinstance(model := given.get("model"), str):
+        provider, _, name = model.partition(":")
+        request = dataclasses.replace(request, model=ModelId(provider, name))
+    turn.take(_made(Reply, {**given, "request": request}))
     turn.state, turn.error = record["state"], record["error"]
 
 

@@ -14,6 +14,18 @@ export function insertCell(model, el, source) {
   shared.insertCell((cell && index >= 0 && index <= last ? index : last) + 1, { cell_type: "code", source });
 }
 
+/** Puts the transcript into the outputs that hold an older one. */
+export function writeTranscript(model, { panel, data }) {
+  const mark = `data-panel="${panel}"`;
+  for (const { outputs } of model.widget_manager?.context?.model?.cells ?? []) {
+    for (let index = 0; index < (outputs?.length ?? 0); index++) {
+      const output = outputs.get(index).toJSON();
+      const html = [output.data?.["text/html"] ?? ""].flat().join("");
+      if (html.includes(mark) && html !== data["text/html"]) outputs.set(index, { ...output, data });
+    }
+  }
+}
+
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);

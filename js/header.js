@@ -24,7 +24,7 @@ export class Chats {
       this.item("Fork …", () => this.ask("fork", "Name of the fork")),
       this.item("Rename …", () => this.ask("rename", "New name")),
       this.item("Undo the last turn", () => store.act("undo")),
-      this.item("Clear", () => store.act("new")));
+      this.item("Clear …", () => this.sure()));
     this.el = h("div", { class: "ic-chats", onfocusout: (event) => !this.el.contains(event.relatedTarget) && this.toggle(false) }, this.select, this.button, this.menu);
     this.update();
   }
@@ -40,6 +40,16 @@ export class Chats {
       this.button.focus();
       act();
     } });
+  }
+  /** What takes out every turn is asked twice. */
+  sure() {
+    this.toggle(true);
+    const turns = this.store.order.length;
+    const item = this.item(`Take out ${turns === 1 ? "the turn" : `all ${turns} turns`}`, () => this.store.act("new"));
+    const before = this.menu.lastChild;
+    before.replaceWith(item);
+    item.focus();
+    item.addEventListener("blur", () => item.replaceWith(before), { once: true });
   }
   toggle(opened) {
     this.menu.hidden = !opened;

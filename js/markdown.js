@@ -146,7 +146,7 @@ class Code {
     this.language = (info.trim().split(/[\s{,]/)[0] ?? "").slice(0, 24);
     this.code = h("code");
     this.text = new Growing(this.code);
-    this.el = h("div", { class: "ic-code" },
+    this.el = h("div", { class: "ic-code", "data-language": this.language.toLowerCase() },
       h("div", { class: "ic-bar" },
         h("span", { class: "ic-language", text: this.language || "text" }),
         iconButton("insert", "Insert as a new cell", null, { "data-code": "insert" }),

@@ -8,12 +8,13 @@ import { Store } from "./store.js";
 import { bubble, TurnView } from "./turn.js";
 
 const BUDGET = 8; // milliseconds of a frame for drawing
+const SHELLS = ["bash", "sh", "shell", "zsh"]; // a cell runs these behind %%bash
 const AT_END = 40; // pixels from the end that still count as the end
 const WAITS = "Waiting for the kernel: it is running something. Interrupt it to stop that.";
 
 class View {
   constructor(store, model, el) {
-    Object.assign(this, { store, model, el, turns: new Map(), dirty: new Set(), pinned: true, frame: 0, next: 0 });
+    Object.assign(this, { store, model, el, turns: new Map(), dirty: new Set(), pinned: true, frame: 0 });
     this.picker = new Picker(store, () => this.composer.focus());
     this.chats = new Chats(store, () => this.composer.focus());
     this.settings = new Settings(store);
@@ -137,19 +138,28 @@ class View {
   }
   schedule() {
     if (this.frame) return;
-    const wait = this.next - performance.now();
+    const wait = Math.min(...[...this.dirty].map(({ due }) => due)) - performance.now();
     this.frame = wait > 4 ? -setTimeout(() => { this.frame = requestAnimationFrame(() => this.draw()); }, wait) : requestAnimationFrame(() => this.draw());
+  }
+  /** What is read is what comes last. */
+  newestFirst() {
+    const views = [...this.dirty];
+    if (views.length < 2) return views;
+    const place = new Map(this.store.order.map((id, index) => [id, index]));
+    return views.sort((one, other) => place.get(other.id) - place.get(one.id));
   }
   draw() {
     this.frame = 0;
     const began = performance.now();
-    for (const view of this.dirty) {
-      if (performance.now() - began > BUDGET) break;
+    for (const view of this.newestFirst()) {
+      const start = performance.now();
+      if (start - began > BUDGET) break;
+      if (view.due > start) continue;
       if (view.draw(began + BUDGET)) this.dirty.delete(view);
+      const took = performance.now() - start;
+      view.due = took > BUDGET + 4 ? start + Math.min(8 * took, 400) : 0; // a costly block is drawn more rarely
     }
     this.follow();
-    const took = performance.now() - began;
-    this.next = took > BUDGET + 4 ? began + Math.min(8 * took, 400) : 0; // a costly block is drawn more rarely
     if (this.dirty.size) this.schedule();
   }
 
@@ -179,6 +189,12 @@ class View {
 
   key(event) {
     event.stopPropagation(); // or dd would delete the notebook's cell
+    if (event.key === "s" && (event.ctrlKey || event.metaKey) && this.el.parentElement) {
+      event.preventDefault(); // the browser would save its page; the notebook is meant
+      const { key, code, keyCode, ctrlKey, metaKey } = event;
+      this.el.parentElement.dispatchEvent(new KeyboardEvent("keydown", { key, code, keyCode, ctrlKey, metaKey, bubbles: true, cancelable: true }));
+      return;
+    }
     if (event.key !== "Escape" || event.isComposing || !this.store.busy) return;
     event.preventDefault();
     this.store.act("stop");
@@ -186,7 +202,10 @@ class View {
   async useCode(event) {
     const button = event.target.closest("[data-code]");
     if (!button) return;
-    const code = button.closest(".ic-code").querySelector("code").textContent.replace(/\n$/, "");
+    const block = button.closest(".ic-code");
+    const source = block.querySelector("code").textContent.replace(/\n$/, "");
+    const shell = button.dataset.code === "insert" && SHELLS.includes(block.dataset.language) && !/^[%!]/.test(source);
+    const code = shell ? `%%bash\n${source}` : source;
     if (button.dataset.code === "insert" && canInsert(this.model)) {
       insertCell(this.model, this.el, code);
       return confirm(button, "Inserted below");

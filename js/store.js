@@ -1,12 +1,14 @@
 /** What the page knows of one widget's conversation, for all its views, and what it asked the kernel to do. */
 
+import { writeTranscript } from "./cells.js";
+
 const LATE = 300; // milliseconds after which an unanswered action is shown to wait
 const GONE = "The kernel no longer knows this panel. Run its cell again.";
 
 export class Store {
   constructor(model) {
     this.model = model;
-    this.info = { chat: model.get("chat") ?? "", chats: [], model: model.get("model") ?? "", system: null, options: {}, busy: !!model.get("busy"), notebook: false };
+    this.info = { chat: model.get("chat") ?? "", chats: [], model: model.get("model") ?? "", system: null, options: {}, busy: !!model.get("busy") };
     this.turns = new Map(); // id → the kernel's head of the turn, and its `text` and `reasoning` so far
     this.order = [];
     this.models = null;
@@ -100,7 +102,7 @@ export class Store {
     else if (message.kind === "models") {
       this.models = message.models;
       this.tell("models");
-    }
+    } else if (message.kind === "transcript") writeTranscript(this.model, message);
   }
 
   acknowledge({ id, error }) {

@@ -36,7 +36,7 @@ export function bubble(text, files = []) {
 
 export class TurnView {
   constructor(store, id) {
-    Object.assign(this, { store, id, reasoned: 0, told: "" });
+    Object.assign(this, { store, id, reasoned: 0, told: "", due: 0 });
     this.asked = h("div", { class: "ic-asked" });
     this.thoughts = h("div", { class: "ic-thoughts" });
     this.thinking = h("details", { class: "ic-thinking", hidden: true }, h("summary", { text: "Reasoning" }), this.thoughts);

@@ -11,13 +11,14 @@ from tests.kernels import Kernel
 from tests.loopback import Proxy, Service, SocksProxy
 
 OURS = ("IPYCHAT_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OLLAMA_")
+KEYS = ("_API_KEY", "HF_TOKEN")
 
 
 @pytest.fixture(autouse=True)
 def _a_machine_of_its_own(tmp_path, monkeypatch):
     """No key, no proxy, no setting and no file of the machine's user is seen by a test."""
     for name in os.environ:
-        if name.startswith(OURS) or name.lower().endswith("_proxy"):
+        if name.startswith(OURS) or name.endswith(KEYS) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("IPYCHAT_HOME", str(tmp_path / "home"))
     config.use(config.Config())

@@ -57,6 +57,8 @@ class Kernel:
         self.cells: dict[str, Ran] = {}
         self.comms: list[dict[str, Any]] = []
         """What was said on comms, oldest first."""
+        self.answers: list[str] = []
+        """What the user types when asked."""
 
     @property
     def pid(self) -> int:
@@ -81,6 +83,7 @@ class Kernel:
             assert time.monotonic() < deadline, f"the cell did not end: {ran}"
             self.pump(0.05)
             self.take_replies()
+            self.take_questions()
         ran.status = ran.reply["status"]
         return ran
 
@@ -120,6 +123,11 @@ class Kernel:
                 parent = reply["parent_header"].get("msg_id")
                 if parent in self.cells:
                     self.cells[parent].reply = reply["content"]
+
+    def take_questions(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            self.client.stdin_channel.get_msg(timeout=0)
+            self.client.input(self.answers.pop(0))
 
     def pump(self, timeout: float) -> None:
         """Take what is there on iopub, waiting for the first of it."""

@@ -67,6 +67,8 @@ class Received:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    query: str = ""
+    """As it was sent, without the question mark."""
     gone: threading.Event = field(default_factory=threading.Event)
     """Set once the client has closed the connection before the script was over."""
 
@@ -147,7 +149,11 @@ class Service(_Threaded):
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         received = Received(
-            request.method, request.path, request.headers.copy(), await request.read()
+            request.method,
+            request.path,
+            request.headers.copy(),
+            await request.read(),
+            request.rel_url.raw_query_string,
         )
         self.requests.append(received)
         scripts = self._scripts.get(request.path)

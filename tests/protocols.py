@@ -9,6 +9,9 @@ import ipychat
 from ipychat.gateway.answers import Answers
 from ipychat.gateway.server import Gateway
 from ipychat.providers import AutonomousAI, Koala, OpenAI, RobocodersAPI
+from ipychat.providers.anthropic import Anthropic
+from ipychat.providers.gemini import Gemini
+from ipychat.providers.ollama import Ollama
 from ipychat.wire import http
 from tests.loopback import END, HANG, Received, Service, _Threaded, answer, chunk, head
 
@@ -20,6 +23,11 @@ def sse(data: str) -> bytes:
 def completion(delta: dict | None = None, finish: str | None = None, **more) -> bytes:
     choices = [{"index": 0, "delta": delta or {}, "finish_reason": finish}]
     return sse(json.dumps({"id": "x", "choices": choices, **more}))
+
+
+def message_event(kind: str, **fields) -> bytes:
+    """One of Anthropic's events, which name their kind twice."""
+    return f"event: {kind}\n".encode() + sse(json.dumps({"type": kind, **fields}))
 
 
 @dataclass
@@ -78,6 +86,61 @@ class RobocodersProtocol(Protocol):
         service.on("/create-session", session_page("session-1"))
 
 
+class GeminiProtocol(Protocol):
+    REASONS = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
+
+    def text(self, text: str) -> bytes:
+        return self._response({"content": {"parts": [{"text": text}], "role": "model"}})
+
+    def finish(self, reason: str = "stop") -> bytes:
+        return self._response({"finishReason": self.REASONS[reason]})
+
+    def _response(self, candidate: dict) -> bytes:
+        return sse(json.dumps({"candidates": [{**candidate, "index": 0}]}))
+
+
+class AnthropicProtocol(Protocol):
+    REASONS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
+
+    def text(self, text: str) -> bytes:
+        delta = {"type": "text_delta", "text": text}
+        return message_event("content_block_delta", index=0, delta=delta)
+
+    def finish(self, reason: str = "stop") -> bytes:
+        end = {"stop_reason": self.REASONS[reason], "stop_sequence": None}
+        ended = message_event("message_delta", delta=end, usage={"output_tokens": 1})
+        return ended + message_event("message_stop")
+
+    def pieces(self, *texts: str, reason: str = "stop") -> list[bytes]:
+        message = {"type": "message", "role": "assistant", "content": [], "stop_reason": None}
+        block = {"type": "text", "text": ""}
+        return [
+            message_event("message_start", message={**message, "usage": {"input_tokens": 1}}),
+            message_event("content_block_start", index=0, content_block=block),
+            message_event("ping"),
+            *map(self.text, texts),
+            message_event("content_block_stop", index=0),
+            self.finish(reason),
+        ]
+
+
+class OllamaProtocol(Protocol):
+    def text(self, text: str) -> bytes:
+        return self._line(message={"role": "assistant", "content": text}, done=False)
+
+    def finish(self, reason: str = "stop") -> bytes:
+        message = {"role": "assistant", "content": ""}
+        return self._line(message=message, done=True, done_reason=reason)
+
+    def _line(self, **fields) -> bytes:
+        return json.dumps({"model": self.model, **fields}).encode() + b"\n"
+
+    def prepare(self, service) -> None:
+        info = {"general.architecture": "llama", "llama.context_length": 131072}
+        shown = json.dumps({"model_info": info, "capabilities": ["completion"]})
+        service.on("/api/show", answer(shown.encode(), content_type="application/json"))
+
+
 def login_page(token: str) -> list:
     page = f'<html><body><pre id="token">\n  {token}\n</pre></body></html>'
     return answer(page.encode(), content_type="text/html")
@@ -103,6 +166,32 @@ PROTOCOLS = [
     ),
 ]  # fmt: skip
 OPENAI, *OFFLINE = PROTOCOLS
+ONLINE = [
+    AnthropicProtocol(
+        Anthropic,
+        "/v1/messages",
+        "claude-test",
+        malformed=sse('{"type": "content_block_delta", "delta": {'),
+        error=message_event("error", error={"type": "api_error", "message": "the model fell over"}),
+    ),
+    GeminiProtocol(
+        Gemini,
+        "/v1beta/models/gemini-test:streamGenerateContent",
+        "gemini-test",
+        malformed=sse('{"candidates": ['),
+        error=sse('{"error": {"code": 500, "message": "the model fell over", "status": "INTERNAL"}}'),
+    ),
+    OllamaProtocol(
+        Ollama,
+        "/api/chat",
+        "llama3.2",
+        content_type="application/x-ndjson",
+        malformed=b'{"message": {"role": "assistant", "content":\n',
+        error=b'{"error": "the model fell over"}\n',
+    ),
+]  # fmt: skip
+"""Those that the gateway has no part in."""
+PROTOCOLS += ONLINE
 
 
 class RunningGateway(_Threaded):

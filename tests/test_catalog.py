@@ -106,7 +106,7 @@ def test_an_alias_of_the_user_comes_before_all_but_full_names():
 def test_without_a_name_the_configuration_wins_then_the_environment_then_a_key(monkeypatch):
     assert catalog.resolve() == ModelId("helper", "notebook")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-some-key-for-tests")
-    assert catalog.resolve() == ModelId("openai", "gpt-4o-mini")
+    assert catalog.resolve() == ModelId("openai", "gpt-6-luna")
     monkeypatch.setenv("IPYCHAT_MODEL", "qwen_coder")
     assert catalog.resolve() == ModelId("autonomous", "qwen_coder")
     config.use(config.Config(model="FrontEndAgent"))
@@ -153,7 +153,7 @@ def test_register_returns_the_class_and_refuses_what_is_no_provider():
 def test_an_unknown_provider_is_an_error_that_lists_them():
     with pytest.raises(errors.ModelNotSupportedError, match="Did you mean robocoders") as caught:
         catalog.load("robocoder")
-    assert "autonomous, helper, koala, openai, robocoders" in str(caught.value)
+    assert "There are: anthropic, autonomous, deepseek, " in str(caught.value)
 
 
 INSTALLED = """

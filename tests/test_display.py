@@ -287,7 +287,7 @@ async def test_the_metadata_says_who_answered_how_it_ended_and_what_it_cost():
         "ipychat": {
             "model": "openai:gpt-4o-mini",
             "finish": "stop",
-            "usage": {"input": 3, "output": 5, "reasoning": 0, "cached": 0},
+            "usage": {"input": 3, "output": 5, "reasoning": 0, "cached": 0, "cost": None},
             "seconds": 1.235,
             "first_text": 0.5,
         }

@@ -343,7 +343,7 @@ async def test_the_ways_of_setting_up_work(shell, monkeypatch):
         for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
             monkeypatch.setenv(name, "")
         shell.run_cell(key)
-        assert OpenAI.missing() is None
+        assert OpenAI.missing(OpenAI.root()) is None
         assert catalog.answering().provider == "openai"
         shell.run_cell(service)
         assert OpenAI.root() == "https://ADDRESS/v1"

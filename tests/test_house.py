@@ -14,15 +14,18 @@ from ipychat import providers
 
 PACKAGE = Path(ipychat.__file__).parent
 ROWS = [
-    ["_lazy", "characters", "secrets"],
+    ["_lazy", "characters", "presets", "secrets"],
     ["markup"],
     ["errors"],
     ["messages", "config"],
+    ["policy"],
     ["wire", "store.files"],
     ["store.credentials", "store.transcripts", "store.answers"],
-    ["provider"],
+    ["provider", "ledger"],
     ["providers"],
-    ["catalog", "policy", "local"],
+    ["cards"],
+    ["catalog", "local"],
+    ["login"],
     ["answer"],
     ["turns"],
     ["conversations", "context", "batch"],

@@ -233,14 +233,17 @@ def test_the_reply_goes_to_a_variable(notebook, service):
     assert notebook.value("[first.text, second.text]") == ["Hello", "Hello"]
 
 
-def test_metadata_has_what_the_text_has_not(notebook, service):
+def test_what_it_cost_stands_below_the_answer_and_in_the_metadata_and_not_in_its_text(
+    notebook, service
+):
     usage = sse('{"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}')
     service.on(PATH, answer(completion({"content": "Hello"}, "stop"), usage, sse("[DONE]")))
     [output] = [o for o in notebook.run("%chat hi").outputs if o["data"].get("text/plain")]
     about = output["metadata"]["ipychat"]
     assert about["model"] == "openai:m"
     assert (about["usage"]["input"], about["usage"]["output"]) == (7, 5)
-    assert "tokens" not in output["data"]["text/html"]
+    assert "7 tokens in, 5 out" in output["data"]["text/html"]
+    assert "tokens" not in output["data"]["text/plain"]
 
 
 def test_headless_shows_the_finished_answer_once(notebook, service):

@@ -137,6 +137,20 @@ async def test_a_torn_json_body_is_an_error(events):
         await events(*answer(b'{"choices": [{"message": {"content": "Hel'))
 
 
+async def test_a_torn_last_event_is_an_answer_that_broke_off(events):
+    torn = completion({"content": "b"})[:-9]
+    with pytest.raises(errors.BrokenAnswerError, match="in the middle of a line"):
+        await events(*answer(completion({"content": "a"}), torn))
+    text, notice, _ = await events(*answer(completion({"content": "a"}, "stop"), torn))
+    assert text == Text("a")
+    assert "behind the answer" in notice.text
+
+
+async def test_an_error_in_a_list_is_told(events):
+    with pytest.raises(errors.ServerError, match="no such luck"):
+        await events(*answer(b'[{"error": {"message": "no such luck"}}]'))
+
+
 @pytest.mark.parametrize("line", ["1,2", '"a"', "[1]", "null", '{"a": 1},{"b": 2}'])
 async def test_a_payload_that_is_no_object_is_an_error(events, line):
     with pytest.raises(errors.FormatError):
@@ -173,7 +187,7 @@ async def test_the_key_of_the_environment_goes_to_no_other_address(monkeypatch, 
 async def test_without_a_key_openai_itself_is_not_asked():
     with pytest.raises(errors.MissingKeyError, match="OPENAI_API_KEY"):
         await ask("?", model="openai:m")
-    assert "OPENAI_API_KEY" in OpenAI.missing()
+    assert "OPENAI_API_KEY" in OpenAI.missing(OpenAI.root())
 
 
 async def test_a_key_is_masked_in_the_services_own_error(events):
@@ -209,3 +223,36 @@ async def test_a_clean_end_in_mid_answer_keeps_the_text(service):
     with pytest.raises(errors.BrokenAnswerError) as caught:
         await ask("?", model="openai:m", base_url=service.url)
     assert caught.value.reply.text == "so far"
+
+
+async def test_how_the_request_travels_is_no_part_of_its_body(events, service):
+    travel = {"timeout": 5, "connect_timeout": 5, "idle_timeout": 5, "retries": 0}
+    await events(*answer(completion(finish="stop")), temperature=0.5, **travel)
+    assert set(service.requests[0].json) == {
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "temperature",
+    }
+
+
+async def test_openai_itself_is_told_the_limit_of_tokens_in_its_newer_word(
+    events, service, monkeypatch
+):
+    await events(*answer(completion(finish="stop")), max_tokens=5)
+    monkeypatch.setattr(OpenAI, "base_url", service.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-of-the-tests")
+    await events(*answer(completion(finish="stop")), max_tokens=5)
+    other, own = (request.json for request in service.requests)
+    assert (other["max_tokens"], "max_completion_tokens" in other) == (5, False)
+    assert (own["max_completion_tokens"], "max_tokens" in own) == (5, False)
+
+
+async def test_a_thinking_part_is_reasoning(events):
+    """Mistral's form."""
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": True}
+    parts = [thinking, {"type": "text", "text": "yes"}, {"type": "reference", "reference_ids": [1]}]
+    packet = completion({"content": parts}) + completion({"content": "!"})
+    script = answer(packet + completion(finish="stop"))
+    assert await events(*script) == [Reasoning("hm"), Text("yes!"), FinishReason("stop")]

@@ -4,7 +4,9 @@ import hashlib
 import itertools
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 import ipychat
 from tests.loopback import HANG, answer, chunk, head
@@ -222,7 +224,7 @@ def test_conversations_are_begun_switched_forked_renamed_and_undone(page):
 def test_the_model_is_the_conversations_and_can_be_linked(page, service):
     page.do("models")
     page.until(lambda: page.models)
-    assert {"openai:gpt-4o-mini", "helper:notebook"} <= {m["id"] for m in page.models}
+    assert {"openai:gpt-6-luna", "helper:notebook"} <= {m["id"] for m in page.models}
     page.do("model", name="openai:other")
     page.until(lambda: page.info["model"] == "openai:other")
     page.kernel.run("%chat hi")
@@ -325,3 +327,38 @@ def test_it_is_small_and_of_this_project_alone():
     for path in SOURCES.iterdir():
         if path.is_file():
             assert "registry." not in path.read_text().replace("registry=", "")
+
+
+def test_a_notebook_that_is_executed_headless_keeps_the_last_turn_in_its_transcript(
+    generation, service, tmp_path, monkeypatch
+):
+    for name, value in {"OPENAI_BASE_URL": service.url, "IPYCHAT_MODEL": "openai:m", **generation}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    service.on(PATH, echo)
+    cells = ["%load_ext ipychat", "%chat_panel", "%chat one", "%chat two"]
+    book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
+    NotebookClient(book, kernel_name="python3", timeout=60).execute()
+    [transcript] = [
+        out.data["text/html"] for out in book.cells[1].outputs if "text/html" in out.data
+    ]
+    assert "You said: one" in transcript
+    assert "You said: two" in transcript
+
+
+def test_of_a_very_long_question_the_notebook_keeps_the_beginning_and_says_so(page):
+    page.do("ask", text="x" * 50_000, files=[])
+    page.until_done()
+    shown = page.kernel.run(
+        "from ipychat.display._transcript import StaticTranscript\nimport ipychat\nprint(StaticTranscript('m').now(ipychat.conversation('default'))['text/html'])"
+    )
+    assert "x" * 20_001 not in shown.stdout.split("You said")[0]
+    assert "(30,000 more characters)" in shown.stdout
+
+
+def test_a_file_whose_name_turns_the_direction_is_named_without_that(page):
+    page.do(
+        "ask", text="look", files=[{"name": "a\u202egnp.exe", "type": "text/plain"}], buffers=[b"x"]
+    )
+    page.until_done()
+    [told] = page.heads.values()
+    assert told["files"] == ["agnp.exe"]

@@ -172,13 +172,13 @@ def test_the_picker_filters_by_words_and_chooses_by_keys(opened, service):
     options = models(opened)
     expect(options).to_have_count(1)
     expect(options).to_contain_text("FrontEndAgent")
-    model.fill("gpt mini op")
+    model.fill("gpt luna op")
     expect(options).to_have_count(1)
     model.press("ArrowDown")
     model.press("Enter")
-    expect(model).to_have_value("openai:gpt-4o-mini")
+    expect(model).to_have_value("openai:gpt-6-luna")
     lab.run(opened, 3)
-    assert service.requests[-1].json["model"] == "gpt-4o-mini"
+    assert service.requests[-1].json["model"] == "gpt-6-luna"
 
 
 def test_code_is_copied_and_becomes_a_cell(opened, service):
@@ -297,7 +297,7 @@ def test_the_picker_says_what_is_missing(opened):
     )
     lab.run(opened, 2)
     opened.get_by_role("combobox", name="Model").click()
-    expect(models(opened).filter(has_text="gpt-4o-mini").last).to_contain_text(
+    expect(models(opened).filter(has_text="gpt-6-luna").last).to_contain_text(
         "no key: set OPENAI_API_KEY"
     )
 
@@ -325,6 +325,93 @@ def test_a_reload_of_the_page_restores_it(opened):
     expect(log(opened)).to_contain_text("You said: Hello")
     ask(opened, "again")
     expect(log(opened)).to_contain_text("You said: again")
+
+
+def notebook_file(page):
+    """The notebook as it is saved."""
+    lab.save(page)
+    return page.evaluate(
+        "() => JSON.stringify(jupyterapp.shell.currentWidget.context.model.toJSON())"
+    )
+
+
+def test_what_comes_after_a_reload_is_in_the_saved_transcript_too(opened):
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("You said: Hello")
+    lab.save(opened)
+    opened.reload()
+    opened.wait_for_function(lab.IDLE)
+    expect(log(opened)).to_contain_text("You said: Hello")
+    ask(opened, "again")
+    transcript = opened.locator(".ipychat-transcript")
+    expect(transcript).to_contain_text("You said: again")
+    expect(transcript).to_have_count(1)
+    expect(transcript).to_be_hidden()
+    assert "You said: again" in notebook_file(opened)
+
+
+def test_a_reload_in_mid_answer_goes_on_with_it(opened, service):
+    service.on(PATH, slowly(ANSWER, size=4, pause=0.05))
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("short")
+    lab.save(opened)
+    opened.reload()
+    opened.wait_for_function(lab.IDLE)
+    expect(log(opened)).to_contain_text("most_common(10)")
+    expect(button(opened, "Send")).to_be_visible()
+    expect(opened.locator(".ipychat-transcript")).to_contain_text("most_common(10)")
+
+
+def test_the_notebook_is_saved_from_within_the_panel(opened):
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("You said: Hello")
+    dirty = "() => jupyterapp.shell.currentWidget.context.model.dirty"
+    assert opened.evaluate(dirty)
+    prompt(opened).press("Control+s")
+    opened.wait_for_function("() => !jupyterapp.shell.currentWidget.context.model.dirty")
+
+
+def test_a_script_for_the_shell_becomes_a_cell_that_runs_it(opened, service):
+    service.on(PATH, OPENAI.whole("```bash\nls -l\n```"))
+    ask(opened, "Code, please")
+    expect(log(opened)).to_contain_text("ls -l")
+    button(opened, "Insert as a new cell").first.click()
+    opened.wait_for_function(f"() => ({lab.SOURCES})().includes('%%bash\\nls -l')")
+
+
+def test_clearing_a_conversation_is_asked_twice(opened):
+    ask(opened, "Hello")
+    expect(log(opened)).to_contain_text("You said: Hello")
+    button(opened, "Conversation actions").click()
+    opened.get_by_role("menuitem", name="Clear …").click()
+    expect(log(opened)).to_contain_text("You said: Hello")
+    opened.get_by_role("menuitem", name="Take out the turn").click()
+    expect(log(opened)).not_to_contain_text("Hello")
+
+
+FIRST_DRAWN = """window.drawn = [];
+new MutationObserver(() => {
+  for (const turn of document.querySelectorAll(".ic-panel .ic-turns > .ic-turn")) {
+    const question = turn.querySelector(".ic-words")?.textContent;
+    const answer = turn.querySelector(".ic-answer li");
+    if (answer && !window.drawn.includes(question)) window.drawn.push(question);
+  }
+}).observe(document, { childList: true, subtree: true });"""
+
+
+def test_of_many_turns_the_newest_is_drawn_first(opened, service):
+    service.on(PATH, OPENAI.whole("".join(f"{n}. **item** and `more`\n" for n in range(150))))
+    opened.evaluate(
+        "source => jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.setSource(source)",
+        "import ipychat\nfor n in range(20): _ = await ipychat.ask(f'question {n}', chat='default')",
+    )
+    lab.run(opened, 2)
+    lab.save(opened)
+    opened.add_init_script(FIRST_DRAWN)
+    opened.reload()
+    opened.wait_for_function("() => window.drawn?.length === 20")
+    drawn = opened.evaluate("() => window.drawn")
+    assert drawn.index("question 19") < drawn.index("question 0")
 
 
 def test_reopened_without_its_kernel_the_notebook_shows_the_transcript(opened, service):

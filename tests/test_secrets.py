@@ -64,3 +64,16 @@ def test_an_error_shows_as_at_most_five_lines_of_bounded_length():
     assert max(map(len, lines)) < 600
     assert lines[0].startswith("UsageError: x")
     assert errors.UsageError("")._render_traceback_() == ["UsageError: "]
+
+
+def test_of_a_text_that_is_written_once_not_one_character_of_a_secret_is_settled():
+    secret = secrets.register("canary-of-a-text-that-grows")
+    for size in range(1, len(secret)):
+        assert secrets.settled(f"It is {secret[:size]}", spare=0) == len("It is ")
+    assert secrets.settled(f"It is {secret}.", spare=0) == len(f"It is {secret}.")
+
+
+def test_a_whole_secret_is_not_cut_where_its_end_could_begin_another():
+    secret = secrets.register("canary-with-the-end-sk")
+    secrets.register("sk-which-begins-as-that-ends")
+    assert secrets.settled(f"It is {secret}", spare=0) == len("It is ")

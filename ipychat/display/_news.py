@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from ipychat import secrets
-from ipychat.messages import FilePart, Message, Part, TextPart
+from ipychat.characters import harmless
+from ipychat.messages import FilePart, Part, Reply, TextPart
 from ipychat.turns import Turn
 
 OURS = "panel-"
@@ -29,26 +30,26 @@ class Told:
             self._info, news["info"] = written, info
         if (order := [turn.id for turn in turns]) != self._order:
             self._order, news["order"] = order, order
-        heads = [head for turn in turns if (head := self._new_head(turn))]
-        deltas = [delta for turn in turns if (delta := self._delta(turn))]
+        replies = [(turn, turn.reply) for turn in turns]  # each is made anew while it grows
+        heads = [head for turn, reply in replies if (head := self._new_head(turn, reply))]
+        deltas = [delta for turn, reply in replies if (delta := self._delta(turn, reply))]
         return {
             **news,
             **({"turns": heads} if heads else {}),
             **({"deltas": deltas} if deltas else {}),
         }
 
-    def _new_head(self, turn: Turn) -> dict[str, Any] | None:
-        reply = turn.reply
+    def _new_head(self, turn: Turn, reply: Reply) -> dict[str, Any] | None:
         known = (turn.state, turn.stale, turn.error, len(reply.notices), reply.usage, reply.finish)
         if self._heads.get(turn.id) == known:
             return None
         self._heads[turn.id] = known
-        return head_of(turn)
+        return head_of(turn, reply)
 
-    def _delta(self, turn: Turn) -> dict[str, Any] | None:
+    def _delta(self, turn: Turn, reply: Reply) -> dict[str, Any] | None:
         delta: dict[str, Any] = {}
         for field in ("text", "reasoning"):
-            whole: str = getattr(turn.reply, field)
+            whole: str = getattr(reply, field)
             end = secrets.settled(whole) if turn.state == "running" else len(whole)
             known = self._lengths.get((turn.id, field), 0)
             if end > known:
@@ -57,13 +58,12 @@ class Told:
         return {"id": turn.id, **delta} if delta else None
 
 
-def head_of(turn: Turn) -> dict[str, Any]:
-    reply = turn.reply
+def head_of(turn: Turn, reply: Reply) -> dict[str, Any]:
     [*_, question] = turn.question
     return {
         "id": turn.id,
         "question": secrets.mask(question.text),
-        "files": [_file_name(part) for part in parts(question) if not isinstance(part, TextPart)],
+        "files": [_file_name(part) for part in question.parts if not isinstance(part, TextPart)],
         "model": str(turn.model),
         "at": turn.asked_at,
         "cell": turn.execution is not None and not (turn.cell or "").startswith(OURS),
@@ -73,14 +73,10 @@ def head_of(turn: Turn) -> dict[str, Any]:
         "notices": [secrets.mask(notice) for notice in reply.notices],
         "finish": reply.finish,
         "tokens": [reply.usage.input, reply.usage.output] if reply.usage else None,
-        "cost": None,
+        "cost": reply.cost,
         "seconds": round(reply.seconds, 1) if turn.state != "running" else 0,
     }
 
 
-def parts(message: Message) -> tuple[Part, ...]:
-    return message.content if isinstance(message.content, tuple) else (TextPart(message.content),)
-
-
 def _file_name(part: Part) -> str:
-    return part.name if isinstance(part, FilePart) else "image"
+    return harmless(part.name) if isinstance(part, FilePart) else "image"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from html import escape
+from typing import Any
 
 from ipychat import markup, secrets
+from ipychat.characters import shortened
 from ipychat.conversations import Conversation
-from ipychat.kernel.notebook import Publish
 from ipychat.turns import Turn
+
+LONGEST = 20_000
+"""Characters of a question that are written into the notebook."""
 
 # Where the live panel stands below it, the transcript is hidden; and a panel whose kernel is gone,
 # which JupyterLab shows as an error in words, is.
@@ -25,30 +28,31 @@ _SMALL = "font-size:.85em;color:var(--jp-ui-font-color2,#767676)"
 
 
 class StaticTranscript:
-    """One output that shows the conversation as it stands, whenever a turn has ended."""
+    """A conversation as it stands, in the forms that an output has; written once a change."""
 
-    def __init__(self, publish: Publish) -> None:
-        self._publish = publish
-        self._id = ""
-        self._shown: list[tuple[str, str]] | None = None
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+        """What says of an output whose transcript it is."""
         self._html: dict[tuple[str, str], str] = {}
+        self._data: dict[str, Any] = {}
 
-    def update(self, talk: Conversation) -> None:
-        """Show what has ended, if that has changed."""
-        ended = [turn for turn in talk.turns if turn.state != "running"]
-        keys = [(turn.id, str(turn.state)) for turn in ended]
-        if keys == self._shown:
-            return
-        self._shown = keys
-        for turn in ended:
-            self._html.setdefault((turn.id, turn.state), _turn_html(turn))
-        html = "".join(self._html[key] for key in keys) or f'<p style="{_SMALL}">No turns yet.</p>'
-        data = {
-            "text/html": f'<div class="ipychat ipychat-transcript">{_STYLE}{html}</div>',
-            "text/plain": talk.to_markdown() if keys else "",
+    def news(self, talk: Conversation) -> dict[str, Any] | None:
+        """Return the output that shows what has ended; None if that is the same as before."""
+        ended = {(t.id, str(t.state)): t for t in talk.turns if t.state != "running"}
+        if self._data and list(self._html) == list(ended):
+            return None
+        self._html = {k: self._html.get(k) or _turn_html(turn) for k, turn in ended.items()}
+        html = "".join(self._html.values()) or f'<p style="{_SMALL}">No turns yet.</p>'
+        kind = f'class="ipychat ipychat-transcript" data-panel="{self._mark}"'
+        self._data = {
+            "text/html": f"<div {kind}>{_STYLE}{html}</div>",
+            "text/plain": talk.to_markdown(LONGEST) if ended else "",
         }
-        update, self._id = bool(self._id), self._id or os.urandom(8).hex()
-        self._publish(data, {}, display_id=self._id, update=update)
+        return self._data
+
+    def now(self, talk: Conversation) -> dict[str, Any]:
+        """Return that output in any case."""
+        return self.news(talk) or self._data
 
 
 def _turn_html(turn: Turn) -> str:
@@ -56,7 +60,8 @@ def _turn_html(turn: Turn) -> str:
     how = "" if turn.state == "done" else f" · {turn.state}"
     head = escape(f"{turn.model}{how}")
     error = f'<p style="{_SMALL}">{escape(turn.error)}</p>' if turn.error else ""
+    asked = shortened(secrets.mask(question.text), LONGEST)
     return (
-        f'<div style="{_QUESTION}">{escape(secrets.mask(question.text))}</div>'
+        f'<div style="{_QUESTION}">{escape(asked)}</div>'
         f'<div style="{_SMALL}">{head}</div>{markup.to_html(turn.text, final=True)}{error}'
     )

@@ -410,6 +410,7 @@ class _Ending:
             + _smalls(map(tool_call, self.reply.tool_calls))
             + _smalls(notices[self.above :])
             + _small(self.ending, _ENDING)
+            + _small(str(self.reply.usage or ""))
         )
         if not html:
             return {}

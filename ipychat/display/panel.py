@@ -19,10 +19,11 @@ from weakref import WeakSet
 import anywidget
 import traitlets
 
-from ipychat import catalog, config, conversations, secrets
+from ipychat import catalog, conversations, secrets
 from ipychat.conversations import Conversation
-from ipychat.display._news import OURS, Told, parts
+from ipychat.display._news import OURS, Told
 from ipychat.display._transcript import StaticTranscript
+from ipychat.display.live import bundle
 from ipychat.errors import ChatError, UsageError
 from ipychat.kernel import notebook
 from ipychat.kernel.notebook import Publish
@@ -95,10 +96,15 @@ class Panel(anywidget.AnyWidget):
         self._chats = conversations.names()
         self._told = Told()
         self._following: asyncio.Task[None] | None = None
-        self._transcripts: list[StaticTranscript] = []
+        self._refreshing: asyncio.Task[None] | None = None
+        self._pages = 0
+        """How many have said hello; only the first knows the outputs by their display ids."""
+        self._shown: list[str] = []
+        """The display ids of the outputs that hold the transcript."""
         self.runs: list[Run] = []
         """What was asked here and still comes."""
         super().__init__(model=_name_of(conversation))
+        self._transcript = StaticTranscript(self.model_id)
         self.observe(self._take_model, names="model")
         self.on_msg(self._receive)
         _open.add(self)
@@ -131,8 +137,20 @@ class Panel(anywidget.AnyWidget):
 
     def _do_hello(self) -> None:
         self._told = Told()
+        self._pages += 1
+        if self._pages > 1:
+            self._hand_over(self._transcript.now(self._conversation))
 
     def _do_models(self) -> None:
+        self._tell_models()
+        self._refreshing = self._loop.create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        """Ask the services that are ready for their lists, once a day, and tell what they say."""
+        await catalog.refresh(stale_only=True)
+        self._tell_models()
+
+    def _tell_models(self) -> None:
         self.send({"kind": "models", "models": list(map(_offer, catalog.offers()))})
 
     def _do_ask(self, text: str, files: list[dict[str, str]], buffers: list[bytes]) -> None:
@@ -150,9 +168,7 @@ class Panel(anywidget.AnyWidget):
         running = [turn for turn in self._conversation.turns if turn.state == "running"]
         if running and not any(turn.stop for turn in running):
             raise UsageError("It was asked by code: interrupt the kernel to stop it.")
-        for turn in running:
-            if turn.stop:
-                turn.stop()
+        _let_go(*running)
 
     def _do_drop(self, turn: str) -> None:
         _let_go(self._turn(turn))
@@ -220,7 +236,11 @@ class Panel(anywidget.AnyWidget):
 
     def _follow(self, conversation: Conversation) -> None:
         """Show this conversation from now on."""
+        if self._write in self._conversation.changes.lasting:
+            self._conversation.changes.lasting.remove(self._write)
         self._conversation, self._told = conversation, Told()
+        conversation.changes.lasting.append(self._write)
+        self._write()
         self._loop.call_soon_threadsafe(self._start_following)
 
     def _start_following(self) -> None:
@@ -246,32 +266,42 @@ class Panel(anywidget.AnyWidget):
             "system": talk.system and secrets.mask(talk.system),
             "options": self._options,
             "busy": running,
-            "notebook": config.current().notebook is not None,
         }
         if news := self._told.news(info, talk.turns):
             self.send({"kind": "sync", **news})
         self.set_trait("chat", talk.name)
         self.set_trait("busy", running)
         self.set_trait("model", info["model"])
-        for transcript in self._transcripts:
-            transcript.update(talk)
 
     # -- what stays
 
+    def _write(self) -> None:
+        """Have the notebook hold the conversation as it stands."""
+        if data := self._transcript.news(self._conversation):
+            publish = self._publisher()  # of the cell that runs: headless, no other is heard
+            for display_id in self._shown:
+                publish(data, {}, display_id=display_id, update=True)
+            if self._pages > 1:
+                self._hand_over(data)
+
+    def _hand_over(self, data: dict[str, Any]) -> None:
+        """Let the page put the transcript into the notebook: after a reload only it can."""
+        self.send({"kind": "transcript", "panel": self.model_id, "data": data})
+
     def _ipython_display_(self, **_: Any) -> None:
         """Show the panel, and above it the transcript that stays where there is no kernel."""
-        publish = self._publisher()
-        transcript = StaticTranscript(publish)
-        transcript.update(self._conversation)
-        self._transcripts.append(transcript)
-        shown: Any = self._repr_mimebundle_()
-        data: dict[str, Any] = shown[0] if isinstance(shown, tuple) else shown
-        publish({**data, "text/plain": "(a chat panel)"})
+        publish, display_id = self._publisher(), random_id()
+        publish(self._transcript.now(self._conversation), {}, display_id=display_id)
+        self._shown.append(display_id)
+        publish(bundle(self, "(a chat panel)"))
 
     def close(self) -> None:
         """Take it off the page; the conversation goes on."""
-        if self._following is not None:
-            self._following.cancel()
+        if self._write in self._conversation.changes.lasting:
+            self._conversation.changes.lasting.remove(self._write)
+        for task in (self._following, self._refreshing):
+            if task is not None:
+                task.cancel()
         super().close()
 
 
@@ -314,8 +344,7 @@ def _name_of(conversation: Conversation) -> str:
 
 def _edited(question: Message, text: str) -> Message:
     """Return the question with another text, and with what went along with it."""
-    along = tuple(part for part in parts(question) if not isinstance(part, TextPart))
-    return Message("user", (*along, TextPart(text)) if along else text)
+    return Message.asking(text, (p for p in question.parts if not isinstance(p, TextPart)))
 
 
 def _question(text: str, files: Iterable[Any], buffers: list[bytes]) -> Message:
@@ -325,9 +354,7 @@ def _question(text: str, files: Iterable[Any], buffers: list[bytes]) -> Message:
         else FilePart(file["name"], data, file["type"] or "application/octet-stream")
         for file, data in zip(files, buffers, strict=True)
     ]
-    if not along:
-        return Message("user", text)
-    return Message("user", (*along, TextPart(text)) if text.strip() else tuple(along))
+    return Message.asking(text, along)
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ipychat import catalog, policy, secrets
+from ipychat import cards, catalog, secrets
 from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, TextPart
 
 MAX_SHOWN = 200_000
@@ -19,7 +19,7 @@ def bundle(request: ChatRequest) -> tuple[dict[str, str], dict[str, Any]]:
     summary = [
         ("model", str(request.model)),
         ("address", catalog.address(request)),
-        ("tokens", f"about {policy.estimate_tokens(request):,}"),
+        ("tokens", f"about {cards.estimate_tokens(request):,}"),
         *((name, str(value)) for name, value in request.options.items()),
     ]
     summary = [(name, secrets.without_login(value)) for name, value in summary]
@@ -55,9 +55,7 @@ def _bounded(text: str) -> str:
 
 
 def _text(message: Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n".join(map(_part, message.content))
+    return "\n".join(map(_part, message.parts))
 
 
 def _part(part: Any) -> str:

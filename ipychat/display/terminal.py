@@ -82,6 +82,7 @@ class TerminalView:
         if self._code:
             self._put(self._code.rest())
         self._line(ending)
+        self._line(str(reply.usage or ""))
         self._flush()
         if self._format == "json":
             check_json(reply)

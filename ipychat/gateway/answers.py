@@ -8,10 +8,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ipychat import catalog
+from ipychat import catalog, ledger
 from ipychat.gateway.agents import AGENTS, Sees
-from ipychat.messages import ChatRequest, Event, FinishReason, Message, ModelId, Text
+from ipychat.messages import ChatRequest, Event, FinishReason, Message, ModelId, Text, Usage
 
+GATEWAY = "(the gateway)"
+"""Stands in the ledger for a conversation."""
 MAX_CONTINUATIONS = 4
 """How often an answer that its model cut off is continued."""
 CUT_OFF = {
@@ -45,6 +47,8 @@ class Answers(NamedTuple):
         request = ChatRequest(model, messages, MappingProxyType(options or {}))
         async with contextlib.aclosing(catalog.events(request)) as events:
             async for event in events:
+                if isinstance(event, Usage):  # what it is relayed by may have no place for it
+                    ledger.add(model, event, chat=GATEWAY)
                 yield event
 
     async def ask_whole(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ipychat import secrets
+from ipychat import policy, secrets
 from ipychat.errors import ChatError
 from ipychat.gateway import autonomous, koala, openai, robocoders
 from ipychat.gateway.answers import Answers
@@ -119,7 +119,7 @@ async def in_kernel() -> str:
 
 async def _start() -> Gateway:
     gateway = Gateway(Answers(repository=Path.cwd(), notebook=True))
-    await gateway.start()
+    policy.own(await gateway.start())
     return gateway
 
 

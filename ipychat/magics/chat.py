@@ -309,7 +309,7 @@ class ChatMagics(Magics):
 
     def _question(self, text: str, flags: Namespace) -> Message:
         """Put the prompt and all that goes along with it into one message."""
-        from ipychat.messages import Message, Part, TextPart
+        from ipychat.messages import Message
 
         text = text.strip("\n")
         if not flags.raw:
@@ -317,10 +317,7 @@ class ChatMagics(Magics):
         along = list(self._along(flags))
         if not (text.strip() or along):
             raise UsageError("The prompt is empty: there is nothing to send.")
-        if not along:
-            return Message("user", text)
-        parts: tuple[Part, ...] = (*along, TextPart(text)) if text.strip() else tuple(along)
-        return Message("user", parts)
+        return Message.asking(text, along)
 
     def _along(self, flags: Namespace) -> Any:
         from ipychat.context import attachments, cells, values
@@ -457,7 +454,8 @@ class ChatMagics(Magics):
             from ipychat.display import cell, live
 
             for page in cell.pages(reply.text):
-                notebook.publisher(self.shell)(live.bundle(page))
+                shown = live.bundle(live.LivePage(page=page), "(a live page)")
+                notebook.publisher(self.shell)(shown)
         return reply
 
     def _begin_job(

@@ -1,14 +1,22 @@
-"""`%chat_models`, `%chat_use`, `%chat_setup`: who can be asked, and who is."""
+"""Who can be asked, who is, with which key, and what it cost.
+
+`%chat_models`, `%chat_use`, `%chat_setup`, `%chat_login` and `%chat_usage`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
+from ipychat import config
 from ipychat.errors import UsageError
+from ipychat.kernel.awaiting import waits
+from ipychat.magics import flags as flags_
+from ipychat.magics.flags import flag
 
 if TYPE_CHECKING:
+    from ipychat.login import Account
     from ipychat.magics.chat import ChatMagics
 
 
@@ -22,15 +30,60 @@ class ModelMagics(Magics):
         super().__init__(chat.shell)
         self._chat = chat
 
+    @flag("--refresh", action="store_true", help="Ask every service anew, not once a day.")
+    @no_var_expand
     @line_magic
-    def chat_models(self, line: str) -> Any:
-        """Show what can be asked and whether it is ready; words narrow the list."""
+    @waits
+    async def chat_models(self, line: str) -> Any:
+        """Show what can be asked and whether it is ready; words narrow the list.
+
+        Services that are ready are asked for their lists of models, once a day.
+        """
         from ipychat import catalog
 
-        found = catalog.models(line)
+        flags, words = flags_.parse_words(self.chat_models, line, self._chat.expand)
+        faults = await catalog.refresh(stale_only=not flags.refresh)
+        for name, fault in faults.items():
+            print(f"{name} gave no list of its models: {fault.splitlines()[0]}")
+        found = catalog.models(" ".join(words))
         if not found:
-            raise UsageError(f"No model matches {line.strip()!r}. %chat_models lists all.")
+            raise UsageError(f"No model matches {' '.join(words)!r}. %chat_models lists all.")
         return found
+
+    @flag("--forget", action="store_true", help="Forget the key that is kept.")
+    @no_var_expand
+    @line_magic
+    @waits
+    async def chat_login(self, line: str) -> None:
+        """Ask for your key of a provider, check it with the service, and keep it for you alone."""
+        from ipychat import login
+
+        flags, words = flags_.parse_words(self.chat_login, line, self._chat.expand)
+        if len(words) != 1:
+            raise UsageError("%chat_login wants a provider, such as openai. See %chat_models.")
+        if flags.forget:
+            print(login.forget(words[0]))
+            return
+        account = login.account(words[0])
+        print(await login.log_in(account, _ask_for_key(account)))
+
+    @flag("--all", action="store_true", help="Of all notebooks.")
+    @no_var_expand
+    @line_magic
+    def chat_usage(self, line: str) -> None:
+        """Sum up the tokens and the cost of this notebook's answers."""
+        from ipychat import ledger
+        from ipychat.display import usage
+
+        flags, words = flags_.parse_words(self.chat_usage, line, self._chat.expand)
+        if words:
+            raise UsageError(f"%chat_usage takes flags only, and {words[0]!r} is none.")
+        mine = config.current().notebook
+        entries = [one for one in ledger.entries() if flags.all or one.get("notebook") == mine]
+        if entries:
+            self._chat.publish(usage.table(entries))
+        else:
+            print("No answers yet." if flags.all else "No answers yet; --all sums all notebooks.")
 
     @line_magic
     def chat_use(self, line: str) -> None:
@@ -49,11 +102,12 @@ class ModelMagics(Magics):
         """Show which model answers and by which rule, and which keys and addresses were found."""
         from html import escape
 
-        from ipychat import catalog
+        from ipychat import catalog, policy
 
         rows = [
             ("model", *_default(self._chat)),
             *catalog.found(),
+            *(("policy", what, whose) for what, whose in policy.in_force()),
         ]
         width = max(len(what) for _, what, _ in rows)
         plain = "\n".join(f"{kind:8} {what:{width}}  {found}" for kind, what, found in rows)
@@ -62,6 +116,18 @@ class ModelMagics(Magics):
             for row in rows
         )
         self._chat.publish({"text/html": f"<table>{cells}</table>", "text/plain": plain})
+
+
+def _ask_for_key(account: Account) -> str:
+    """Let the user type a key, unseen."""
+    import getpass
+
+    try:
+        return getpass.getpass(f"Key for {account.cls.label} at {account.host}: ")
+    except (EOFError, NotImplementedError, RuntimeError):  # a headless kernel's
+        raise UsageError(
+            f"Nobody can be asked for a key here: set {account.cls.key_variables[0]} instead."
+        ) from None
 
 
 def _default(chat: ChatMagics) -> tuple[str, str]:

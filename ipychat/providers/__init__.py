@@ -19,8 +19,11 @@ if TYPE_CHECKING:
         ProviderModelMixin as ProviderModelMixin,
         format_prompt as format_prompt,
     )
+    from ipychat.providers.anthropic import Anthropic as Anthropic
     from ipychat.providers.autonomous import AutonomousAI as AutonomousAI
+    from ipychat.providers.gemini import Gemini as Gemini
     from ipychat.providers.koala import Koala as Koala, get_random_string as get_random_string
+    from ipychat.providers.ollama import Ollama as Ollama
     from ipychat.providers.openai import OpenAI as OpenAI
     from ipychat.providers.robocoders import RobocodersAPI as RobocodersAPI
     from ipychat.store.files import get_cookies_dir as get_cookies_dir
@@ -30,13 +33,16 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "Anthropic": "ipychat.providers.anthropic",
     "AsyncGeneratorProvider": "ipychat.provider",
     "AsyncResult": "ipychat.provider",
     "AutonomousAI": "ipychat.providers.autonomous",
+    "Gemini": "ipychat.providers.gemini",
     "Koala": "ipychat.providers.koala",
     "Messages": "ipychat.provider",
     "MissingRequirementsError": "ipychat.errors",
     "ModelNotSupportedError": "ipychat.errors",
+    "Ollama": "ipychat.providers.ollama",
     "OpenAI": "ipychat.providers.openai",
     "ProviderModelMixin": "ipychat.provider",
     "RobocodersAPI": "ipychat.providers.robocoders",

@@ -5,206 +5,149 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 
 from __future__ import annotations
 
-import contextlib
-import json
+import re
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-from ipychat.errors import (
-    BrokenAnswerError,
-    ChatError,
-    FormatError,
-    ServerError,
-    ServiceTimeoutError,
-)
-from ipychat.messages import Event, FinishReason, Notice, Reasoning, Text, ToolCall, Usage
-from ipychat.providers import _form
-from ipychat.wire.http import error_message
-from ipychat.wire.sse import EventDecoder
+from ipychat.messages import Event, Usage
+from ipychat.provider import Card
+from ipychat.providers import _answers
+from ipychat.providers._answers import Answer, OpenCall, counts_of, text_of
 
 DONE = "[DONE]"
 NO_CHOICE: tuple[dict[str, Any]] = ({},)
 
 
-async def read(content: AsyncIterator[bytes], service: str) -> AsyncIterator[Event]:
-    """Read an answer in whichever form it comes: an event stream, or one JSON body."""
-    form, content = await _form.tell(content, service)
-    answer = _Answer(service)
-    if form == "json":
-        for event in answer.take([await _form.read_json(content, service)]):
-            yield event
-        answer.finish = answer.finish or "stop"  # a JSON body that parses is whole by itself
-    else:
-        async for event in _read_stream(content, answer):
-            yield event
-    for event in answer.end():
-        yield event
+def read(content: AsyncIterator[bytes], service: str) -> AsyncIterator[Event]:
+    """Give the events of an answer."""
+    return _answers.read(content, _Completion(service))
 
 
-async def _read_stream(content: AsyncIterator[bytes], answer: _Answer) -> AsyncIterator[Event]:
-    decoder = EventDecoder()
-    try:
-        async for chunk in content:
-            for event in answer.take([one.data for one in decoder.feed(chunk)]):
-                yield event
-            if answer.closed:
-                return
-        for event in answer.take([one.data for one in decoder.close()]):
-            yield event
-    except (BrokenAnswerError, ServiceTimeoutError):
-        if not answer.finish:
-            raise
-        yield Notice("The connection broke off behind the answer; its tokens may not be counted.")
+class _Completion(Answer):
+    __slots__ = ()
+    finish_of_body = "stop"
 
-
-class _Answer:
-    """What is known of an answer while its payloads come in."""
-
-    __slots__ = ("_calls", "_fault", "_service", "_usage", "closed", "finish")
-
-    def __init__(self, service: str) -> None:
-        self._service = service
-        self._usage: Usage | None = None
-        self._calls: list[_Call] = []
-        self._fault: ChatError | None = None
-        self.finish: str | None = None
-        self.closed = False
-        """Whether the service said `[DONE]`."""
-
-    def take(self, data: list[str]) -> Iterator[Event]:
-        """Give the events in the data that came in one packet, then raise if some of it is bad."""
+    def take(self, data: list[str], *, last: bool = False) -> Iterator[Event]:
         if DONE in data:
-            self.closed = True
-            data = data[: data.index(DONE)]
-        yield from self._type(data)
-        if self._fault:
-            raise self._fault
+            return self._take_last(data[: data.index(DONE)])
+        return super().take(data, last=last)
 
-    def end(self) -> Iterator[Event]:
-        """Give what is known only at the end."""
-        for call in self._calls:
-            yield ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
-        if self._usage:
-            yield self._usage
-        if self.finish:
-            yield FinishReason(self.finish)
+    def _take_last(self, data: list[str]) -> Iterator[Event]:
+        yield from super().take(data)
+        self.closed = True
 
-    def _type(self, data: list[str]) -> list[Event]:
-        events: list[Event] = []
-        text: list[str] = []  # of this packet: one event is enough for all of it
-        try:
-            for payload in self._payloads(data):
-                choice = (payload.get("choices") or NO_CHOICE)[0]
-                delta = choice.get("delta") or choice.get("message") or {}
-                alone = len(delta) == 1 and "content" in delta
-                if not alone and (others := self._other_events(delta)):
-                    if text:
-                        events.append(Text("".join(text)))
-                        text.clear()
-                    events += others
-                if content := delta.get("content"):
-                    parts = (
-                        [content]
-                        if type(content) is str
-                        else [_text(part["text"]) for part in content]
-                    )
-                    text += parts
-                # some servers of AutonomousAI's protocol finish beside the choices
-                if finish := choice.get("finish_reason") or payload.get("finish_reason"):
-                    self.finish = _text(finish)
-                elif content and not payload.get("usage"):
-                    continue  # nearly every payload
-                if usage := payload.get("usage"):
-                    self._usage = _parse_usage(usage)
-                if payload.get("error"):
-                    said = error_message(payload)
-                    self._fault = ServerError(f"{self._service} answered with an error: {said}")
-                    break
-        except (AttributeError, LookupError, TypeError):
-            self._fault = FormatError(
-                f"{self._service} sent a line that is not what a chat completion looks like."
-            )
-        if text:
-            events.append(Text("".join(text)))
-        return events
+    def _take(self, payload: dict[str, Any]) -> None:
+        choice = (payload.get("choices") or NO_CHOICE)[0]
+        delta = choice.get("delta") or choice.get("message") or {}
+        if len(delta) == 1 and type(text := delta.get("content")) is str:
+            self.say(text)  # nearly every payload
+        else:
+            self._take_delta(delta)
+        # some servers of AutonomousAI's protocol finish beside the choices
+        if finish := choice.get("finish_reason") or payload.get("finish_reason"):
+            self.finish = text_of(finish)
+        if usage := payload.get("usage"):
+            self.usage = _parse_usage(usage)
 
-    def _payloads(self, data: list[str]) -> Iterator[dict[str, Any]]:
-        if len(data) > 1:
-            with contextlib.suppress(ValueError, RecursionError):
-                # One call for all is a third faster than one for each.
-                payloads = json.loads(f"[{','.join(data)}]")
-                if len(payloads) == len(data) and all(type(one) is dict for one in payloads):
-                    yield from payloads
-                    return
-        for one in data:
-            try:
-                payload = json.loads(one)
-            except (ValueError, RecursionError):
-                payload = None
-            if not isinstance(payload, dict):
-                self._fault = FormatError(f"{self._service} sent a line that is not valid JSON.")
-                return
-            yield payload
-
-    def _other_events(self, delta: dict[str, Any]) -> list[Event]:
-        events: list[Event] = []
+    def _take_delta(self, delta: dict[str, Any]) -> None:
         if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
-            events.append(Reasoning(_text(reasoning)))
+            self.think(reasoning)
         if refusal := delta.get("refusal"):
-            events += [Notice("The model refuses."), Text(_text(refusal))]
+            self.note("The model refuses.")
+            self.say(refusal)
+        if isinstance(content := delta.get("content"), list):
+            for part in content:
+                self._take_part(part)
+        else:
+            self.say(content or "")
         for call in delta.get("tool_calls") or ():
             self._take_call(call)
-        return events
+
+    def _take_part(self, part: dict[str, Any]) -> None:
+        """Say a part of a content: text, or thoughts, which Mistral writes as parts."""
+        if thinking := part.get("thinking"):
+            for one in [{"text": thinking}] if isinstance(thinking, str) else thinking:
+                self.think(one.get("text", ""))
+        elif part.get("type") != "reference":  # to a document: it has no text of its own
+            self.say(part["text"])
 
     def _take_call(self, given: dict[str, Any]) -> None:
         """Add to the call that a piece belongs to: by its index, else by its id, else the last."""
         function = given.get("function") or {}
-        index, id_ = given.get("index"), _text(given.get("id") or "")
+        index, id_ = given.get("index"), text_of(given.get("id") or "")
         known = [
             call
-            for call in self._calls
+            for call in self.open_calls
             if (index is None or call.index == index) and (not id_ or call.id in {"", id_})
         ]
-        if known:
-            call = known[-1]
-        else:
-            call = _Call(index)
-            self._calls.append(call)
+        if not known:
+            known = [OpenCall(index=index)]
+            self.open_calls += known
+        call = known[-1]
         call.id = call.id or id_
-        call.name = call.name or _text(function.get("name") or "")
-        call.arguments.append(_text(function.get("arguments") or ""))
-
-
-@dataclass
-class _Call:
-    """A tool call while its pieces come in."""
-
-    index: int | None
-    id: str = ""
-    name: str = ""
-    arguments: list[str] = field(default_factory=list)
-
-
-def _text(value: Any) -> str:
-    """Return `value`, which must be a text."""
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+        call.name = call.name or text_of(function.get("name") or "")
+        call.arguments.append(text_of(function.get("arguments") or ""))
 
 
 def _parse_usage(usage: dict[str, Any]) -> Usage:
-    output_details = usage.get("completion_tokens_details") or {}
-    input_details = usage.get("prompt_tokens_details") or {}
-    return Usage(
-        input=_count(usage.get("prompt_tokens")),
-        output=_count(usage.get("completion_tokens")),
-        reasoning=_count(output_details.get("reasoning_tokens")),
-        cached=_count(input_details.get("cached_tokens")),
+    read, written = counts_of(usage, "prompt_tokens", "completion_tokens")
+    (reasoning,) = counts_of(usage.get("completion_tokens_details"), "reasoning_tokens")
+    (cached,) = counts_of(usage.get("prompt_tokens_details"), "cached_tokens")
+    cost = usage.get("cost")  # OpenRouter's, in dollars
+    return Usage(read, written, reasoning, cached, cost if isinstance(cost, int | float) else None)
+
+
+# -- a service's list of models
+
+OTHER_KINDS = re.compile(
+    r"(^|/)(text-embedding|whisper|tts|dall-e|omni-moderation|text-moderation|gpt-image|sora|"
+    r"babbage|davinci|codex-mini|gpt-audio|gpt-realtime|.*-(embed|tts|transcribe|realtime|ocr)\b)"
+)
+"""Names of models that answer no chat, where a list does not say so itself."""
+CONTEXTS = ("context_length", "context_window", "max_context_length", "max_model_len")
+
+
+def read_cards(body: bytes, service: str) -> list[Card]:
+    """Read the list of a service's models: the common form, with what some services add to it."""
+    return _answers.read_list(body, service, _read_cards)
+
+
+def _read_cards(listed: Any) -> list[Card]:
+    models = listed if isinstance(listed, list) else listed["data"]
+    return [_card(one) for one in models if _chats(one)]
+
+
+def _chats(model: dict[str, Any]) -> bool:
+    says = model.get("capabilities")
+    if isinstance(says, dict) and "completion_chat" in says:  # Mistral
+        return bool(says["completion_chat"])
+    if "type" in model:  # Together
+        return model["type"] in {"chat", "language", "code", "model"}
+    return not OTHER_KINDS.search(text_of(model["id"]))
+
+
+def _card(model: dict[str, Any]) -> Card:
+    says = model.get("capabilities")
+    says = says if isinstance(says, dict) else {}
+    design, price = model.get("architecture") or {}, model.get("pricing") or {}
+    takes = design.get("input_modalities")  # OpenRouter's, as are the prices of one token
+    vision = "image" in takes if takes else says.get("vision", model.get("supports_image_input"))
+    parameters = model.get("supported_parameters")
+    tools = says.get("function_calling", model.get("supports_tools"))
+    contexts = [model[name] for name in CONTEXTS if isinstance(model.get(name), int)]
+    return Card(
+        text_of(model["id"]),
+        context=contexts[0] if contexts else None,
+        vision=None if vision is None else bool(vision),
+        tools="tools" in parameters if parameters else tools if tools is None else bool(tools),
+        input=_a_million(price.get("prompt")),
+        output=_a_million(price.get("completion")),
+        cached=_a_million(price.get("input_cache_read")),
     )
 
 
-def _count(value: Any) -> int:
-    if not isinstance(value, int | None):
-        raise TypeError
-    return value or 0
+def _a_million(price: Any) -> float | None:
+    """A price of one token, which is written as a text, as that of a million."""
+    if price is None or float(price) < 0:  # -1: it depends
+        return None
+    return round(float(price) * 1e6, 6)

@@ -30,7 +30,7 @@ async def tell(
         raise FormatError(f"{service} sent an empty answer.")
     if first == b"<":
         raise FormatError(f"{service} sent a web page in place of an answer.")
-    return ("json" if first == b"{" else "stream"), _again(head, rest)
+    return ("json" if first in b"{[" else "stream"), _again(head, rest)
 
 
 async def _again(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -38,7 +38,7 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
     label = "AutonomousAI"
     url = "https://www.autonomous.ai/anon/"
     base_url = ROOT
-    url_variable = "IPYCHAT_AUTONOMOUS_URL"
+    url_variables = ("IPYCHAT_AUTONOMOUS_URL",)
     working = False
     ends_with = "finish"
 
@@ -70,6 +70,7 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
         **options: Any,
     ) -> AsyncIterator[Event]:
         """Ask, and give the answer's events, whichever of its two forms the service chose."""
+        transport, _ = Transport.split({"proxy": proxy, **options})
         model = cls.get_model(model)
         encoded = base64.b64encode(json.dumps(messages).encode()).decode()
         async with Call(
@@ -77,7 +78,7 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
             cls.root(base_url) + cls.path(model),
             headers=HEADERS,
             json={"messages": encoded, "threadId": model, "stream": stream, "aiAgent": model},
-            transport=Transport.take({"proxy": proxy, **options}),
+            transport=transport,
         ) as call:
             async for notice in call.send():
                 yield notice

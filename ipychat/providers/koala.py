@@ -8,6 +8,7 @@ import random
 import re
 import string
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ipychat.errors import FormatError
@@ -36,7 +37,7 @@ HEADERS = {
     "TE": "trailers",
 }
 DONE = "[DONE]"
-BETWEEN = r"\s*(?:data:\s*)?"
+BETWEEN = re.compile(r"\s*(?:data:\s*)?")
 DECODER = json.JSONDecoder()
 
 
@@ -55,7 +56,7 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
     label = "Koala"
     url = "https://koala.sh/chat"
     base_url = "https://koala.sh"
-    url_variable = "IPYCHAT_KOALA_URL"
+    url_variables = ("IPYCHAT_KOALA_URL",)
     api_endpoint = "https://koala.sh/api/gpt/"
     working = False
     supports_message_history = True
@@ -82,21 +83,20 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
 
         A `connector` of the caller's own is used and not closed.
         """
-        options = {"proxy": proxy, **options}
+        transport, _ = Transport.split({"proxy": proxy, **options})
         async with contextlib.AsyncExitStack() as stack:
             if connector is not None:
                 import aiohttp
 
-                options["session"] = await stack.enter_async_context(
-                    aiohttp.ClientSession(connector=connector, connector_owner=False)
-                )
+                session = aiohttp.ClientSession(connector=connector, connector_owner=False)
+                transport = replace(transport, session=await stack.enter_async_context(session))
             call = await stack.enter_async_context(
                 Call(
                     "POST",
                     cls.root(base_url) + cls.path(model),
                     headers={**HEADERS, "Visitor-ID": get_random_string(20)},
                     json=_body(cls.get_model(model), messages),
-                    transport=Transport.take(options),
+                    transport=transport,
                 )
             )
             async for notice in call.send():
@@ -124,15 +124,15 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
 
 def _payloads(data: str) -> Iterator[Any]:
     """Decode one event's data: a JSON value, or several where the service left out line ends."""
-    data = data.strip()
+    data = data.strip().removesuffix(DONE)
     at = 0
-    while at < len(data) and not (data.startswith(DONE, at) and at + len(DONE) == len(data)):
+    while at < len(data):
         try:
             payload, at = DECODER.raw_decode(data, at)
         except (ValueError, RecursionError):
             raise FormatError("Koala sent a line that is not valid JSON.") from None
         yield payload
-        if match := re.compile(BETWEEN).match(data, at):
+        if match := BETWEEN.match(data, at):
             at = match.end()
 
 

@@ -69,7 +69,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
     label = "API Robocoders AI"
     url = "https://api.robocoders.ai/docs"
     base_url = "https://api.robocoders.ai"
-    url_variable = "IPYCHAT_ROBOCODERS_URL"
+    url_variables = ("IPYCHAT_ROBOCODERS_URL",)
     api_endpoint = "https://api.robocoders.ai/chat"
     working = False
     supports_message_history = True
@@ -101,7 +101,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
 
         `kept_as` names what the login belongs to where the root URL is another one each time.
         """
-        transport = Transport.take({"timeout": TIMEOUT, "proxy": proxy, **options})
+        transport, _ = Transport.split({"timeout": TIMEOUT, "proxy": proxy, **options})
         root = cls.root(base_url)
         place = _Place(root, kept_as or root, transport)
         agent = cls.get_model(model)

@@ -112,3 +112,111 @@ def _register(values: dict[str, str]) -> None:
     for name, value in values.items():
         if name != ROOT:
             secrets.register(value)
+
+
+# -- keys that the user gave
+
+
+_from_keyring: dict[str, str] = {}
+"""What the system's keyring gave: asking it takes milliseconds, and may ask the user."""
+
+
+def kept_key(service: str, root: str) -> str | None:
+    """Return the key that is kept for `service` at `root`; known as a secret from now on."""
+    entry = _keys().get(service)
+    if not isinstance(entry, dict) or entry.get(ROOT) != root:
+        return None
+    key = entry.get("key") or _from_keyring.get(service) or _keyring_key(service)
+    return secrets.register(key) if isinstance(key, str) and key else None
+
+
+def register_kept() -> None:
+    """Make every key in the private file known as a secret."""
+    for entry in _keys().values():
+        if isinstance(entry, dict) and isinstance(key := entry.get("key"), str):
+            secrets.register(key)
+
+
+def services() -> list[str]:
+    """Return whose keys are kept."""
+    return sorted(_keys())
+
+
+def keep_key(service: str, root: str, key: str) -> str:
+    """Keep a key; return where, in words. Raises StoreError where the disk does not take it."""
+    secrets.register(key)
+    _from_keyring.pop(service, None)
+    entry = {ROOT: root}
+    where = "your system's keyring"
+    if not _put_into_keyring(service, key):
+        entry["key"], where = key, "a private file"
+    files.update_json(_keys_file(), lambda kept: {**kept, service: entry})
+    return where
+
+
+def forget_key(service: str) -> bool:
+    """Forget the key of `service`; return whether there was one."""
+    known = service in _keys()
+    if known:
+        _take_from_keyring(service)
+        files.update_json(
+            _keys_file(), lambda kept: {name: e for name, e in kept.items() if name != service}
+        )
+    return known
+
+
+def _keys_file() -> Path:
+    return files.home() / "keys.json"
+
+
+def _keys() -> dict[str, Any]:
+    try:
+        return files.read_json(_keys_file())
+    except StoreError as error:
+        secrets.log.warning("%s", error)
+        return {}
+
+
+KEYRING = "ipychat"
+"""What keys are filed under in the system's keyring."""
+
+
+def _put_into_keyring(service: str, key: str) -> bool:
+    """Put the key into the system's keyring; False where there is none that takes it."""
+    try:
+        import keyring
+        import keyring.errors
+    except ImportError:
+        return False
+    try:
+        keyring.set_password(KEYRING, service, key)
+        return bool(keyring.get_password(KEYRING, service) == key)  # some backends take nothing
+    except (keyring.errors.KeyringError, OSError, RuntimeError):
+        return False
+
+
+def _keyring_key(service: str) -> str | None:
+    try:
+        import keyring
+        import keyring.errors
+    except ImportError:
+        secrets.log.warning(
+            "The key of %s is in the system's keyring: pip install keyring", service
+        )
+        return None
+    try:
+        found: str | None = keyring.get_password(KEYRING, service)
+    except (keyring.errors.KeyringError, OSError, RuntimeError):
+        secrets.log.warning("The system's keyring does not give the key of %s.", service)
+        return None
+    if found:
+        _from_keyring[service] = found
+    return found
+
+
+def _take_from_keyring(service: str) -> None:
+    _from_keyring.pop(service, None)
+    with contextlib.suppress(Exception):  # it may be gone there, or the keyring itself
+        import keyring
+
+        keyring.delete_password(KEYRING, service)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ipychat import config, errors, secrets
+from ipychat import config, errors, policy, secrets
 from ipychat.messages import Notice
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ MAX_WAIT = 60.0
 """Seconds. A service that asks to wait longer gets no second request: the user is told."""
 FIRST_PAUSE = 0.5
 """Seconds before the first retry where the service names no time; doubled each time."""
+LISTENING = 0.1
+"""Seconds within which a server on this machine takes a connection."""
 READ_BUFFER = 32 * 1024
 """Bytes. What comes at once is read at once: more would hold the loop for longer at a time."""
 
@@ -91,11 +93,11 @@ class Transport:
             ) from None
 
     @classmethod
-    def take(cls, options: dict[str, Any]) -> Self:
-        """Take what is about travelling out of a provider's options."""
-        names = [f.name for f in fields(cls) if f.init and f.name in options]
-        given = {name: options.pop(name) for name in names}
-        return cls(**{name: value for name, value in given.items() if value is not None})
+    def split(cls, options: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """Return what a provider's options say of travelling, and the others."""
+        names = {f.name for f in fields(cls) if f.init}
+        given = {n: value for n, value in options.items() if n in names and value is not None}
+        return cls(**given), {n: value for n, value in options.items() if n not in names}
 
 
 class Call:
@@ -203,6 +205,7 @@ class Call:
         import aiohttp
 
         _check(self._url)
+        policy.check_url(self._url)
         how = self._transport
         proxy = proxy_for(self._url, how.proxy)
         socks = proxy if proxy and proxy.startswith("socks") else None
@@ -305,6 +308,19 @@ def is_loopback(url: str) -> bool:
     return False
 
 
+def not_running(url: str) -> str | None:
+    """Say that nothing listens at `url`, if that is on this machine; else None."""
+    with contextlib.suppress(ValueError):  # of a broken address, as the request will say
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 80)
+        if parts.hostname and is_loopback(url):
+            try:
+                socket.create_connection((parts.hostname, port), timeout=LISTENING).close()
+            except OSError:
+                return f"not running at {_host(url)}"
+    return None
+
+
 def proxy_for(url: str, given: str | None = None) -> str | None:
     """Return the proxy for `url`: the one given, else the configuration's, else the environment's.
 
@@ -404,12 +420,12 @@ def _certificate_fault(error: Exception) -> str:
 
 def _host(url: str | None) -> str:
     """Host and port of `url`: all of it that an error may show."""
-    parts = urlsplit(url or "")
-    try:
+    host, port = "", None
+    with contextlib.suppress(ValueError):  # a broken address names no host, or no port
+        parts = urlsplit(url or "")
+        host = parts.hostname or ""
         port = parts.port
-    except ValueError:
-        port = None
-    host = parts.hostname or "the service"
+    host = f"[{host}]" if ":" in host else host or "the service"
     return f"{host}:{port}" if port else host
 
 

@@ -1,0 +1,173 @@
+"""What is known of models: each service's own list, kept for a day, and a table of prices.
+
+The table, `models.json`, says of which day and whence it is. What a service says of a model comes
+before what the table says. Prices hold at the service's own address only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ipychat import secrets
+from ipychat.characters import harmless
+from ipychat.errors import StoreError
+from ipychat.messages import ChatRequest, FilePart, ImagePart, Usage
+from ipychat.provider import AsyncGeneratorProvider, Card
+from ipychat.store import files
+
+DAY = 86_400.0
+"""Seconds for which a list is not asked for again."""
+TABLE = Path(__file__).with_name("models.json")
+
+Provider = type[AsyncGeneratorProvider]
+
+
+class Table(NamedTuple):
+    """The table of the package."""
+
+    date: str
+    source: str
+    cards: dict[str, dict[str, Card]]
+    """By provider and model."""
+
+
+@functools.cache
+def table() -> Table:
+    """Return the table, read on first use."""
+    given = json.loads(TABLE.read_bytes())
+    cards = {
+        provider: {name: Card(name, **facts) for name, facts in models.items()}
+        for provider, models in given["models"].items()
+    }
+    return Table(given["date"], given["source"], cards)
+
+
+class Listed(NamedTuple):
+    """A service's own list, and when it was asked for."""
+
+    at: float
+    cards: dict[str, Card]
+
+
+def known(name: str, cls: Provider, root: str) -> dict[str, Card]:
+    """Return the models of a provider at `root`: those it listed last, else those of the table."""
+    ours = table().cards.get(name, {}) if root == cls.base_url.rstrip("/") else {}
+    listed = _read(name, root)
+    if listed is None:
+        return ours
+    return {one: _merged(card, ours.get(one)) for one, card in listed.cards.items()}
+
+
+def _merged(said: Card, ours: Card | None) -> Card:
+    if ours is None:
+        return said
+    facts = {k: value for k, value in dataclasses.asdict(said).items() if value is not None}
+    return dataclasses.replace(ours, **facts)
+
+
+def is_stale(name: str, root: str) -> bool:
+    """Whether the list of a provider at `root` is older than a day, or was never asked for."""
+    listed = _read(name, root)
+    return listed is None or not 0 <= time.time() - listed.at < DAY
+
+
+async def refresh(name: str, cls: Provider, root: str, **options: Any) -> None:
+    """Ask a provider for its list, and keep it. Raises ChatError where it gives none."""
+    keep(name, root, await cls.cards(base_url=root, **options))
+
+
+def keep(name: str, root: str, listed: Iterable[Card]) -> None:
+    """Keep what a provider at `root` lists, but for names that would act on a terminal."""
+    good = [card for card in listed if card.name and harmless(card.name) == card.name]
+    if good:
+        try:
+            _write(name, root, good)
+        except StoreError as error:
+            secrets.log.warning("%s", error)
+
+
+def cost(name: str, cls: Provider, root: str, model: str, usage: Usage) -> float | None:
+    """Return what an answer cost, in dollars; None where a price is not known."""
+    card = known(name, cls, root).get(model)
+    if card is None or card.input is None or card.output is None:
+        return None
+    cached = card.input if card.cached is None else card.cached
+    fresh = max(usage.input - usage.cached, 0)
+    return (fresh * card.input + usage.cached * cached + usage.output * card.output) / 1e6
+
+
+# -- what a request weighs
+
+CHARACTERS_A_TOKEN = 4
+"""English text and code come to three to five; close enough to decide by."""
+TOKENS_AN_IMAGE = 1000
+"""Services count 85 to 1,600 by size and detail."""
+TOKENS_A_MESSAGE = 4
+"""What a message costs beside its text."""
+
+
+def estimate_tokens(request: ChatRequest) -> int:
+    """Estimate how many tokens the messages of `request` have."""
+    tokens = 0
+    for message in request.messages:
+        tokens += TOKENS_A_MESSAGE + len(message.text) // CHARACTERS_A_TOKEN
+        for part in message.parts:
+            match part:
+                case ImagePart():
+                    tokens += TOKENS_AN_IMAGE
+                case FilePart(data=data):
+                    tokens += len(data) // CHARACTERS_A_TOKEN
+    return tokens
+
+
+# -- on disk
+
+
+def _file(name: str) -> Path:
+    return files.home() / "lists" / f"{name}.json"
+
+
+def _read(name: str, root: str) -> Listed | None:
+    path = _file(name)
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        return None
+    return _parsed(path, changed, root)
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(path: Path, _changed: int, root: str) -> Listed | None:
+    """Read a list; one that is damaged, or of another root, counts as none."""
+    try:
+        given = json.loads(path.read_bytes())
+        if given["root"] != root:
+            return None
+        cards = [_card(facts) for facts in given["models"]]
+        return Listed(float(given["at"]), {card.name: card for card in cards})
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        secrets.log.info("The list %s can't be read: %r", path.name, error)
+        return None
+
+
+def _card(facts: dict[str, Any]) -> Card:
+    if not isinstance(facts["name"], str) or not all(
+        isinstance(value, int | float) for k, value in facts.items() if k != "name"
+    ):
+        raise TypeError(facts["name"])
+    return Card(**facts)
+
+
+def _write(name: str, root: str, cards: Iterable[Card]) -> None:
+    models = [
+        {k: value for k, value in dataclasses.asdict(card).items() if value is not None}
+        for card in cards
+    ]
+    content = json.dumps({"root": root, "at": time.time(), "models": models}, ensure_ascii=False)
+    files.write(_file(name), content.encode("utf-8", "replace"))

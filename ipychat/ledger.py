@@ -1,0 +1,77 @@
+"""What answers cost: one line for each, in the kernel's memory and on disk, for all notebooks.
+
+Lines are written in batches behind the answers, which wait for none of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from ipychat import config, secrets
+from ipychat.errors import StoreError
+from ipychat.messages import ModelId, Usage
+from ipychat.store import files
+from ipychat.store.transcripts import Transcript
+
+PAUSE = 0.5
+"""Seconds for which lines are gathered."""
+
+_kept: list[dict[str, Any]] = []
+"""Of this kernel, where nothing is kept on disk."""
+_unsaved: list[dict[str, Any]] = []
+_lock = threading.Lock()
+_timer: threading.Timer | None = None
+
+
+def add(model: ModelId, usage: Usage | None, *, chat: str | None = None) -> None:
+    """Have a line for an answer written soon; `chat` is the conversation that it is in."""
+    global _timer  # noqa: PLW0603 - one timer for all
+    counts = dict.fromkeys(("input", "output", "reasoning", "cached", "cost"))
+    entry = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notebook": config.current().notebook,
+        "chat": chat,
+        "model": str(model),
+        **(asdict(usage) if usage else counts),
+    }
+    if not config.current().keep:
+        _kept.append(entry)
+        return
+    with _lock:
+        _unsaved.append(entry)
+        if _timer is None:
+            atexit.register(save)
+        if _timer is None or not _timer.is_alive():
+            _timer = threading.Timer(PAUSE, save)
+            _timer.daemon = True
+            _timer.start()
+
+
+def save() -> None:
+    """Write what is gathered; what the disk does not take stays in this kernel."""
+    with _lock:
+        entries = _unsaved[:]
+        _unsaved.clear()
+    if not entries:
+        return
+    try:
+        _file().append(*entries)
+    except StoreError as error:
+        secrets.log.warning("%s", error)
+        _kept.extend(entries)
+
+
+def entries() -> Iterator[dict[str, Any]]:
+    """Give every line that is known. Raises StoreError where the file can't be read."""
+    save()
+    yield from _file().read()
+    yield from _kept
+
+
+def _file() -> Transcript:
+    return Transcript(files.home() / "usage.jsonl")

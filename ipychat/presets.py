@@ -1,0 +1,55 @@
+"""Services that speak OpenAI's protocol, as data, in the order in which their keys count."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Endpoint(NamedTuple):
+    """A service at its address."""
+
+    label: str
+    """Its name for people."""
+    base_url: str
+    key_variable: str = ""
+    """The environment's name for its key; empty where it wants none."""
+    default_model: str = ""
+    """Empty where it depends on what is loaded there."""
+    check_path: str = ""
+    """What a key is checked by where anyone may read the list of models."""
+
+
+PRESETS = {
+    "openrouter": Endpoint(
+        "OpenRouter",
+        "https://openrouter.ai/api/v1",
+        "OPENROUTER_API_KEY",
+        "openrouter/auto",
+        "/key",
+    ),
+    "groq": Endpoint(
+        "Groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", "openai/gpt-oss-120b"
+    ),
+    "mistral": Endpoint(
+        "Mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", "mistral-large-latest"
+    ),
+    "deepseek": Endpoint(
+        "DeepSeek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", "deepseek-flash"
+    ),
+    "xai": Endpoint("xAI", "https://api.x.ai/v1", "XAI_API_KEY", "grok-4.7"),
+    "together": Endpoint(
+        "Together", "https://api.together.xyz/v1", "TOGETHER_API_KEY", "openai/gpt-oss-120b"
+    ),
+    "fireworks": Endpoint(
+        "Fireworks",
+        "https://api.fireworks.ai/inference/v1",
+        "FIREWORKS_API_KEY",
+        "accounts/fireworks/models/glm-5p3",
+    ),
+    "huggingface": Endpoint(
+        "Hugging Face", "https://router.huggingface.co/v1", "HF_TOKEN", "openai/gpt-oss-120b"
+    ),
+    "lmstudio": Endpoint("LM Studio", "http://localhost:1234/v1"),
+    "vllm": Endpoint("vLLM", "http://localhost:8000/v1"),
+    "llamacpp": Endpoint("llama.cpp", "http://localhost:8080/v1", "", "default"),
+}

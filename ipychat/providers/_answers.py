@@ -1,0 +1,260 @@
+"""What is known of an answer while it comes in, and how it is read. Shared by the protocols.
+
+A protocol says in `Answer._take` what one of its payloads means; how these are cut out of bytes,
+parsed, and told from what is none of the protocol is the same for all. Checked values raise
+TypeError, which becomes a FormatError that names the service.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from ipychat.errors import (
+    BrokenAnswerError,
+    ChatError,
+    FormatError,
+    ServerError,
+    ServiceTimeoutError,
+)
+from ipychat.messages import Event, FinishReason, Notice, Reasoning, Text, ToolCall, Usage
+from ipychat.providers import _form
+from ipychat.wire.http import error_message
+from ipychat.wire.ndjson import LineDecoder
+from ipychat.wire.sse import EventDecoder
+
+T = TypeVar("T")
+
+WRONG = (AttributeError, LookupError, TypeError, RecursionError)
+"""What taking a value apart raises that is not of the form it should be."""
+BROKE_BEHIND = "The connection broke off behind the answer; its tokens may not be counted."
+
+
+def text_of(value: Any) -> str:
+    """Return `value`, which must be a text."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def count_of(value: Any) -> int:
+    """Return `value`, which must be a number; 0 where there is none."""
+    if not isinstance(value, int | None):
+        raise TypeError
+    return value or 0
+
+
+def counts_of(counts: Mapping[str, Any] | None, *names: str) -> list[int]:
+    """Return the numbers of those names."""
+    return [count_of((counts or {}).get(name)) for name in names]
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A tool call while the pieces of its arguments come in."""
+
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    index: int | None = None
+
+
+class Answer:
+    """What is known of an answer while its payloads come in."""
+
+    __slots__ = (
+        "_events", "_kind", "_noted", "_texts", "_whole", "asked", "closed", "finish",
+        "open_calls", "service", "usage",
+    )  # fmt: skip
+    finish_of_body: ClassVar[str | None] = None
+    """How one JSON body has ended that does not say it."""
+
+    def __init__(self, service: str, asked: Mapping[str, Any] | None = None) -> None:
+        self.service = service
+        self.asked = asked or {}
+        """The body of the question."""
+        self.usage: Usage | None = None
+        self.open_calls: list[OpenCall] = []
+        """Calls that come in pieces: known to be whole only at the end."""
+        self.finish: str | None = None
+        self.closed = False
+        """Whether the service said that nothing comes after this."""
+        self._noted: set[str] = set()
+        self._whole = 0  # calls that came as a whole
+        self._events: list[Event] = []  # of this packet
+        self._kind: type[Text | Reasoning] = Text
+        self._texts: list[str] = []  # of that kind, which stand behind all events
+
+    def _take(self, payload: dict[str, Any]) -> None:
+        """Say what a payload means."""
+        raise NotImplementedError
+
+    # -- what a payload may mean
+
+    def say(self, text: Any, kind: type[Text | Reasoning] = Text) -> None:
+        """Add text; all that follows on text of its kind in a packet is one event with it."""
+        if type(text) is not str:
+            raise TypeError
+        if text and kind is not self._kind:
+            self._join()
+            self._kind = kind
+        self._texts.append(text)
+
+    def think(self, text: Any) -> None:
+        """Add text that is thought."""
+        self.say(text, Reasoning)
+
+    def note(self, text: str) -> None:
+        """Add what the user should know, once."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._add(Notice(text))
+
+    def call(self, id_: Any, name: Any, arguments: Any) -> None:
+        """Add a call that came as a whole; one without an id gets its number."""
+        if not isinstance(arguments, str):
+            if not isinstance(arguments, dict | None):
+                raise TypeError
+            arguments = json.dumps(arguments or {}, ensure_ascii=False)
+        self._add(ToolCall(text_of(id_ or f"call_{self._whole}"), text_of(name), arguments))
+        self._whole += 1
+
+    def error(self, payload: dict[str, Any]) -> ServerError:
+        """Return the error that a payload says."""
+        return ServerError(f"{self.service} answered with an error: {error_message(payload)}")
+
+    # -- the packets
+
+    def take(self, data: list[str], *, last: bool = False) -> Iterator[Event]:
+        """Give the events in the data that came in one packet, then raise if some of it is bad.
+
+        `last` is what the stream ended with, which may be torn.
+        """
+        fault: ChatError | None = None
+        try:
+            self._take_all(self._parse(data, last=last))
+        except ChatError as error:
+            fault = error
+        except WRONG:
+            fault = FormatError(f"{self.service} sent a line that is none of its protocol.")
+        self._join()
+        events, self._events = self._events, []
+        yield from events
+        if fault:
+            raise fault
+
+    def end(self) -> Iterator[Event]:
+        """Give what is known only at the end."""
+        for call in self.open_calls:
+            yield ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
+        if self.usage:
+            yield self.usage
+        if self.finish:
+            calls = self._whole and self.finish == "stop"
+            yield FinishReason("tool_calls" if calls else self.finish)
+
+    def _take_all(self, payloads: Iterable[dict[str, Any]]) -> None:
+        for payload in payloads:
+            self._take(payload)
+            if payload.get("error"):
+                raise self.error(payload)
+            if self.closed:
+                return
+
+    def _parse(self, data: list[str], *, last: bool) -> Iterable[dict[str, Any]]:
+        try:
+            # One call for all is a third faster than one for each.
+            payloads: list[dict[str, Any]] = json.loads(f"[{','.join(data)}]")
+            if len(payloads) == len(data) and all(type(one) is dict for one in payloads):
+                return payloads
+        except (ValueError, RecursionError):
+            pass
+        return self._parse_each(data, last=last)
+
+    def _parse_each(self, data: list[str], *, last: bool) -> Iterator[dict[str, Any]]:
+        for one in data:
+            try:
+                parsed = json.loads(one)
+            except (ValueError, RecursionError):
+                if last:
+                    said = f"{self.service} broke off in the middle of a line."
+                    raise BrokenAnswerError(said) from None
+                parsed = None
+            # Google's services write errors, and answers in one body, as lists
+            for payload in parsed if isinstance(parsed, list) and parsed else [parsed]:
+                if not isinstance(payload, dict):
+                    raise FormatError(f"{self.service} sent a line that is not valid JSON.")
+                yield payload
+
+    def _add(self, event: Event) -> None:
+        self._join()
+        self._events.append(event)
+
+    def _join(self) -> None:
+        if self._texts:
+            if text := "".join(self._texts):
+                self._events.append(self._kind(text))
+            self._texts.clear()
+
+
+# -- the bytes
+
+
+class Events:
+    """Bytes → the data of server-sent events."""
+
+    def __init__(self) -> None:
+        self._decoder = EventDecoder()
+
+    def feed(self, chunk: bytes) -> list[str]:
+        """Return the data that `chunk` completes."""
+        return [event.data for event in self._decoder.feed(chunk)]
+
+    def close(self) -> list[str]:
+        """Return the data of the last event, if it had no blank line after it."""
+        return [event.data for event in self._decoder.close()]
+
+
+async def read(
+    content: AsyncIterator[bytes], answer: Answer, decoder: Events | LineDecoder | None = None
+) -> AsyncIterator[Event]:
+    """Give the events of an answer, whichever form it has: events, one JSON body, or lines.
+
+    Lines need their decoder, since they begin as JSON does. A connection that breaks behind the
+    finish loses nothing of the answer, and is said.
+    """
+    form, content = await _form.tell(content, answer.service)
+    if form == "json" and not isinstance(decoder, LineDecoder):
+        for event in answer.take([await _form.read_json(content, answer.service)]):
+            yield event
+        answer.finish = answer.finish or answer.finish_of_body
+    else:
+        decoder = decoder or Events()
+        try:
+            async for chunk in content:
+                for event in answer.take(decoder.feed(chunk)):
+                    yield event
+                if answer.closed:
+                    break
+            else:
+                for event in answer.take(decoder.close(), last=True):
+                    yield event
+        except (BrokenAnswerError, ServiceTimeoutError):
+            if not answer.finish:
+                raise
+            yield Notice(BROKE_BEHIND)
+    for event in answer.end():
+        yield event
+
+
+# -- the lists of models
+
+
+def read_list(body: bytes, service: str, read: Callable[[Any], T]) -> T:
+    """Return what `read` makes of a list of models. Raises FormatError where it is none."""
+    try:
+        return read(json.loads(body))
+    except (ValueError, *WRONG):
+        raise FormatError(f"{service} sent a list of models that can't be read.") from None

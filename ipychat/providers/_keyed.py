@@ -1,0 +1,89 @@
+"""Services that want a key: which one is found, and the one address that it may go to."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar, NamedTuple
+
+from ipychat import secrets
+from ipychat.errors import MissingKeyError
+from ipychat.provider import AsyncGeneratorProvider, Card, ProviderModelMixin
+from ipychat.store import credentials
+from ipychat.wire.http import not_running
+
+
+class Key(NamedTuple):
+    """A key, and where it was found."""
+
+    value: str
+    where: str
+
+    def __repr__(self) -> str:
+        return f"<Key: {self.where}>"
+
+
+class Keyed(AsyncGeneratorProvider, ProviderModelMixin):
+    """A provider whose service knows its users by a key."""
+
+    name: ClassVar[str] = ""
+    """What the catalog calls it; under that name its key is kept."""
+    key_variables: ClassVar[tuple[str, ...]] = ()
+    """The environment's names for its key; none where it wants no key."""
+
+    @classmethod
+    def find_key(cls, root: str, given: str | None = None) -> Key | None:
+        """Return the key for `root`: the one given, else the environment's, else the one kept.
+
+        The environment's belongs to the environment's address, else to the service's own; a kept
+        one to the address that it was kept for.
+        """
+        if given:
+            return _checked(given, "api_key")
+        if root == cls.root():
+            for variable in cls.key_variables:
+                if key := os.environ.get(variable):
+                    return _checked(key, variable)
+        kept = credentials.kept_key(cls.name, root)
+        return Key(kept, f"%chat_login {cls.name}") if kept else None
+
+    @classmethod
+    def key_found(cls, root: str) -> str | None:
+        """Return where a key for `root` was found; None where there is none."""
+        found = cls.find_key(root)
+        return found.where if found else None
+
+    @classmethod
+    def key(cls, root: str, given: str | None = None) -> str | None:
+        """Return the key for `root`; None where a server of the user's own may need none.
+
+        Raises MissingKeyError where one is needed and there is none.
+        """
+        if found := cls.find_key(root, given):
+            return found.value
+        if cls.key_variables and root == cls.base_url.rstrip("/"):
+            raise MissingKeyError(
+                f"{cls.label} wants a key.\n"
+                f"Set {cls.key_variables[0]}, run %chat_login {cls.name}, or pass api_key=…."
+            )
+        return None
+
+    @classmethod
+    async def check(cls, root: str, key: str, **transport: Any) -> list[Card]:
+        """Return the service's models, if it accepts the key."""
+        return await cls.cards(base_url=root, api_key=key, **transport)
+
+    @classmethod
+    def missing(cls, root: str) -> str | None:
+        """Return what is missing before it can be asked at `root`."""
+        try:
+            key = cls.key(root)
+        except MissingKeyError:
+            return f"no key: set {cls.key_variables[0]} or run %chat_login {cls.name}"
+        return None if key else not_running(root)
+
+
+def _checked(key: str, where: str) -> Key:
+    key = secrets.register(key.strip())
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise MissingKeyError(f"The key in {where} has a character that no key has.")
+    return Key(key, where)

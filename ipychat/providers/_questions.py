@@ -1,0 +1,131 @@
+"""What of a question in OpenAI's words has to be read to be written otherwise. Shared by protocols.
+
+Refuses what no service could take, with a UsageError that is worded the same for all of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from ipychat.errors import UsageError
+from ipychat.messages import FilePart, Message, TextPart, ToolCall
+
+Json: TypeAlias = dict[str, Any]
+Conversation: TypeAlias = tuple[Message, ...]
+
+
+class Question(NamedTuple):
+    """All that a body is written of."""
+
+    model: str
+    messages: Conversation
+    options: Json
+    stream: bool
+
+
+# -- messages
+
+
+def read_arguments(call: ToolCall) -> Json:
+    """Return the arguments of a call as an object."""
+    with contextlib.suppress(ValueError, RecursionError):
+        arguments = json.loads(call.arguments or "{}")
+        if isinstance(arguments, dict):
+            return arguments
+    raise UsageError(f"The arguments of the call of {call.name} are no JSON object.")
+
+
+def split_data_url(url: str) -> tuple[str, str] | None:
+    """Return the media type and the base64 of a data URL; None for an address."""
+    if not url.startswith("data:"):
+        return None
+    head, _, data = url.removeprefix("data:").partition(",")
+    media_type, *parameters = head.split(";")
+    with contextlib.suppress(ValueError):
+        if media_type and parameters[-1:] == ["base64"] and base64.b64decode(data, validate=True):
+            return media_type, data
+    raise UsageError("The data URL of an image is not base64 with a media type.")
+
+
+def read_text(file: FilePart, takes: str) -> str:
+    """Return the text of a file; `takes` says what the service takes, where it is none."""
+    with contextlib.suppress(UnicodeDecodeError):
+        text = file.data.decode("utf-8-sig")
+        if "\0" not in text:
+            return text
+    raise UsageError(f"{takes} in UTF-8 only, which {file.name} ({file.media_type}) is not.")
+
+
+def check_text(messages: Conversation, roles: set[str], service: str) -> None:
+    """Raise if a message of one of the roles, which take text only, has something else."""
+    for one in messages:
+        if one.role in roles and not all(isinstance(part, TextPart) for part in one.parts):
+            raise UsageError(f"{service} takes only text in a message of the role {one.role}.")
+
+
+# -- options
+
+
+def read_dict(options: Mapping[str, Any], name: str) -> Json:
+    """Return the option of that name, which is a dict; an empty one where it is not set."""
+    given = options.get(name)
+    if not isinstance(given, Mapping | None):
+        raise UsageError(f"The option {name} wants a dict, not {type(given).__name__}.")
+    return dict(given or {})
+
+
+def read_stop(given: Any) -> Any:
+    """Return `stop` as a list, which may be written as a text."""
+    return [given] if isinstance(given, str) else given
+
+
+def read_format(given: Any) -> Literal["json"] | Json | None:
+    """Return what a `response_format` asks for: a schema, any JSON, or nothing."""
+    match given:
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_object"}:
+            return "json"
+        case {"type": "json_schema", "json_schema": {"schema": dict() as schema}}:
+            return schema
+    raise UsageError("A response_format's type is text, json_object, or json_schema with a schema.")
+
+
+def read_tools(given: Any) -> tuple[list[Json], list[Json]]:
+    """Return the functions, without what is None in them, and the service's own tools."""
+    if not isinstance(given, list | tuple | None):
+        raise UsageError(f"The option tools wants a list, not {type(given).__name__}.")
+    functions: list[Json] = []
+    own: list[Json] = []
+    for tool in given or ():
+        match tool:
+            case {"type": "function", "function": {"name": str()} as function}:
+                functions.append({k: value for k, value in function.items() if value is not None})
+            case {"type": "function"}:
+                raise UsageError("A tool of the type function has a function, which has a name.")
+            case Mapping():
+                own.append(dict(tool))
+            case _:
+                raise UsageError(f"A tool is a dict, not {type(tool).__name__}.")
+    return functions, own
+
+
+class Choice(NamedTuple):
+    """Whether tools are to be called, and which one is if it must be a certain one."""
+
+    mode: Literal["auto", "none", "required"]
+    function: str | None = None
+
+
+def read_choice(given: Any) -> Choice:
+    """Return what a `tool_choice` says."""
+    match given:
+        case "auto" | "none" | "required":
+            return Choice(given)
+        case {"type": "function", "function": {"name": str(name)}}:
+            return Choice("required", name)
+    raise UsageError("A tool_choice is auto, none, required, or a dict that names a function.")

@@ -1,0 +1,143 @@
+"""Services that are asked in a protocol of their own: what goes on, whatever is said.
+
+A protocol's class says where it is asked, what the body is, and what an answer and a page of the
+list of models mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from ipychat.errors import FormatError, ServiceError
+from ipychat.messages import Event, parse_messages
+from ipychat.provider import Card, Messages
+from ipychat.providers import _answers
+from ipychat.providers._answers import Answer, Events
+from ipychat.providers._keyed import Keyed
+from ipychat.providers._questions import Json, Question
+from ipychat.wire.http import Call, Transport
+from ipychat.wire.ndjson import LineDecoder
+
+MAX_PAGES = 20
+"""A list of models that is longer has no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a service is, and how requests go there."""
+
+    root: str
+    headers: dict[str, str] = field(repr=False)  # the key is in them
+    transport: Transport
+
+    def call(self, method: str, path: str, json: Json | None = None) -> Call:
+        """Return the call of what stands behind the root."""
+        return Call(
+            method, self.root + path, headers=self.headers, json=json, transport=self.transport
+        )
+
+
+class Spoken(Keyed):
+    """A provider whose subclass writes the question and reads the answer."""
+
+    ends_with = "finish"
+    decoder: ClassVar[type[Events | LineDecoder]] = Events
+    """What reads the bytes of a stream."""
+    listed: ClassVar[str]
+    """What stands behind the root where the models are listed."""
+    next_page: ClassVar[str]
+    """The parameter of that address that asks for another page."""
+
+    @classmethod
+    def _whole_path(cls, model: str) -> str:
+        """Return what stands behind the root where an answer in one body is asked for."""
+        return cls.path(model)
+
+    @classmethod
+    def _headers(cls, key: str | None) -> dict[str, str]:
+        """Return the headers that go along, the key in one of them."""
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    @classmethod
+    def _write(cls, asked: Question) -> Json:
+        """Return the body that asks."""
+        raise NotImplementedError
+
+    @classmethod
+    async def _complete(cls, body: Json, place: Place) -> None:
+        """Add to the body what has to be asked for first."""
+
+    @classmethod
+    def _advice(cls, error: ServiceError, body: Json, place: Place) -> str:  # noqa: ARG003 - none
+        """Return what may help where the question is refused."""
+        return ""
+
+    @classmethod
+    def _answer(cls) -> type[Answer]:
+        """Return what reads an answer."""
+        raise NotImplementedError
+
+    @classmethod
+    def _read_page(cls, page: Any) -> tuple[list[Card], str]:
+        """Return a page's models, and by what the next page is asked; empty on the last."""
+        raise NotImplementedError
+
+    @classmethod
+    def _place(cls, base_url: str | None, api_key: str | None, transport: Transport) -> Place:
+        root = cls.root(base_url)
+        return Place(root, cls._headers(cls.key(root, api_key)), transport)
+
+    @classmethod
+    async def create_async_generator(
+        cls,
+        model: str,
+        messages: Messages,
+        proxy: str | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        stream: bool = True,
+        **options: Any,
+    ) -> AsyncIterator[Event]:
+        """Ask, and give the answer's events.
+
+        OpenAI's common options are translated; others go into the body as they are.
+        """
+        transport, options = Transport.split({"proxy": proxy, **options})
+        model = cls.get_model(model)
+        body = cls._write(Question(model, parse_messages(messages), options, stream))
+        place = cls._place(base_url, api_key, transport)
+        await cls._complete(body, place)
+        path = cls.path(model) if stream else cls._whole_path(model)
+        async with place.call("POST", path, body) as call:
+            try:
+                async for notice in call.send():
+                    yield notice
+            except ServiceError as error:
+                if not (advice := cls._advice(error, body, place)):
+                    raise
+                raise type(error)(f"{error}\n{advice}", error.status) from None
+            answer = cls._answer()(cls.label, body)
+            decoder = cls.decoder() if stream else None
+            async for event in _answers.read(call.content, answer, decoder):
+                yield event
+
+    @classmethod
+    async def cards(
+        cls, base_url: str | None = None, *, api_key: str | None = None, **transport: Any
+    ) -> list[Card]:
+        """Return the models that can be asked, from all pages of the service's list."""
+        place = cls._place(base_url, api_key, Transport(**transport))
+        cards: list[Card] = []
+        after = ""
+        for _ in range(MAX_PAGES):
+            async with place.call("GET", cls.listed + after) as call:
+                page, token = _answers.read_list(await call.body(), cls.label, cls._read_page)
+            cards += page
+            if not token:
+                return cards
+            after = f"&{cls.next_page}={quote(token, safe='')}"
+        raise FormatError(f"{cls.label} sent a list of models that does not end.")

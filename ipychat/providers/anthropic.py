@@ -1,0 +1,269 @@
+"""Anthropic's Messages API, which Claude is asked by.
+
+https://platform.claude.com/docs/en/api/messages
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any
+
+from ipychat.errors import UsageError
+from ipychat.messages import FilePart, ImagePart, Message, Part, TextPart, ToolCall, Usage
+from ipychat.provider import Card
+from ipychat.providers import _questions
+from ipychat.providers._answers import Answer, OpenCall, count_of, counts_of, text_of
+from ipychat.providers._questions import Conversation, Json, Question
+from ipychat.providers._spoken import Spoken
+
+VERSION = "2023-06-01"
+MAX_TOKENS = 8192
+"""How long an answer may get where the caller sets nothing: the service wants a number."""
+
+
+class Anthropic(Spoken):
+    """`anthropic:…`. The environment's key goes to the environment's address or Anthropic's."""
+
+    name = "anthropic"
+    label = "Anthropic"
+    url = "https://console.anthropic.com"
+    base_url = "https://api.anthropic.com"
+    url_variables = ("ANTHROPIC_BASE_URL",)
+    key_variables = ("ANTHROPIC_API_KEY",)
+    default_model = "claude-sonnet-5-5"
+    listed = "/v1/models?limit=1000"
+    next_page = "after_id"
+
+    @classmethod
+    def root(cls, given: str | None = None) -> str:
+        """Return the root URL, without the /v1 that other services' roots have."""
+        return super().root(given).removesuffix("/v1").rstrip("/")
+
+    @classmethod
+    def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
+        """Return what stands behind the root where `model` is asked."""
+        return "/v1/messages"
+
+    @classmethod
+    def _headers(cls, key: str | None) -> dict[str, str]:
+        return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
+
+    @classmethod
+    def _write(cls, asked: Question) -> Json:
+        body = {"model": asked.model, "stream": asked.stream}
+        return body | _write_messages(asked.messages) | _write_options(asked.options)
+
+    @classmethod
+    def _answer(cls) -> type[Answer]:
+        return _Message
+
+    @classmethod
+    def _read_page(cls, page: Any) -> tuple[list[Card], str]:
+        cards = [_read_card(one) for one in page["data"] if one.get("lifecycle") != "retired"]
+        return cards, text_of(page["last_id"]) if page.get("has_more") else ""
+
+
+# -- what is asked
+
+NO_PARAMETERS = {"type": "object", "properties": {}}
+CHOICES = {"auto": "auto", "none": "none", "required": "any"}
+IMAGES = {"image/jpeg", "image/png", "image/gif", "image/webp"}
+
+
+def _write_options(options: Mapping[str, Any]) -> Json:
+    body = {name: value for name, value in options.items() if value is not None}
+    if "max_tokens" not in body:
+        body["max_tokens"] = MAX_TOKENS
+        match body.get("thinking"):
+            case {"budget_tokens": int(budget)}:  # is spent of them, and has to be less
+                body["max_tokens"] += budget
+    if "stop" in body:
+        body["stop_sequences"] = _questions.read_stop(body.pop("stop"))
+    if "tools" in body:
+        functions, own = _questions.read_tools(body["tools"])
+        body["tools"] = [*map(_write_function, functions), *own]
+    if "tool_choice" in body:
+        body["tool_choice"] = _write_choice(body["tool_choice"])
+    if (form := _questions.read_format(body.pop("response_format", None))) is not None:
+        if form == "json":
+            raise UsageError("Anthropic answers in JSON by a schema only, not as json_object.")
+        config = _questions.read_dict(body, "output_config")
+        body["output_config"] = {**config, "format": {"type": "json_schema", "schema": form}}
+    return body
+
+
+def _write_function(function: Json) -> Json:
+    schema = function.pop("parameters", None) or NO_PARAMETERS
+    return {**function, "input_schema": schema}
+
+
+def _write_choice(given: Any) -> Json:
+    if isinstance(given, Mapping) and given.get("type") != "function":
+        return dict(given)  # the service's own
+    mode, function = _questions.read_choice(given)
+    return {"type": "tool", "name": function} if function else {"type": CHOICES[mode]}
+
+
+def _write_messages(messages: Conversation) -> Json:
+    """Return the system's text and the others' messages; blank ones, which it refuses, left out."""
+    _questions.check_text(messages, {"system", "assistant"}, "Anthropic")
+    system = [one.text for one in messages if one.role == "system" and one.text.strip()]
+    others = [one for one in messages if one.role != "system"]
+    written: list[Json] = []
+    for role, several in itertools.groupby(others, attrgetter("role")):
+        if role == "tool":  # the results of calls that were made together belong together
+            written.append({"role": "user", "content": [*map(_write_result, several)]})
+        else:
+            contents = filter(None, map(_write_content, several))
+            written += [{"role": role, "content": content} for content in contents]
+    return {"messages": written, **({"system": "\n\n".join(system)} if system else {})}
+
+
+def _write_content(message: Message) -> str | list[Json]:
+    content = message.content
+    if isinstance(content, str) and not message.tool_calls:
+        return content if content.strip() else ""
+    written = [p for p in message.parts if not isinstance(p, TextPart) or p.text.strip()]
+    return [*map(_write_part, written), *map(_write_call, message.tool_calls)]
+
+
+def _write_part(part: Part) -> Json:
+    match part:
+        case TextPart(text):
+            return {"type": "text", "text": text}
+        case ImagePart(url):
+            return {"type": "image", "source": _write_image(url)}
+        case FilePart(name):
+            return {"type": "document", "source": _write_file(part), "title": name}
+
+
+def _write_image(url: str) -> Json:
+    if url[:8].lower().startswith(("http://", "https://")):
+        return {"type": "url", "url": url}
+    kind, data = _questions.split_data_url(url) or ("", "")
+    if kind not in IMAGES:
+        raise UsageError(
+            "Anthropic takes an image by its web address, or a jpeg, png, gif or webp."
+        )
+    return {"type": "base64", "media_type": kind, "data": data}
+
+
+def _write_file(file: FilePart) -> Json:
+    if file.media_type == "application/pdf":
+        data = base64.b64encode(file.data).decode()
+        return {"type": "base64", "media_type": file.media_type, "data": data}
+    text = _questions.read_text(file, "Anthropic takes PDFs, and files of text")
+    return {"type": "text", "media_type": "text/plain", "data": text}
+
+
+def _write_call(call: ToolCall) -> Json:
+    arguments = _questions.read_arguments(call)
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
+
+
+def _write_result(message: Message) -> Json:
+    if not message.tool_call_id:
+        raise UsageError("A message of the role tool has the tool_call_id that it answers.")
+    result: Json = {"type": "tool_result", "tool_use_id": message.tool_call_id}
+    content = _write_content(message)
+    return {**result, "content": content} if content else result
+
+
+# -- what is answered
+
+REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+COUNTS = (
+    *("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+    "output_tokens",
+)
+
+
+class _Message(Answer):
+    __slots__ = ("_blocks", "_counts")
+
+    def __init__(self, service: str, asked: Json) -> None:
+        super().__init__(service, asked)
+        self._blocks: dict[int, OpenCall | None] = {}
+        """Blocks that are not shown: calls, what tools of the service's own do, and what is new."""
+        self._counts: Json = {}
+
+    def _take(self, payload: Json) -> None:
+        match payload.get("type"):
+            case "content_block_delta":
+                self._take_delta(payload["index"], payload["delta"])
+            case "content_block_start":
+                self._take_block(payload["index"], payload["content_block"])
+            case "message_start":
+                self._take_message(payload["message"])
+            case "message":  # all of it, as one JSON body
+                self._take_message(payload)
+            case "message_delta":
+                self._take_end(payload["delta"], payload.get("usage"))
+            case "message_stop":
+                self.closed = True
+            case "error":
+                raise self.error(payload)
+            case str():
+                pass  # a ping; the reference asks to skip what one does not know
+            case _ if not payload.get("error"):
+                raise TypeError
+
+    def _take_message(self, message: Json) -> None:
+        for index, block in enumerate(message.get("content") or ()):
+            self._take_block(index, block)
+        self._take_end(message, message.get("usage"))
+
+    def _take_block(self, index: int, block: Json) -> None:
+        match block["type"]:
+            case "text":
+                self.say(block.get("text") or "")
+            case "thinking":
+                self.think(block.get("thinking") or "")
+            case "tool_use":
+                call = OpenCall(text_of(block["id"]), text_of(block["name"]))
+                if given := block.get("input"):  # of a message in one body
+                    call.arguments.append(json.dumps(given, ensure_ascii=False))
+                self._blocks[index] = call
+                self.open_calls.append(call)
+            case _:
+                self._blocks[index] = None
+
+    def _take_delta(self, index: int, delta: Json) -> None:
+        kind = text_of(delta["type"])
+        if index in self._blocks:
+            call = self._blocks[index]
+            if call and kind == "input_json_delta":
+                call.arguments.append(text_of(delta["partial_json"]))
+        elif kind == "text_delta":
+            self.say(delta["text"])
+        elif kind == "thinking_delta":
+            self.think(delta["thinking"])
+
+    def _take_end(self, end: Json, usage: Json | None) -> None:
+        if reason := end.get("stop_reason"):
+            self.finish = REASONS.get(text_of(reason), reason)
+        if why := (end.get("stop_details") or {}).get("explanation"):
+            self.note(f"The model refuses: {text_of(why)}")
+        if usage:  # each is the whole number so far; the last word counts
+            self._counts |= {name: count for name, count in usage.items() if count is not None}
+            read, cached, stored, output = counts_of(self._counts, *COUNTS)
+            (thoughts,) = counts_of(self._counts.get("output_tokens_details"), "thinking_tokens")
+            self.usage = Usage(read + cached + stored, output, thoughts, cached)
+
+
+def _read_card(model: Json) -> Card:
+    can = model.get("capabilities") or {}
+    vision = (can.get("image_input") or {}).get("supported")
+    context = count_of(model.get("max_input_tokens")) or None
+    return Card(text_of(model["id"]), context, vision=None if vision is None else bool(vision))

@@ -1,0 +1,270 @@
+"""Google's Gemini, in its own protocol.
+
+https://ai.google.dev/api/generate-content
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import mimetypes
+import re
+from collections.abc import Iterable, Mapping
+from operator import attrgetter, itemgetter
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from ipychat.errors import UsageError
+from ipychat.messages import FilePart, Message, Part, Reasoning, Text, TextPart, ToolCall, Usage
+from ipychat.provider import Card
+from ipychat.providers import _questions
+from ipychat.providers._answers import Answer, Events, count_of, counts_of, text_of
+from ipychat.providers._questions import Conversation, Json, Question
+from ipychat.providers._spoken import Spoken
+
+VERSION = re.compile(r"/v\d+[a-z0-9]*$")
+METHODS, CHATS = "supportedGenerationMethods", "generateContent"
+BARE_ERROR = re.compile(rb'[\r\n]\[?\s*\{\s*"error"\s*:')
+TAIL = 16 * 1024
+"""Bytes of a stream's end that a bare error is looked for in."""
+
+
+class _Events(Events):
+    """Events, and what the service breaks a stream off with: an error that is bare JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tail = b""
+
+    def feed(self, chunk: bytes) -> list[str]:
+        self._tail = (self._tail + chunk)[-TAIL:]
+        return super().feed(chunk)
+
+    def close(self) -> list[str]:
+        bare = BARE_ERROR.search(self._tail)
+        error = [self._tail[bare.start() :].decode("utf-8", "replace")] if bare else []
+        return super().close() + error
+
+
+class Gemini(Spoken):
+    """`gemini:…`. A root without a version at its end gets the protocol's own.
+
+    The options `generationConfig` and `toolConfig` are laid over what OpenAI's are translated to.
+    """
+
+    name = "gemini"
+    label = "Gemini"
+    url = "https://aistudio.google.com"
+    base_url = "https://generativelanguage.googleapis.com/v1beta"
+    url_variables = ("GEMINI_BASE_URL",)
+    key_variables = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    default_model = "gemini-flash-latest"
+    decoder = _Events
+    listed = "/models?pageSize=1000"
+    next_page = "pageToken"
+
+    @classmethod
+    def root(cls, given: str | None = None) -> str:
+        """Return the root URL: the one given, else the environment's, else its own."""
+        root = super().root(given)
+        return root if VERSION.search(root) else f"{root}/v1beta"
+
+    @classmethod
+    def path(cls, model: str) -> str:
+        """Return what stands behind the root where `model` is asked."""
+        return f"/{_resource(model)}:streamGenerateContent?alt=sse"
+
+    @classmethod
+    def _whole_path(cls, model: str) -> str:
+        return f"/{_resource(model)}:generateContent"
+
+    @classmethod
+    def _headers(cls, key: str | None) -> dict[str, str]:
+        return {"x-goog-api-key": key} if key else {}
+
+    @classmethod
+    def _write(cls, asked: Question) -> Json:
+        return _write_messages(asked.messages) | _write_options(asked.options)
+
+    @classmethod
+    def _answer(cls) -> type[Answer]:
+        return _Responses
+
+    @classmethod
+    def _read_page(cls, page: Any) -> tuple[list[Card], str]:
+        cards = [_read_card(one) for one in page["models"] if CHATS in (one.get(METHODS) or ())]
+        return cards, text_of(page.get("nextPageToken") or "")
+
+
+def _resource(model: str) -> str:
+    collection, slash, name = model.partition("/")
+    if not (slash and collection in {"models", "tunedModels"}):
+        collection, name = "models", model
+    return f"{collection}/{quote(name, safe='')}"
+
+
+# -- what is asked
+
+CONFIG = {"temperature": "temperature", "max_tokens": "maxOutputTokens", "top_p": "topP"}
+FUNCTION = {"name": "name", "description": "description", "parameters": "parametersJsonSchema"}
+ROLES = {"user": "user", "assistant": "model"}
+MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
+NO_SIGNATURE = "skip_thought_signature_validator"
+"""Gemini refuses a model's calls without the signature that it gave them; messages have no place
+for it. This stands for calls of another origin:
+https://ai.google.dev/gemini-api/docs/thought-signatures
+"""
+OWN_ID = re.compile(r"call_\d+")
+"""Ids that stand in for missing ones; the service knows nothing of them."""
+
+
+def _write_options(options: Json) -> Json:
+    rest = {name: value for name, value in options.items() if value is not None}
+    config = {theirs: rest.pop(ours) for ours, theirs in CONFIG.items() if ours in rest}
+    if "stop" in rest:
+        config["stopSequences"] = _questions.read_stop(rest.pop("stop"))
+    if (form := _questions.read_format(rest.pop("response_format", None))) is not None:
+        config["responseMimeType"] = "application/json"
+        if form != "json":
+            config["responseJsonSchema"] = form
+    functions, tools = _questions.read_tools(rest.pop("tools", None))
+    if functions:
+        tools.insert(0, {"functionDeclarations": [*map(_write_function, functions)]})
+    calling = _write_choice(rest.pop("tool_choice")) if "tool_choice" in rest else {}
+    written = {
+        "generationConfig": config | _questions.read_dict(rest, "generationConfig"),
+        "tools": tools,
+        "toolConfig": calling | _questions.read_dict(rest, "toolConfig"),
+    }
+    return rest | {name: value for name, value in written.items() if value}
+
+
+def _write_function(function: Json) -> Json:
+    return {theirs: function[ours] for ours, theirs in FUNCTION.items() if function.get(ours)}
+
+
+def _write_choice(given: Any) -> Json:
+    mode, function = _questions.read_choice(given)
+    named = {"allowedFunctionNames": [function]} if function else {}
+    return {"functionCallingConfig": {"mode": MODES[mode], **named}}
+
+
+def _write_messages(messages: Conversation) -> Json:
+    _questions.check_text(messages, {"system"}, "Gemini")
+    system = [part for one in messages if one.role == "system" for part in _parts(one)]
+    contents: list[Json] = []
+    calls: dict[str, ToolCall] = {}
+    others = (one for one in messages if one.role != "system")
+    for role, several in itertools.groupby(others, attrgetter("role")):
+        if role == "tool":  # the results of one turn's calls go together
+            contents.append({"role": "user", "parts": _results(several, calls)})
+            continue
+        for message in several:
+            calls |= {call.id: call for call in message.tool_calls}
+            if parts := _parts(message) + _calls(message.tool_calls):
+                contents.append({"role": ROLES[role], "parts": parts})
+    return {"contents": contents} | ({"systemInstruction": {"parts": system}} if system else {})
+
+
+def _calls(calls: Iterable[ToolCall]) -> list[Json]:
+    parts: list[Json] = [{"functionCall": _write_call(call)} for call in calls]
+    if parts:  # of calls at the same time the first one carries it for all
+        parts[0]["thoughtSignature"] = NO_SIGNATURE
+    return parts
+
+
+def _results(messages: Iterable[Message], calls: Mapping[str, ToolCall]) -> list[Json]:
+    """Write the results in the order of the calls: without ids nothing else tells them apart."""
+    results: list[tuple[int, Json]] = []
+    for message in messages:
+        id_ = message.tool_call_id or ""
+        if id_ not in calls:
+            raise UsageError(f"A tool answers {id_!r}, which no message before it asks for.")
+        call = calls[id_]
+        result = {**_known_id(call), "name": call.name, "response": {"output": message.text}}
+        if media := [part for part in _parts(message) if "text" not in part]:
+            if any("fileData" in part for part in media):
+                raise UsageError("Gemini takes an image in a tool's result as a data URL only.")
+            result["parts"] = media
+        results.append(([*calls].index(id_), {"functionResponse": result}))
+    return [part for _, part in sorted(results, key=itemgetter(0))]
+
+
+def _write_call(call: ToolCall) -> Json:
+    return {**_known_id(call), "name": call.name, "args": _questions.read_arguments(call)}
+
+
+def _known_id(call: ToolCall) -> Json:
+    return {} if OWN_ID.fullmatch(call.id) else {"id": call.id}
+
+
+def _parts(message: Message) -> list[Json]:
+    return [_part(part) for part in message.parts if part != TextPart("")]
+
+
+def _part(part: Part) -> Json:
+    match part:
+        case TextPart(text):
+            return {"text": text}
+        case FilePart(_, data, media_type):
+            encoded = base64.b64encode(data).decode()
+            return {"inlineData": {"mimeType": media_type, "data": encoded}}
+    if inline := _questions.split_data_url(part.url):
+        return {"inlineData": dict(zip(("mimeType", "data"), inline, strict=True))}
+    if not part.url.startswith(("https://", "gs://")):
+        raise UsageError("Gemini takes an image as a base64 data URL or from an https:// address.")
+    guessed, _ = mimetypes.guess_type(urlsplit(part.url).path, strict=False)
+    return {"fileData": {**({"mimeType": guessed} if guessed else {}), "fileUri": part.url}}
+
+
+# -- what is answered
+
+FILTERS = (
+    *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"),
+    *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+)
+FINISHES: dict[str, str | None] = dict.fromkeys(FILTERS, "content_filter")
+FINISHES |= {"STOP": "stop", "MAX_TOKENS": "length", "FINISH_REASON_UNSPECIFIED": None}
+NOT_SHOWN = {
+    "inlineData": "media",
+    "fileData": "a file",
+    "executableCode": "code that it ran",
+    "codeExecutionResult": "the output of code that it ran",
+}
+COUNTS = (
+    *("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount"),
+    *("thoughtsTokenCount", "cachedContentTokenCount"),
+)
+
+
+class _Responses(Answer):
+    __slots__ = ()
+
+    def _take(self, payload: Json) -> None:
+        candidate = (payload.get("candidates") or [{}])[0]
+        for part in (candidate.get("content") or {}).get("parts") or ():
+            self._take_part(part)
+        if reason := candidate.get("finishReason"):
+            self.finish = FINISHES.get(text_of(reason), reason.lower())
+            # with a stop it says that there are calls
+            if self.finish != "stop" and (message := candidate.get("finishMessage")):
+                self.note(f"Gemini says: {text_of(message)}")
+        if blocked := (payload.get("promptFeedback") or {}).get("blockReason"):
+            self.finish = "content_filter"
+            self.note(f"Gemini blocked the question: {text_of(blocked)}.")
+        if usage := payload.get("usageMetadata"):  # the last one counts
+            prompt, tools, answer, thoughts, cached = counts_of(usage, *COUNTS)
+            self.usage = Usage(prompt + tools, answer + thoughts, thoughts, cached)
+
+    def _take_part(self, part: Json) -> None:
+        if text := part.get("text"):
+            self.say(text, Reasoning if part.get("thought") else Text)
+        if call := part.get("functionCall"):
+            self.call(call.get("id"), call["name"], call.get("args"))
+        for kind in NOT_SHOWN.keys() & part.keys():
+            self.note(f"Gemini also sent {NOT_SHOWN[kind]}, which is not shown.")
+
+
+def _read_card(model: Json) -> Card:
+    context = count_of(model.get("inputTokenLimit")) or None
+    return Card(text_of(model["name"]).removeprefix("models/"), context)
