@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from ipychat import providers as providers
-    from ipychat.catalog import models as models, register as register
+    from ipychat.catalog import models as models
     from ipychat.conversations import (
         ask as ask,
         conversation as conversation,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ToolCall as ToolCall,
         Usage as Usage,
     )
+    from ipychat.registry import register as register
 
 __version__ = "0.1.0"
 
@@ -50,7 +51,7 @@ _HOMES = {
     "model_picker": "ipychat.display.picker",
     "models": "ipychat.catalog",
     "panel": "ipychat.display.panel",
-    "register": "ipychat.catalog",
+    "register": "ipychat.registry",
     "stream": "ipychat.conversations",
 }
 __all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with what there is

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from ipychat import catalog, secrets
+from ipychat import catalog, ledger, route, secrets
 from ipychat.errors import AnswerError, ChatError, MissingKeyError, ServiceError, UsageError
 from ipychat.messages import (
     ChatRequest,
@@ -58,8 +58,12 @@ def request(
 
 
 def _for(model: ModelId, asked: ChatRequest) -> ChatRequest:
-    """Return the question to another model, without the address and the key of the one before."""
-    options = {name: value for name, value in asked.options.items() if name not in OWN}
+    """Return the question to another model, without what is of the one before: address and keys."""
+    options = {
+        name: value
+        for name, value in asked.options.items()
+        if name not in OWN and not secrets.holds_secret(name, value)
+    }
     return replace(asked, model=model, options=MappingProxyType(options))
 
 
@@ -87,7 +91,7 @@ class Answer:
         others = catalog.fallbacks(self.request.model)
         while True:
             try:
-                async with contextlib.aclosing(catalog.events(self.request)) as events:
+                async with contextlib.aclosing(route.events(self.request)) as events:
                     async for event in events:
                         self.add(event)
                         yield event
@@ -96,13 +100,27 @@ class Answer:
                 error.reply = self.reply()
                 if not others or self._has_begun or not isinstance(error, FAILURES):
                     raise
-                fault = str(error).splitlines()[0]
-            before, self.request = self.request.model, _for(others.pop(0), self.request)
-            notice = Notice(
-                f"{before} did not answer: {fault}\n{self.request.model} answers instead."
-            )
+                fault = error
+            notice = Notice(self._ask_another(others, fault))
             self.add(notice)
             yield notice
+
+    def _ask_another(self, others: list[str], fault: ChatError) -> str:
+        """Turn the question to the next of `others` who can be asked; say who and why."""
+        before = self.request.model
+        if self._usage:  # what it counted is not the next one's
+            ledger.add(before, self._usage)
+            self._usage = None
+        said = [f"{before} did not answer: {str(fault).splitlines()[0]}"]
+        while others:
+            name = others.pop(0)
+            try:
+                self.request = _for(catalog.resolve(name), self.request)
+            except UsageError as error:
+                said.append(f"{name} can't be asked: {str(error).splitlines()[0]}")
+            else:
+                return "\n".join([*said, f"{self.request.model} answers instead."])
+        raise fault
 
     @property
     def _has_begun(self) -> bool:

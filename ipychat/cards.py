@@ -15,17 +15,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ipychat import secrets
-from ipychat.characters import harmless
 from ipychat.errors import StoreError
 from ipychat.messages import ChatRequest, FilePart, ImagePart, Usage
 from ipychat.provider import AsyncGeneratorProvider, Card
 from ipychat.store import files
 
+MOST = 5_000
+"""Models of one service that are kept."""
+LONGEST = 200
+"""Characters of a model's name."""
+PATIENCE = 300.0
+"""Seconds for which a service that gave no list is not asked again by itself."""
 DAY = 86_400.0
 """Seconds for which a list is not asked for again."""
 TABLE = Path(__file__).with_name("models.json")
 
 Provider = type[AsyncGeneratorProvider]
+
+_in_vain: dict[tuple[str, str], float] = {}
+"""Until when those are not asked again that gave no list."""
 
 
 class Table(NamedTuple):
@@ -72,22 +80,32 @@ def _merged(said: Card, ours: Card | None) -> Card:
 
 
 def is_stale(name: str, root: str) -> bool:
-    """Whether the list of a provider at `root` is older than a day, or was never asked for."""
+    """Whether the list of a provider at `root` is older than a day, or was never asked for.
+
+    One that was asked for in vain just now is not.
+    """
+    if time.monotonic() < _in_vain.get((name, root), 0.0):
+        return False
     listed = _read(name, root)
     return listed is None or not 0 <= time.time() - listed.at < DAY
 
 
 async def refresh(name: str, cls: Provider, root: str, **options: Any) -> None:
     """Ask a provider for its list, and keep it. Raises ChatError where it gives none."""
+    _in_vain[name, root] = time.monotonic() + PATIENCE
     keep(name, root, await cls.cards(base_url=root, **options))
 
 
 def keep(name: str, root: str, listed: Iterable[Card]) -> None:
     """Keep what a provider at `root` lists, but for names that would act on a terminal."""
-    good = [card for card in listed if card.name and harmless(card.name) == card.name]
+    good = [card for card in listed if card.name.isprintable() and 0 < len(card.name) <= LONGEST]
+    if len(good) > MOST:
+        secrets.log.warning("%s lists %s models; the first %s are kept.", name, len(good), MOST)
+    good = good[:MOST]
     if good:
         try:
             _write(name, root, good)
+            _in_vain.pop((name, root), None)
         except StoreError as error:
             secrets.log.warning("%s", error)
 
@@ -97,9 +115,11 @@ def cost(name: str, cls: Provider, root: str, model: str, usage: Usage) -> float
     card = known(name, cls, root).get(model)
     if card is None or card.input is None or card.output is None:
         return None
-    cached = card.input if card.cached is None else card.cached
+    if usage.cached and card.cached is None:
+        return None
     fresh = max(usage.input - usage.cached, 0)
-    return (fresh * card.input + usage.cached * cached + usage.output * card.output) / 1e6
+    read = fresh * card.input + usage.cached * (card.cached or 0)
+    return (read + usage.output * card.output) / 1e6
 
 
 # -- what a request weighs
@@ -147,7 +167,7 @@ def _parsed(path: Path, _changed: int, root: str) -> Listed | None:
     """Read a list; one that is damaged, or of another root, counts as none."""
     try:
         given = json.loads(path.read_bytes())
-        if given["root"] != root:
+        if given["root"] != secrets.without_login(root):
             return None
         cards = [_card(facts) for facts in given["models"]]
         return Listed(float(given["at"]), {card.name: card for card in cards})
@@ -161,7 +181,7 @@ def _card(facts: dict[str, Any]) -> Card:
         isinstance(value, int | float) for k, value in facts.items() if k != "name"
     ):
         raise TypeError(facts["name"])
-    return Card(**facts)
+    return Card(**{k: value for k, value in facts.items() if k in Card.__dataclass_fields__})
 
 
 def _write(name: str, root: str, cards: Iterable[Card]) -> None:
@@ -169,5 +189,5 @@ def _write(name: str, root: str, cards: Iterable[Card]) -> None:
         {k: value for k, value in dataclasses.asdict(card).items() if value is not None}
         for card in cards
     ]
-    content = json.dumps({"root": root, "at": time.time(), "models": models}, ensure_ascii=False)
-    files.write(_file(name), content.encode("utf-8", "replace"))
+    listed = {"root": secrets.without_login(root), "at": time.time(), "models": models}
+    files.write(_file(name), json.dumps(listed, ensure_ascii=False).encode("utf-8", "replace"))

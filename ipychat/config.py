@@ -4,11 +4,14 @@
 `%config IPyChat` only fill this value; code below reads it and never asks where it came from.
 """
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ipychat.presets import Endpoint
+if TYPE_CHECKING:
+    from ipychat.presets import Endpoint
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 

@@ -24,7 +24,7 @@ PAUSE = 0.5
 _kept: list[dict[str, Any]] = []
 """Of this kernel, where nothing is kept on disk."""
 _unsaved: list[dict[str, Any]] = []
-_lock = threading.Lock()
+_saving = threading.Lock()
 _timer: threading.Timer | None = None
 
 
@@ -42,35 +42,34 @@ def add(model: ModelId, usage: Usage | None, *, chat: str | None = None) -> None
     if not config.current().keep:
         _kept.append(entry)
         return
-    with _lock:
-        _unsaved.append(entry)
-        if _timer is None:
-            atexit.register(save)
-        if _timer is None or not _timer.is_alive():
-            _timer = threading.Timer(PAUSE, save)
-            _timer.daemon = True
-            _timer.start()
+    _unsaved.append(entry)
+    if _timer is None:
+        atexit.register(save)
+    if _timer is None or _timer.finished.is_set():
+        _timer = threading.Timer(PAUSE, save)
+        _timer.daemon = True
+        _timer.start()
 
 
 def save() -> None:
-    """Write what is gathered; what the disk does not take stays in this kernel."""
-    with _lock:
+    """Write what is gathered; what the disk does not take is written the next time."""
+    with _saving:
+        if _timer is not None:
+            _timer.cancel()  # whatever is added from now on wants another
         entries = _unsaved[:]
-        _unsaved.clear()
-    if not entries:
-        return
-    try:
-        _file().append(*entries)
-    except StoreError as error:
-        secrets.log.warning("%s", error)
-        _kept.extend(entries)
+        try:
+            _file().append(*entries)
+        except StoreError as error:
+            secrets.log.warning("%s", error)
+        else:
+            del _unsaved[: len(entries)]
 
 
 def entries() -> Iterator[dict[str, Any]]:
     """Give every line that is known. Raises StoreError where the file can't be read."""
     save()
     yield from _file().read()
-    yield from _kept
+    yield from (*_unsaved, *_kept)
 
 
 def _file() -> Transcript:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
-from ipychat import cards, catalog
+from ipychat import cards, policy, registry, secrets
 from ipychat.errors import (
     AnswerError,
     AuthenticationError,
     ForbiddenError,
+    PolicyError,
+    RequestError,
     ServiceError,
     UsageError,
 )
 from ipychat.providers._keyed import Keyed
 from ipychat.store import credentials
+from ipychat.wire.http import is_loopback
 
 CHECK = {"retries": 0, "connect_timeout": 5.0, "timeout": 20.0}
 """How the question travels that checks a key."""
+
+
+LONGEST = 5_000
+"""Characters. The longest keys are signed tokens of some two thousand."""
 
 
 class Account(NamedTuple):
@@ -31,7 +37,8 @@ class Account(NamedTuple):
     @property
     def host(self) -> str:
         """Host and port, for people to recognise."""
-        return urlsplit(self.root).netloc.rpartition("@")[2]
+        _, _, host = secrets.without_login(self.root).partition("//")
+        return host.rpartition("@")[2].partition("/")[0]
 
 
 def account(name: str) -> Account:
@@ -39,10 +46,16 @@ def account(name: str) -> Account:
 
     Raises UsageError where there is no such provider, or one that wants no key.
     """
-    cls = catalog.load(name)
-    if not (issubclass(cls, Keyed) and cls.key_variables):
+    cls = registry.load(name)
+    if not issubclass(cls, Keyed):
         raise UsageError(f"{name} wants no key.")
-    return Account(name, cls, catalog.root(name, cls))
+    if refused := policy.refusal()(name, ""):
+        raise PolicyError(f"{name} is {refused}.")
+    root = cls.account_root(registry.root(name, cls))
+    if not cls.key_variables and is_loopback(root):
+        raise UsageError(f"{name} wants no key.")
+    policy.check_url(root)
+    return Account(name, cls, root)
 
 
 async def log_in(whose: Account, key: str) -> str:
@@ -53,11 +66,13 @@ async def log_in(whose: Account, key: str) -> str:
     key = key.strip()
     if not key:
         raise UsageError("No key was typed, and none is kept.")
+    if len(key) > LONGEST:
+        raise UsageError(f"A key of {len(key):,} characters is none.")
     try:
         listed = await whose.cls.check(whose.root, key, **CHECK)
         cards.keep(whose.name, whose.root, listed)
         found = f"{whose.cls.label} takes this key, and lists {len(listed)} models."
-    except (AuthenticationError, ForbiddenError) as error:
+    except (AuthenticationError, ForbiddenError, RequestError) as error:  # Google's and xAI's: 400
         raise AuthenticationError(f"{error}\nThe key was not kept.", error.status) from None
     except (ServiceError, AnswerError) as error:
         first = str(error).splitlines()[0]

@@ -7,7 +7,6 @@ whatever a provider yields becomes an event once, in `ipychat.provider.events`.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,6 +17,8 @@ from ipychat.errors import UsageError
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
+STEP = 3 << 18
+"""Bytes that are written or read as base64 at a time: each step holds all threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class ImagePart:
     @classmethod
     def of_bytes(cls, data: bytes, media_type: str) -> ImagePart:
         """Make a part that carries the image itself."""
-        return cls(f"data:{media_type};base64,{base64.b64encode(data).decode()}")
+        return cls(f"data:{media_type};base64,{to_base64(data)}")
 
     def to_dict(self) -> dict[str, Any]:
         """As chat-completion protocols write it."""
@@ -71,7 +72,7 @@ class FilePart:
 
     def to_dict(self) -> dict[str, Any]:
         """As chat-completion protocols write it."""
-        url = f"data:{self.media_type};base64,{base64.b64encode(self.data).decode()}"
+        url = f"data:{self.media_type};base64,{to_base64(self.data)}"
         return {"type": "file", "file": {"filename": self.name, "file_data": url}}
 
 
@@ -213,9 +214,24 @@ def _parse_file(name: str, url: str) -> FilePart:
     if not (comma and head.startswith("data:") and head.endswith(";base64")):
         raise UsageError(f"The file {name} must come as a base64 data URL.")
     try:
-        return FilePart(name, base64.b64decode(data, validate=True), head[5:-7])
-    except binascii.Error:
+        return FilePart(name, from_base64(data), head[5:-7])
+    except ValueError:
         raise UsageError(f"The data of the file {name} is not base64.") from None
+
+
+def to_base64(data: bytes) -> str:
+    """Return `data` as base64."""
+    steps = range(0, len(data), STEP)
+    return "".join([base64.b64encode(data[at : at + STEP]).decode() for at in steps])
+
+
+def from_base64(text: str) -> bytes:
+    """Return the data of a base64 that has nothing else in it. Raises ValueError."""
+    if 0 <= text.find("=") < len(text) - 2:
+        raise ValueError("its end stands in its middle")
+    step = STEP // 3 * 4
+    steps = range(0, len(text), step)
+    return b"".join([base64.b64decode(text[at : at + step], validate=True) for at in steps])
 
 
 @dataclass(frozen=True, slots=True, repr=False)

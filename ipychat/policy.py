@@ -1,7 +1,7 @@
 """What may be asked, and where: an administrator's limits, which a user can only narrow.
 
-They stand in `policy.json` in the platform's folder for the configuration of all users, apart from
-the user's own configuration, which would replace them:
+They stand in a file that only an administrator can write, apart from the user's own configuration,
+which would replace them:
 
     {"allowed_models": ["openai:*", "helper:*"], "allowed_hosts": ["api.openai.com"]}
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -37,10 +38,14 @@ class Limits(NamedTuple):
 
 
 def file() -> Path:
-    """Return where an administrator's limits stand."""
-    import platformdirs
+    """Return where an administrator's limits stand: no variable of the environment moves it."""
+    if sys.platform == "win32":
+        import platformdirs  # reads the registry there
 
-    return Path(platformdirs.site_config_dir("ipychat", appauthor=False)) / NAME
+        return Path(platformdirs.site_config_dir("ipychat", appauthor=False)) / NAME
+    if sys.platform == "darwin":
+        return Path("/Library/Application Support/ipychat") / NAME
+    return Path("/etc/ipychat") / NAME
 
 
 def check_model(model: str) -> None:
@@ -53,10 +58,30 @@ def check_model(model: str) -> None:
             )
 
 
+def refusal() -> Callable[[str, str], str | None]:
+    """Return what says in a few words that a model of a provider is not allowed, by now's limits.
+
+    Without a model it says so of a provider none of whose models is.
+    """
+    limits = [(whose, one.allowed_models) for whose, one in _limits()]
+
+    def refused(provider: str, model: str) -> str | None:
+        for whose, patterns in limits:
+            if model and not _fits(f"{provider}:{model}", patterns):
+                return f"not allowed by {whose[0].lower()}{whose[1:]}"
+            if not model and patterns is not None:
+                providers = tuple(one.partition(":")[0] for one in patterns)
+                if not _fits(provider, providers):
+                    return f"not allowed by {whose[0].lower()}{whose[1:]}"
+        return None
+
+    return refused
+
+
 def check_url(url: str) -> None:
     """Raise PolicyError where no request may go to the host of `url`."""
     parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
+    host = (parts.hostname or "").lower().rstrip(".")
     for whose, limits in _limits():
         if not _fits(host, limits.allowed_hosts) and parts.netloc not in _own:
             raise PolicyError(
@@ -89,18 +114,21 @@ def _limits() -> Iterable[tuple[str, Limits]]:
     settings = config.current()
     path = file()
     try:
-        changed = path.stat().st_mtime_ns
+        status = path.stat()
+        changed = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         raise _unreadable(path, error.strerror) from None
     else:
         yield "The administrator's policy", _read(path, changed)
-    yield "%config IPyChat", Limits(settings.allowed_models, settings.allowed_hosts)
+    hosts = settings.allowed_hosts
+    own = Limits(settings.allowed_models, None if hosts is None else tuple(map(str.lower, hosts)))
+    yield "%config IPyChat", own
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: Path, _changed: int) -> Limits:
+def _read(path: Path, _changed: tuple[int, ...]) -> Limits:
     """Read the file; one that can't be read allows nothing, as what it says is not known."""
     try:
         given = json.loads(path.read_bytes())
@@ -114,7 +142,7 @@ def _read(path: Path, _changed: int) -> Limits:
 
 def _patterns(kind: str, given: object) -> tuple[str, ...]:
     if isinstance(given, list) and all(isinstance(one, str) for one in given):
-        return tuple(given)
+        return tuple(one.lower() if kind == "allowed_hosts" else one for one in given)
     raise ValueError(f"{kind} is a list of texts")
 
 

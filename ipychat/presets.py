@@ -17,6 +17,10 @@ class Endpoint(NamedTuple):
     """Empty where it depends on what is loaded there."""
     check_path: str = ""
     """What a key is checked by where anyone may read the list of models."""
+    asks_usage: bool = True
+    """Whether a stream may be asked for its usage; some refuse the word."""
+    pdf_part: str = "file"
+    """What it calls a part of a message that is a PDF."""
 
 
 PRESETS = {
@@ -31,7 +35,12 @@ PRESETS = {
         "Groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", "openai/gpt-oss-120b"
     ),
     "mistral": Endpoint(
-        "Mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", "mistral-large-latest"
+        "Mistral",
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        "mistral-large-latest",
+        asks_usage=False,
+        pdf_part="document_url",
     ),
     "deepseek": Endpoint(
         "DeepSeek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", "deepseek-flash"

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -27,7 +28,8 @@ def register(secret: str) -> str:
     """Remember `secret`, as it is and as it looks inside a URL or JSON; return it unchanged."""
     global _pattern  # noqa: PLW0603 - the one pattern is made anew when a secret is new
     if len(secret) >= MIN_LENGTH and secret not in _known:
-        _known.update({secret, quote(secret, safe=""), json.dumps(secret)[1:-1]})
+        quoted = quote(secret, safe="", errors="surrogatepass")
+        _known.update({secret, quoted, json.dumps(secret)[1:-1]})
         _pattern = None
     return secret
 
@@ -43,17 +45,29 @@ def register_url(url: str) -> str:
 
 def register_option(name: str, value: Any) -> None:
     """Register what the name of an option says is a secret, or what is one within its value."""
+    for inner, text in _texts(name, value):
+        if re.search(_NAMES, inner):
+            register(text)
+        elif "://" in text:
+            register_url(text)
+
+
+def holds_secret(name: str, value: Any) -> bool:
+    """Whether an option's name, or one within its value, says that it is a secret."""
+    return any(re.search(_NAMES, inner) for inner, _ in _texts(name, value))
+
+
+def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Give every text within a value, with the name that is nearest to it."""
     match value:
-        case str() if re.search(_NAMES, name):
-            register(value)
-        case str() if "://" in value:
-            register_url(value)
+        case str():
+            yield name, value
         case dict():
             for inner, one in value.items():
-                register_option(str(inner), one)
+                yield from _texts(str(inner), one)
         case list() | tuple():
             for one in value:
-                register_option(name, one)
+                yield from _texts(name, one)
 
 
 def without_login(url: str) -> str:

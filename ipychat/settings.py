@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from traitlets import Bool, Dict, Enum, Float, Integer, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
+if TYPE_CHECKING:
+    from ipychat.presets import Endpoint
+
 from ipychat import config
-from ipychat.presets import PRESETS, Endpoint
 
 FORMATS = ("markdown", "text", "code", "json", "html")
 
@@ -99,14 +101,24 @@ class IPyChat(Configurable):
 
     @validate("endpoints")
     def _are_endpoints(self, proposal: Any) -> Any:
-        from ipychat.catalog import BUILT_IN
+        from ipychat.presets import PRESETS
+        from ipychat.registry import BUILT_IN, NAME
 
         for name, given in proposal["value"].items():
             _endpoint(name, given)
+            if not NAME.fullmatch(name):
+                raise TraitError(f"An endpoint can't be called {name!r}.")
             if name in BUILT_IN or name in PRESETS:
                 raise TraitError(
                     f"There is a provider {name} already; %config IPyChat.urls gives it an address."
                 )
+        return proposal["value"]
+
+    @validate("urls")
+    def _are_addresses(self, proposal: Any) -> Any:
+        for name, url in proposal["value"].items():
+            if not _is_address(url):
+                raise TraitError(f"The address of {name} is no web address.")
         return proposal["value"]
 
     def put_in_force(self) -> None:
@@ -121,12 +133,27 @@ class IPyChat(Configurable):
 
 def _endpoint(name: str, given: Any) -> Endpoint:
     """Read what stands for a service; raises TraitError that says what is wrong."""
+    from ipychat.presets import Endpoint
+
     match {"url": given} if isinstance(given, str) else given:
         case {"url": str(url), **more} if more.keys() <= {"key", "model"}:
             key, model = more.get("key", ""), more.get("model", "")
-            if url.startswith(("http://", "https://")) and isinstance(key, str):
-                return Endpoint(name, url.rstrip("/"), key, str(model))
+            if _is_address(url) and isinstance(key, str) and isinstance(model, str):
+                return Endpoint(name, url.rstrip("/"), key, model)
     raise TraitError(f"The endpoint {name} is a root URL, or a dict with url, key and model.")
+
+
+def _is_address(url: str) -> bool:
+    """Whether `url` is a web address; a password in it is known as a secret from now on."""
+    from urllib.parse import urlsplit
+
+    from ipychat import secrets
+
+    try:
+        parts = urlsplit(secrets.register_url(url))
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _names() -> list[str]:

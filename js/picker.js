@@ -59,13 +59,18 @@ export class Picker {
     const typed = this.typed ? this.input.value.trim() : "";
     const words = typed.toLowerCase().split(/\s+/);
     const models = (this.store.models ?? []).filter((model) => words.every((word) => `${model.id} ${model.name}`.toLowerCase().includes(word)));
-    const groups = Map.groupBy(models.slice(0, SHOWN), (model) => model.provider);
+    const ready = models.filter((model) => !model.missing);
+    const readyFirst = [...ready, ...models.filter((model) => model.missing)];
+    const groups = Map.groupBy(readyFirst.slice(0, SHOWN), (model) => model.provider);
     this.shown = [...groups.values()].flat().map((model) => model.id);
     let count = 0;
-    const rows = [...groups].map(([provider, members]) =>
-      h("div", { role: "group", "aria-label": provider },
-        h("div", { class: "ic-group", "aria-hidden": "true", text: provider }),
-        ...members.map((model) => this.option(count++, model.id, model.name, model.missing))));
+    const rows = [...groups].map(([provider, members]) => {
+      // what all of them lack is said once
+      const common = members.every(({ missing }) => missing === members[0].missing) && members[0].missing;
+      return h("div", { role: "group", "aria-label": [provider, common].filter(Boolean).join(", ") },
+        h("div", { class: "ic-group", "aria-hidden": "true" }, provider, common && h("small", { text: common })),
+        ...members.map((model) => this.option(count++, model.id, model.name, model.missing, common)));
+    });
     if (typed.includes(":") && !this.shown.includes(typed)) {
       rows.push(this.option(count, typed, `Use “${typed}”`));
       this.shown.push(typed);
@@ -77,9 +82,9 @@ export class Picker {
     const first = this.typed ? 0 : this.shown.indexOf(this.store.info.model);
     this.move(this.active < 0 ? first : Math.min(this.active, this.shown.length - 1));
   }
-  option(index, model, name, missing) {
-    return h("div", { role: "option", id: `${this.id}-${index}`, class: "ic-option", "aria-selected": String(model === this.store.info.model), onclick: () => this.choose(model) },
-      h("span", { text: name }), missing && h("small", { text: missing }));
+  option(index, model, name, missing, said) {
+    return h("div", { role: "option", id: `${this.id}-${index}`, class: "ic-option", "data-missing": missing, "aria-selected": String(model === this.store.info.model), onclick: () => this.choose(model) },
+      h("span", { text: name }), missing && missing !== said && h("small", { text: missing }));
   }
   move(index) {
     this.list.querySelector(".ic-active")?.classList.remove("ic-active");

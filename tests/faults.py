@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ipychat import catalog, secrets
+from ipychat import registry, secrets
 from ipychat.answer import Answer
 from ipychat.errors import ChatError
 from ipychat.messages import ChatRequest, Message, ModelId
@@ -33,7 +33,7 @@ from tests.protocols import PROTOCOLS, Protocol, completion, message_event, sse
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 TEXT = "Hel", "lo ✓"
 JSON = "application/json"
-NAMES = {cls.rpartition(":")[2]: name for name, cls in catalog.BUILT_IN.items()}
+NAMES = {cls.rpartition(":")[2]: name for name, cls in registry.BUILT_IN.items()}
 
 Script = list[Any]
 Fault = Callable[[Protocol], Iterable[Script] | None]
@@ -166,6 +166,12 @@ def no_done(protocol: Protocol) -> list[Script] | None:
     return [answer(*pieces)] if sse("[DONE]") in protocol.finish() else None
 
 
+def open_end(protocol: Protocol) -> list[Script] | None:
+    whole = protocol.body(*TEXT).replace(sse("[DONE]"), b"")
+    script = [head(200, protocol.content_type), chunk(whole), HANG]
+    return [script] if protocol.ends_with_finish else None
+
+
 FAULTS: dict[str, Fault] = {
     "400": refused(400),
     "401": refused(401),
@@ -196,6 +202,7 @@ FAULTS: dict[str, Fault] = {
     "one event over two lines": two_lines,
     "no line end at the end": body(lambda data: data.rstrip(b"\n")),
     "no `[DONE]`": no_done,
+    "whole, but the connection stays open": open_end,
     "events that say nothing": piece(nothing),
     "reasoning": piece(reasoning),
     "a line of 100 KiB": long_line(100 << 10),

@@ -125,8 +125,8 @@ class Kernel:
                     self.cells[parent].reply = reply["content"]
 
     def take_questions(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            self.client.stdin_channel.get_msg(timeout=0)
+        if self.answers and self.client.stdin_channel.msg_ready():
+            self.client.stdin_channel.get_msg(timeout=1)
             self.client.input(self.answers.pop(0))
 
     def pump(self, timeout: float) -> None:

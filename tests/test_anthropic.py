@@ -436,16 +436,12 @@ def of_type(kind, **fields):
         ),
         of_type("content_block_start", index={}, content_block={"type": "a_new_block"}),
         of_type("message_start", message=None),
-        of_type("message_start", message={"usage": 7}),
         of_type("message_start", message={"content": 7}),
         of_type("message_delta"),
         of_type("message_delta", delta={"stop_reason": 7}),
         of_type("message_delta", delta={"stop_reason": ["end_turn"]}),
         of_type("message_delta", delta={"stop_details": "no"}),
         of_type("message_delta", delta={"stop_details": {"explanation": 7}}),
-        of_type("message_delta", delta={}, usage={"output_tokens": "7"}),
-        of_type("message_delta", delta={}, usage={"output_tokens_details": 7}),
-        of_type("message_delta", delta={}, usage=["output_tokens"]),
     ],
 )
 @pytest.mark.parametrize("split", [True, False])
@@ -469,6 +465,46 @@ async def test_what_is_not_the_protocol_is_an_error_and_the_text_before_it_is_ke
 async def test_a_payload_that_is_no_object_is_an_error(events, line):
     with pytest.raises(errors.FormatError, match="not valid JSON"):
         await events(*answer(begin() + sse(line)))
+
+
+@pytest.mark.parametrize(
+    "usage", [7, "x", ["output_tokens"], {"output_tokens": "7"}, {"output_tokens_details": 7}]
+)
+async def test_usage_that_can_not_be_read_is_no_error(events, usage):
+    ended = event("message_delta", delta={"stop_reason": "end_turn"}, usage=usage)
+    given = await events(*answer(begin(), *text_block(0, "Yes"), ended, event("message_stop")))
+    assert (given[0], given[-1]) == (Text("Yes"), FinishReason("stop"))
+
+
+async def test_what_goes_wrong_behind_the_reason_is_said_and_takes_nothing(events):
+    pieces = [begin(), *tool_block(0, "t", "time", "{}"), *end("tool_use")[:-1]]
+    notice, call, usage, finish = await events(*answer(*pieces, event("error", error=OVERLOADED)))
+    assert "behind the answer: Anthropic answered with an error: Overloaded" in notice.text
+    assert (call, usage) == (ToolCall("t", "time", "{}"), USAGE)
+    assert finish == FinishReason("tool_calls")
+
+
+async def test_a_new_block_takes_the_place_of_the_one_at_its_index(events):
+    pieces = stream(tool_block(0, "t", "time", "{}"), text_block(0, "Yes"), reason="tool_use")
+    given = await events(*answer(*pieces))
+    assert given[:2] == [Text("Yes"), ToolCall("t", "time", "{}")]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "arguments"),
+    [([], '{"a": 1}'), (["", '{"a"', ": 2}"], '{"a": 2}')],
+)
+async def test_pieces_of_an_input_take_the_place_of_the_one_in_the_start(events, pieces, arguments):
+    deltas = ({"type": "input_json_delta", "partial_json": piece} for piece in pieces)
+    called = block(0, "tool_use", *deltas, id="t", name="f", input={"a": 1})
+    given = await events(*answer(*stream(called, reason="tool_use")))
+    assert given[0] == ToolCall("t", "f", arguments)
+
+
+async def test_over_a_thousand_calls_are_an_error(events):
+    calls = (tool_block(i, f"t{i}", "f", "{}") for i in range(1001))
+    with pytest.raises(errors.FormatError, match="over 1,000 tool calls"):
+        await events(*answer(b"".join(stream(*calls))))
 
 
 async def test_what_comes_after_the_stop_is_not_waited_for(events):
@@ -499,7 +535,7 @@ async def test_a_stop_without_a_reason_is_no_end(service):
 async def test_a_question_is_sent_with_what_the_service_wants_of_each(sent, service):
     assert await sent() == {
         "model": "m",
-        "max_tokens": 8192,
+        "max_tokens": 32_000,
         "messages": [{"role": "user", "content": "?"}],
         "stream": True,
     }
@@ -666,6 +702,23 @@ async def test_a_message_without_a_word_is_left_out(sent):
     assert [one["content"] for one in body["messages"]] == ["Hello", "?"]
 
 
+@pytest.mark.parametrize(
+    "conversation",
+    [
+        [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Yes"}],
+        [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": "Yes"},
+            {"role": "user", "content": " \n"},
+        ],
+        [{"role": "system", "content": "Be brief."}],
+        [{"role": "user", "content": [{"type": "text", "text": " "}]}],
+    ],
+)
+async def test_where_nobody_asks_anything_it_is_said(refused, conversation):
+    assert "the last message must be" in await refused(*conversation)
+
+
 # -- options
 
 
@@ -691,9 +744,12 @@ async def test_options_that_are_none_are_not_sent(sent):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, 8192),
-        ({"thinking": {"type": "adaptive"}}, 8192),
-        ({"thinking": {"type": "enabled", "budget_tokens": 10_000}}, 18_192),
+        ({}, 32_000),
+        ({"thinking": {"type": "adaptive"}}, 32_000),
+        ({"thinking": {"type": "enabled", "budget_tokens": 10_000}}, 32_000),
+        ({"thinking": {"type": "enabled", "budget_tokens": 40_000}}, 48_192),
+        ({"max_completion_tokens": 100}, 100),
+        ({"max_completion_tokens": 100, "max_tokens": 50}, 50),
         ({"thinking": {"type": "enabled", "budget_tokens": 10_000}, "max_tokens": 12_000}, 12_000),
     ],
 )
@@ -824,7 +880,7 @@ async def test_without_a_key_anthropic_itself_is_not_asked(given):
         await ask("?", model="anthropic:m", base_url=given)
     with pytest.raises(errors.MissingKeyError, match="ANTHROPIC_API_KEY"):
         await Anthropic.cards(given)
-    assert "ANTHROPIC_API_KEY" in Anthropic.missing(Anthropic.root(given))
+    assert "%chat_login anthropic" in Anthropic.missing(Anthropic.root(given))
 
 
 async def test_a_key_is_masked_in_the_services_own_error(events):
@@ -909,7 +965,6 @@ async def test_a_list_that_does_not_end_is_an_error(service):
         b'{"data": ["a"]}',
         b'{"data": [{"name": "a"}]}',
         b'{"data": [{"id": 7}]}',
-        b'{"data": [{"id": "a", "max_input_tokens": "7"}]}',
         b'{"data": [{"id": "a", "capabilities": 7}]}',
         b'{"data": [{"id": "a", "capabilities": {"image_input": true}}]}',
         b'{"data": [{"id": "a"}], "has_more": true}',

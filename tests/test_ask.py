@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 import ipychat
-from ipychat import catalog, errors
+from ipychat import errors, registry
 from ipychat.messages import (
     FilePart,
     FinishReason,
@@ -26,7 +26,7 @@ from ipychat.providers import format_prompt
 @pytest.fixture
 def yields(monkeypatch):
     """Register a provider that yields what it is told to, as `test`."""
-    monkeypatch.setattr(catalog, "_registered", {})
+    monkeypatch.setattr(registry, "_registered", {})
 
     def use(*pieces, **attributes):
         class Test:
@@ -45,7 +45,7 @@ def yields(monkeypatch):
 
         for name, value in attributes.items():
             setattr(Test, name, value)
-        catalog.register(Test)
+        registry.register(Test)
         return Test
 
     return use

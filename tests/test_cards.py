@@ -6,7 +6,7 @@ import time
 import pytest
 
 import ipychat
-from ipychat import cards, catalog, config, conversations, errors
+from ipychat import cards, catalog, config, conversations, errors, registry, route
 from ipychat.messages import ChatRequest, Message, ModelId, Usage
 from ipychat.presets import PRESETS
 from ipychat.providers.anthropic import Anthropic
@@ -20,6 +20,11 @@ REQUEST = ChatRequest(ModelId("openai", "gpt-4o-mini"), (Message("user", "?"),))
 
 def listing(*models):
     return answer(json.dumps({"data": list(models)}).encode(), content_type="application/json")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_asked_in_vain():
+    cards._in_vain.clear()
 
 
 @pytest.fixture
@@ -42,7 +47,7 @@ def test_the_table_says_of_which_day_and_whence_it_is():
 
 @pytest.mark.parametrize("provider", sorted(cards.table().cards))
 def test_every_model_of_the_table_has_a_price_and_its_provider_exists(provider):
-    assert provider in catalog.names()
+    assert provider in registry.names()
     for card in cards.table().cards[provider].values():
         assert card.input is not None
         assert card.output is not None
@@ -51,7 +56,7 @@ def test_every_model_of_the_table_has_a_price_and_its_provider_exists(provider):
 
 def test_the_default_models_are_in_the_table_where_it_knows_their_service():
     for name, known in cards.table().cards.items():
-        assert catalog.load(name).default_model in known, name
+        assert registry.load(name).default_model in known, name
 
 
 @pytest.mark.parametrize(
@@ -64,17 +69,17 @@ def test_the_default_models_are_in_the_table_where_it_knows_their_service():
     ],
 )
 def test_what_an_answer_cost_is_its_tokens_at_their_prices(usage, dollars):
-    assert catalog.cost(REQUEST, usage) == pytest.approx(dollars)
+    assert route.cost(REQUEST, usage) == pytest.approx(dollars)
 
 
 def test_at_another_address_the_services_prices_do_not_hold(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "https://elsewhere.example/v1")
-    assert catalog.cost(REQUEST, Usage(1000, 1000)) is None
+    assert route.cost(REQUEST, Usage(1000, 1000)) is None
 
 
 def test_of_a_model_without_a_price_the_cost_is_not_known():
     unknown = ChatRequest(ModelId("openai", "nobody-knows-it"), REQUEST.messages)
-    assert catalog.cost(unknown, Usage(1000, 1000)) is None
+    assert route.cost(unknown, Usage(1000, 1000)) is None
 
 
 async def test_a_services_list_is_asked_for_once_a_day(openai):
@@ -231,7 +236,7 @@ async def test_a_preset_is_asked_at_its_address_with_its_own_key(name, service, 
     [asked] = service.requests
     expected = f"Bearer key-of-{name}-for-tests" if preset.key_variable else None
     assert asked.headers.get("Authorization") == expected
-    assert catalog.load(name).base_url == preset.base_url
+    assert registry.load(name).base_url == preset.base_url
 
 
 @pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.key_variable])
@@ -399,3 +404,132 @@ async def test_the_conversation_keeps_who_spoke_also_over_a_restart(two, tmp_pat
     [turn] = ipychat.conversation("a").turns
     assert str(turn.model) == "anthropic:other"
     assert "openai:m did not answer" in turn.reply.notices[0]
+
+
+async def test_a_chain_that_names_nobody_does_not_disturb_another_models_question(two):
+    config.use(
+        config.Config(
+            fallbacks={"zzz": ("anthropic:other",), "openai:m": ("yyy", "anthropic:other")},
+            retries=0,
+        )
+    )
+    two.on("/one/chat/completions", OPENAI.whole("Hello"))
+    assert (await ipychat.ask("Hi", model="openai:m")).text == "Hello"
+    two.on("/one/chat/completions", answer(b"no", status=503))
+    second(two)
+    reply = await ipychat.ask("Hi", model="openai:m")
+    assert reply.text == "from the second"
+    assert "yyy can't be asked" in reply.notices[0]
+
+
+async def test_what_the_first_counted_is_not_charged_to_the_second(two):
+    from ipychat import ledger
+    from tests.protocols import completion, sse
+
+    usage = sse(
+        json.dumps(
+            {"choices": [], "usage": {"prompt_tokens": 999, "completion_tokens": 77, "cost": 5}}
+        )
+    )
+    two.on("/one/chat/completions", answer(completion({"role": "assistant"}), usage))
+    second(two)
+    before = len(list(ledger.entries()))
+    reply = await ipychat.ask("Hi", model="openai:m")
+    assert str(reply.model) == "anthropic:other"
+    assert reply.cost is None
+    first, last = list(ledger.entries())[before:]
+    assert (first["model"], first["cost"]) == ("openai:m", 5)
+    assert (last["model"], last["cost"]) == ("anthropic:other", None)
+
+
+async def test_what_an_option_says_is_secret_stays_with_the_first(two):
+    two.on("/one/chat/completions", answer(b"no", status=503))
+    second(two)
+    await ipychat.ask(
+        "Hi",
+        model="openai:m",
+        token="a-token-of-the-first",
+        extra={"Authorization": "Bearer of-the-first"},
+        top_k=5,
+    )
+    [asked] = two.asked("/two/v1/messages")
+    assert b"of-the-first" not in asked.body
+    assert asked.json["top_k"] == 5
+
+
+@pytest.mark.parametrize("name", ["../keys", "a/b", "a:b", "", ".hidden", "a\0b", "a b"])
+def test_a_name_that_is_no_name_of_a_file_is_no_name_of_an_endpoint(name):
+    from traitlets import TraitError
+
+    from ipychat.settings import IPyChat
+
+    with pytest.raises(TraitError, match="can't be called"):
+        IPyChat(endpoints={name: "https://x.example"})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "ftp://x.example", "x.example", "http://", "http://x.example:99999"]
+)
+def test_an_address_that_is_none_is_refused_where_it_is_set(url):
+    from traitlets import TraitError
+
+    from ipychat.settings import IPyChat
+
+    with pytest.raises(TraitError):
+        IPyChat(urls={"openai": url})
+    with pytest.raises(TraitError):
+        IPyChat(endpoints={"mine": url})
+
+
+async def test_a_service_that_gave_no_list_is_not_waited_for_again_at_once(openai):
+    openai.on("/models", answer(b"no", status=500))
+    assert await catalog.refresh(stale_only=True)
+    assert await catalog.refresh(stale_only=True) == {}
+    assert len(openai.asked("/models")) == 1
+
+
+async def test_a_provider_of_another_package_that_lists_badly_is_a_fault_and_no_traceback(openai):
+    from ipychat.provider import AsyncGeneratorProvider
+
+    class Odd(AsyncGeneratorProvider):
+        @classmethod
+        async def cards(cls, base_url=None, **options):
+            raise KeyError("oops")
+
+    ipychat.register(Odd, "odd")
+    try:
+        openai.on("/models", listing({"id": "m"}))
+        assert await catalog.refresh() == {"odd": "KeyError: 'oops'"}
+    finally:
+        del registry._registered["odd"]
+
+
+async def test_a_line_end_in_a_name_fakes_no_row(openai):
+    openai.on(
+        "/models",
+        listing({"id": "m\nanthropic:claude-fake  ready"}, {"id": "x" * 10_000}, {"id": "good"}),
+    )
+    await catalog.refresh()
+    assert names() == ["gpt-6-luna", "good"]
+
+
+def test_input_from_the_cache_without_a_known_price_makes_the_cost_unknown(monkeypatch):
+    card = cards.table().cards["groq"]["openai/gpt-oss-20b"]
+    assert (
+        route.cost(
+            ChatRequest(ModelId("groq", "openai/gpt-oss-20b"), REQUEST.messages), Usage(100, 1)
+        )
+        is not None
+    )
+    monkeypatch.setitem(
+        cards.table().cards["groq"],
+        "openai/gpt-oss-20b",
+        ipychat.provider.Card(card.name, input=1.0, output=1.0),
+    )
+    assert (
+        route.cost(
+            ChatRequest(ModelId("groq", "openai/gpt-oss-20b"), REQUEST.messages),
+            Usage(100, 1, cached=50),
+        )
+        is None
+    )

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 import ipychat
-from ipychat import catalog, config, errors
+from ipychat import catalog, config, errors, registry
 from ipychat.messages import ModelId
 from ipychat.provider import AsyncGeneratorProvider, ProviderModelMixin
 
 
 @pytest.fixture(autouse=True)
 def _nothing_registered(monkeypatch):
-    monkeypatch.setattr(catalog, "_registered", {})
+    monkeypatch.setattr(registry, "_registered", {})
 
 
 class Echo(AsyncGeneratorProvider, ProviderModelMixin):
@@ -81,7 +81,7 @@ def test_a_name_that_only_providers_offer_that_are_not_ready_lists_the_full_name
 
 def test_a_name_that_several_ready_providers_offer_lists_the_full_names(monkeypatch):
     monkeypatch.setenv("IPYCHAT_AUTONOMOUS_URL", "http://127.0.0.1:9")
-    catalog.register(Echo)
+    registry.register(Echo)
     with pytest.raises(errors.ModelNotSupportedError, match="autonomous:llama, echo:llama"):
         catalog.resolve("llama")
 
@@ -114,18 +114,18 @@ def test_without_a_name_the_configuration_wins_then_the_environment_then_a_key(m
 
 
 async def test_a_registered_class_can_be_asked_at_once():
-    catalog.register(Echo)
+    registry.register(Echo)
     assert (await ipychat.ask("Hi", model="echo:p")).text == "plain: Hi"
     assert (await ipychat.ask("Hi", model="fancy")).text == "fancy: Hi"
 
 
 async def test_options_reach_the_provider_and_those_that_are_none_do_not():
-    catalog.register(Echo)
+    registry.register(Echo)
     assert (await ipychat.ask("Hi", model="echo", a=1, b=None)).text == "plain: Hi a=1"
 
 
 async def test_the_configured_address_reaches_the_provider_unless_one_is_given():
-    catalog.register(Echo)
+    registry.register(Echo)
     config.use(config.Config(urls={"echo": "http://configured"}))
     assert "base_url=http://configured" in str(await ipychat.ask("Hi", model="echo"))
     assert "base_url=mine" in str(await ipychat.ask("Hi", model="echo", base_url="mine"))
@@ -137,12 +137,12 @@ async def test_any_class_with_the_one_method_can_be_registered_under_a_name():
         async def create_async_generator(cls, model, messages, **options):
             yield {"content": model}
 
-    catalog.register(Other, "mine")
+    registry.register(Other, "mine")
     assert (await ipychat.ask("Hi", model="mine:whatever")).text == "whatever"
 
 
 def test_register_returns_the_class_and_refuses_what_is_no_provider():
-    assert catalog.register(Echo) is Echo
+    assert registry.register(Echo) is Echo
     with pytest.raises(errors.UsageError, match="no create_async_generator"):
         ipychat.register(int)
     for name in ("a:b", " "):
@@ -152,20 +152,20 @@ def test_register_returns_the_class_and_refuses_what_is_no_provider():
 
 def test_an_unknown_provider_is_an_error_that_lists_them():
     with pytest.raises(errors.ModelNotSupportedError, match="Did you mean robocoders") as caught:
-        catalog.load("robocoder")
+        registry.load("robocoder")
     assert "There are: anthropic, autonomous, deepseek, " in str(caught.value)
 
 
 INSTALLED = """
 import asyncio, json, sys
 import ipychat
-from ipychat import catalog
+from ipychat import catalog, registry
 assert "ipychat_parrot" not in sys.modules
-names = catalog.names()
+names = registry.names()
 assert "ipychat_parrot" not in sys.modules, "imported before it was asked"
 reply = asyncio.run(ipychat.ask("hello you", model="parrot:loud"))
 try:
-    catalog.load("broken-parrot")
+    registry.load("broken-parrot")
 except ipychat.ChatError as error:
     print(json.dumps([names, reply.text, str(error), [str(o.model) for o in catalog.offers()]]))
 """
@@ -187,3 +187,22 @@ def test_a_third_partys_package_is_found_by_its_entry_point(tmp_path):
     assert text == "HELLO YOU "
     assert "The provider broken-parrot, of the package ipychat-parrot, can't be imported" in error
     assert "robocoders:RepoAgent" in offers, "one broken package does not hide the others"
+
+
+def test_in_a_long_list_those_that_are_not_ready_take_a_line_for_each_provider():
+    everything = catalog.models()
+    lines = repr(everything).splitlines()
+    assert len(everything) > catalog.SCREEN > len(lines)
+    assert lines[0].startswith("helper:notebook")
+    [anthropic] = [line for line in lines if line.startswith("anthropic:")]
+    assert "claude-sonnet-5-5, 15 more" in anthropic
+    assert "no key: %chat_login anthropic" in anthropic
+    assert "1M · images · tools · $2 / $10" in anthropic
+    assert len(repr(catalog.models("anthropic")).splitlines()) == len(catalog.models("anthropic"))
+
+
+def test_what_is_ready_comes_first(monkeypatch):
+    monkeypatch.setenv("XAI_API_KEY", "xai-some-key-for-tests")
+    states = [line.split()[1] for line in repr(catalog.models("a")).splitlines()]
+    assert "ready" in states
+    assert states == sorted(states, key=lambda state: state != "ready")

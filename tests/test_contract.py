@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ipychat import catalog, errors
+from ipychat import errors, registry
 from ipychat.answer import Answer
 from ipychat.messages import ChatRequest, FinishReason, Message, ModelId, Notice, Text
 from ipychat.provider import events
@@ -15,7 +15,7 @@ from tests.protocols import OFFLINE, PROTOCOLS, BehindTheGateway, RunningGateway
 
 pytestmark = pytest.mark.usefixtures("sessions")
 
-NAMES = {cls.rpartition(":")[2]: name for name, cls in catalog.BUILT_IN.items()}
+NAMES = {cls.rpartition(":")[2]: name for name, cls in registry.BUILT_IN.items()}
 CLOUDFLARE = b"<!DOCTYPE html><html><title>Just a moment...</title>cloudflare</html>"
 
 

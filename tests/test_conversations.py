@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import ipychat
-from ipychat import catalog, config, conversations, errors, secrets, turns
+from ipychat import config, conversations, errors, registry, secrets, turns
 from ipychat.conversations import Conversation, conversation
 from ipychat.messages import (
     FilePart,
@@ -63,10 +63,10 @@ def open_notebook(path: str | None, *, keep: bool = True) -> None:
 
 @pytest.fixture(autouse=True)
 def echo(monkeypatch):
-    monkeypatch.setattr(catalog, "_registered", {})
+    monkeypatch.setattr(registry, "_registered", {})
     monkeypatch.setenv("IPYCHAT_MODEL", "echo:m")
     Echo.asked, Echo.pieces = [], None
-    catalog.register(Echo)
+    registry.register(Echo)
     yield Echo
     conversations._live.clear()
 
@@ -513,7 +513,7 @@ async def test_snapshots_come_at_most_once_in_an_interval(talk, echo, transcript
 STREAMS = """
 import asyncio, itertools, sys, time
 from pathlib import Path
-from ipychat import catalog, conversations, turns
+from ipychat import conversations, registry, turns
 from ipychat.store.transcripts import Transcript
 turns.SNAPSHOT_INTERVAL = 0.2
 class Endless:
@@ -522,7 +522,7 @@ class Endless:
         for number in itertools.count():
             await asyncio.sleep(0.005)
             yield f"{number} "
-catalog.register(Endless)
+registry.register(Endless)
 async def main():
     talk = conversations.Conversation("talk", Transcript(Path(sys.argv[1])))
     async for event in talk.begin("Go on.", model="endless:m").events():

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 import ipychat
-from ipychat import catalog, config, errors
+from ipychat import config, errors, registry
 from ipychat.gateway import server, tokens
 from ipychat.gateway.answers import Answers
 from ipychat.gateway.server import Gateway
@@ -51,8 +51,8 @@ class Model:
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch):
-    monkeypatch.setattr(catalog, "_registered", {})
-    catalog.register(Model)
+    monkeypatch.setattr(registry, "_registered", {})
+    registry.register(Model)
     Model.pieces, Model.asked, Model.closed = ("Hel", "lo ✓"), [], 0
     return Model
 

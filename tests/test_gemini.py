@@ -1,6 +1,7 @@
 """Gemini: what the contract, which holds for all, does not know of."""
 
 import json
+import time
 from urllib.parse import parse_qs
 
 import pytest
@@ -282,11 +283,16 @@ async def test_what_is_not_the_protocol_is_an_error_and_the_text_is_kept(service
 
 
 @pytest.mark.parametrize("usage", ["a", ["a"], {"promptTokenCount": "7"}])
-async def test_usage_that_can_not_be_read_is_an_error_and_the_text_is_kept(service, written, usage):
-    service.on(PATH, written(say("so far"), say("!", finish="STOP", usageMetadata=usage)))
-    with pytest.raises(errors.FormatError) as caught:
-        await ask("?", model="gemini:m", base_url=service.url)
-    assert caught.value.reply.text == "so far!"
+async def test_usage_that_can_not_be_read_is_no_error(events, written, usage):
+    script = written(say("so far"), say("!", finish="STOP", usageMetadata=usage))
+    given = await events(script)
+    assert (given[0], given[-1]) == (Text("so far!"), FinishReason("stop"))
+
+
+async def test_counts_that_are_written_as_floats_are_counts(events, written):
+    usage = {"promptTokenCount": 12.0, "candidatesTokenCount": -1, "thoughtsTokenCount": 1.5}
+    script = written(say("a", finish="STOP", usageMetadata=usage))
+    assert await events(script) == [Text("a"), Usage(12), FinishReason("stop")]
 
 
 async def test_a_missing_last_line_end_loses_nothing(events):
@@ -314,6 +320,14 @@ async def test_an_error_that_is_no_event_of_the_stream_is_found(service, fault, 
     with pytest.raises(errors.ServerError, match=r"The model is overloaded\.") as caught:
         await ask("?", model="gemini:m", base_url=service.url)
     assert caught.value.reply.text == "so far"
+
+
+@pytest.mark.parametrize("blanks", [b"\n" * 20_000, b"\r \n" * 8000, b"\n[" * 9000, b"\n{ " * 9000])
+async def test_the_end_of_a_stream_is_searched_quickly(events, blanks):
+    begin = time.process_time()
+    given = await events(answer(stream(say("a", finish="STOP")) + blanks))
+    assert time.process_time() - begin < 1
+    assert given == [Text("a"), FinishReason("stop")]
 
 
 async def test_an_error_that_the_model_writes_of_is_text(events, written):
@@ -424,11 +438,14 @@ async def test_images_and_files_are_sent_with_their_types(service):
     parts = (
         messages.TextPart("What is this?"),
         messages.ImagePart.of_bytes(b"png", "image/png"),
-        messages.ImagePart("data:image/svg+xml;charset=utf-8;base64,c3Zn"),
+        messages.ImagePart("data:image/webp;charset=utf-8;base64,d2Vi"),
         messages.ImagePart("https://example.org/a.jpg?size=2"),
         messages.ImagePart("https://example.org/unknown"),
         messages.ImagePart("gs://bucket/b.png"),
         messages.FilePart("a.pdf", b"pdf", "application/pdf"),
+        messages.FilePart("a.mp3", b"mp3", "audio/mpeg"),
+        messages.FilePart("a.csv", "\ufeffx,ü".encode(), "text/csv"),
+        messages.FilePart("a.json", b"{}", "application/json"),
     )
     service.on(PATH, answer(stream(say("a", finish="STOP"))))
     await ask(messages.Message("user", parts), model="gemini:m", base_url=service.url)
@@ -438,14 +455,33 @@ async def test_images_and_files_are_sent_with_their_types(service):
             "parts": [
                 {"text": "What is this?"},
                 {"inlineData": {"mimeType": "image/png", "data": "cG5n"}},
-                {"inlineData": {"mimeType": "image/svg+xml", "data": "c3Zn"}},
+                {"inlineData": {"mimeType": "image/webp", "data": "d2Vi"}},
                 {"fileData": {"mimeType": "image/jpeg", "fileUri": "https://example.org/a.jpg?size=2"}},
                 {"fileData": {"fileUri": "https://example.org/unknown"}},
                 {"fileData": {"mimeType": "image/png", "fileUri": "gs://bucket/b.png"}},
                 {"inlineData": {"mimeType": "application/pdf", "data": "cGRm"}},
+                {"inlineData": {"mimeType": "audio/mpeg", "data": "bXAz"}},
+                {"text": "a.csv:\nx,ü"},
+                {"text": "a.json:\n{}"},
             ],
         }
     ]  # fmt: skip
+
+
+async def test_neighbours_of_one_role_are_one_and_what_is_blank_is_left_out(body):
+    conversation = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": " \n"},
+        {"role": "user", "content": [{"type": "text", "text": ""}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": "c"},
+        {"role": "assistant", "content": [{"type": "text", "text": " "}, {"type": "text", "text": "d"}]},
+        {"role": "user", "content": "e"},
+    ]  # fmt: skip
+    assert (await body(conversation))["contents"] == [
+        {"role": "user", "parts": [{"text": "a"}, {"text": "b"}]},
+        {"role": "model", "parts": [{"text": "c"}, {"text": "d"}]},
+        {"role": "user", "parts": [{"text": "e"}]},
+    ]
 
 
 def asks(*calls: tuple, text: str | None = None) -> dict:
@@ -514,9 +550,9 @@ async def test_the_results_of_several_calls_go_together_and_in_the_calls_order(b
             "parts": [
                 {"functionResponse": {"name": "a", "response": {"output": "first"}}},
                 {"functionResponse": {"name": "a", "response": {"output": "second"}}},
+                {"text": "Well?"},
             ],
         },
-        {"role": "user", "parts": [{"text": "Well?"}]},
         {
             "role": "model",
             "parts": [{"functionCall": {"name": "b", "args": {}}, "thoughtSignature": SIGNATURE}],
@@ -555,6 +591,12 @@ def image(url: str) -> dict:
     [
         ([{"role": "system", "content": [image("data:image/png;base64,cG5n")]}, QUESTION], "system"),
         ([{"role": "user", "content": [image("http://example.org/a.png")]}], "https://"),
+        ([{"role": "user", "content": [image("https://example.org/a.gif")]}], "not as image/gif"),
+        ([{"role": "user", "content": [image("data:image/gif;base64,R0lG")]}], "not as image/gif"),
+        ([{"role": "user", "content": [messages.FilePart("a.zip", b"PK\0").to_dict()]}], "audio and video, and files of text"),
+        ([QUESTION, {"role": "assistant", "content": "Yes"}], "the last message must be"),
+        ([QUESTION, {"role": "assistant", "content": "Yes"}, {"role": "user", "content": " "}], "the last message must be"),
+        ([{"role": "system", "content": "Be brief."}], "the last message must be"),
         ([{"role": "user", "content": [image("data:image/svg+xml,<svg/>")]}], "base64"),
         ([{"role": "user", "content": [image("data:;base64,cG5n")]}], "base64"),
         ([QUESTION, result("f1")], "'f1'"),
@@ -578,6 +620,12 @@ async def test_common_options_are_translated(body):
     assert written["generationConfig"] == {
         "temperature": 0.5, "maxOutputTokens": 9, "topP": 0.9, "stopSequences": ["END"],
     }  # fmt: skip
+    assert set(written) == {"contents", "generationConfig"}
+
+
+async def test_the_limit_of_tokens_is_read_in_its_newer_word_too(body):
+    written = await body(max_completion_tokens=9)
+    assert written["generationConfig"] == {"maxOutputTokens": 9}
     assert set(written) == {"contents", "generationConfig"}
 
 
@@ -742,7 +790,7 @@ async def test_a_key_that_is_given_goes_where_it_is_told(body, service):
 async def test_without_a_key_gemini_itself_is_not_asked():
     with pytest.raises(errors.MissingKeyError, match="GEMINI_API_KEY"):
         await ask("?", model="gemini:m")
-    assert "GEMINI_API_KEY" in Gemini.missing(Gemini.root())
+    assert "%chat_login gemini" in Gemini.missing(Gemini.root())
 
 
 async def test_a_key_is_masked_in_the_services_own_error(events):
@@ -804,7 +852,6 @@ async def test_a_list_that_does_not_end_is_an_error(service):
         b'{"models": [{"supportedGenerationMethods": ["generateContent"]}]}',
         b'{"models": [{"name": 7, "supportedGenerationMethods": ["generateContent"]}]}',
         b'{"models": [{"name": "a", "supportedGenerationMethods": 7}]}',
-        b'{"models": [{"name": "a", "supportedGenerationMethods": ["generateContent"], "inputTokenLimit": "7"}]}',
         b'{"models": [], "nextPageToken": 7}',
     ],
 )  # fmt: skip

@@ -322,11 +322,9 @@ async def test_setting_up_is_three_ways_to_copy(question):
     assert await ask(question) == SETUP
 
 
-async def test_the_ways_of_setting_up_work(shell, monkeypatch):
-    from ipychat import catalog, config
-    from ipychat.providers import OpenAI
+async def test_the_ways_of_setting_up_are_commands_that_are_there(shell):
+    from ipychat import catalog, config, conversations, login
 
-    monkeypatch.setattr("getpass.getpass", lambda: SECRET)
     shell.run_line_magic("load_ext", "ipychat")
     blocks = [
         re.sub("^ +", "", b, flags=re.MULTILINE)
@@ -334,20 +332,15 @@ async def test_the_ways_of_setting_up_work(shell, monkeypatch):
     ]
     key, server, service = blocks
     try:
+        assert login.account(key.split()[-1]).host == "api.anthropic.com"
         shell.run_cell(server)
-        local = config.current().urls["openai"]
-        assert local == "http://127.0.0.1:11434/v1"
-        assert OpenAI.key(local) is None
-        assert str(catalog.resolve("openai:NAME")) == "openai:NAME"
-        shell.run_cell("%config IPyChat.urls = {}")
-        for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-            monkeypatch.setenv(name, "")
-        shell.run_cell(key)
-        assert OpenAI.missing(OpenAI.root()) is None
-        assert catalog.answering().provider == "openai"
-        shell.run_cell(service)
-        assert OpenAI.root() == "https://ADDRESS/v1"
-        assert OpenAI.key(OpenAI.root()) == SECRET
+        assert conversations.conversation().model == "ollama:NAME"
+        config_line, login_line, use_line = service.splitlines()
+        shell.run_cell(config_line)
+        assert login.account(login_line.split()[-1]).root == "https://ADDRESS/v1"
+        shell.run_cell(use_line)
+        assert str(catalog.resolve(conversations.conversation().model)) == "mine:NAME"
+        assert config.current().endpoints["mine"].base_url == "https://ADDRESS/v1"
         assert not hasattr(sys, "last_value")
     finally:
         shell.run_line_magic("unload_ext", "ipychat")

@@ -39,8 +39,6 @@ def is_short(ran) -> bool:
         choice(delta={}, finish_reason={"a": 1}),
         payload(choices={"a": 1}),
         payload(choices=["x"]),
-        payload(choices=[], usage="x"),
-        sse('{"choices": [], "usage": {"prompt_tokens": 1e400}}'),
         sse("[" * 100_000),
     ],
 )
@@ -54,6 +52,31 @@ def test_a_line_of_another_shape_is_an_error_and_the_conversation_goes_on(shared
     assert "so far" in ran.shown()
     assert "so far" in kernel.run("%chat_history").shown()
     assert kernel.run("%chat again").status == "ok"
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        '"x"',
+        "[1]",
+        '{"prompt_tokens": 1e400, "cost": 1e400}',
+        '{"prompt_tokens": -5, "completion_tokens": true, "cost": true}',
+        '{"prompt_tokens": %s, "cost": %s}' % ("9" * 4000, "9" * 400),  # noqa: UP031 - braces
+        '{"prompt_tokens": 1.5, "cost": NaN}',
+    ],
+    ids=str.__len__,
+)
+def test_a_count_that_is_none_harms_neither_the_answer_nor_the_sums(shared, usage):
+    kernel, service = shared
+    line = sse(f'{{"choices": [], "usage": {usage}}}')
+    service.on(PATH, answer(OPENAI.text("all of it"), completion(finish="stop"), line))
+    ran = kernel.run("%chat --no-history hi")
+    assert ran.status == "ok", ran.error
+    assert "all of it" in ran.shown()
+    sums = kernel.run("%chat_usage")
+    assert sums.status == "ok", sums.error
+    assert "nan" not in sums.shown()
+    assert "inf" not in sums.shown()
 
 
 @pytest.mark.parametrize("form", ["markdown", "text", "code", "json", "html"])

@@ -1,16 +1,20 @@
 """The HTTP client, beyond what the contract tests through the providers."""
 
 import asyncio
+import base64
 import email.utils
+import json
+import os
 import socket
+import threading
 import time
 
 import aiohttp
 import pytest
 
-from ipychat import config, errors
+from ipychat import config, errors, messages
 from ipychat.providers import get_connector, raise_for_status
-from ipychat.wire import http
+from ipychat.wire import http, large
 from ipychat.wire.http import Call, Transport
 from tests.loopback import Proxy, answer, head
 
@@ -204,6 +208,48 @@ async def test_waits_that_the_service_does_not_name_grow(service, monkeypatch, c
 )
 def test_the_message_of_an_error_is_found_in_the_forms_that_services_use(body, message):
     assert http.error_message(body) == message
+
+
+def test_the_words_of_a_service_are_one_line_that_is_not_too_long():
+    assert http.said({"error": {"message": " out\n of   memory\t"}}) == "out of memory"
+    assert http.said({"error": ["x" * 1000] * 100_000}) == "x" * 300 + " …"
+    assert http.said({"error": True}) == ""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": ["x" * (3 << 20), 1, None, {"ü": "✓\U0001f600" * (1 << 20)}], "b": {}},
+        {7: "x" * (2 << 20), None: 1, True: 2, 1.5: 3, "s": []},
+        ['\\"\n' * (1 << 19), ("a", ["b"])],
+        "x" * (2 << 20),
+        {"small": [1, 2, {"a": "b"}]},
+    ],
+)
+def test_large_json_is_written_in_steps_as_it_is_at_once(value):
+    assert large.dump(value) == json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, messages.STEP, messages.STEP + 1, 2_000_000])
+def test_base64_in_steps_is_as_it_is_at_once(size):
+    data = os.urandom(size)
+    encoded = messages.to_base64(data)
+    assert encoded == base64.b64encode(data).decode()
+    assert messages.from_base64(encoded) == data
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "ü", "ab c", "YQ==YQ==", "A" * (messages.STEP // 3 * 4 - 2) + "==AAAA"]
+)
+def test_what_is_no_base64_is_none_in_steps_either(text):
+    with pytest.raises(ValueError):  # noqa: PT011 - of any kind: who asks says what it means
+        messages.from_base64(text)
+
+
+async def test_what_is_large_is_worked_on_in_a_thread():
+    here = threading.get_ident()
+    assert await large.run(lambda _: threading.get_ident(), {"a": ["x" * 1000]}) == here
+    assert await large.run(lambda _: threading.get_ident(), {"a": ["x" * (2 << 20)]}) != here
 
 
 async def test_the_documented_status_helper_raises_for_errors_only(service):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keyring
 import keyring.backend
+import keyring.errors
 import pytest
 
 import ipychat
@@ -80,7 +81,7 @@ def test_with_a_keyring_it_is_kept_there_and_no_file_has_it(ring):
         credentials.keep_key("openai", "https://api.openai.com/v1", CANARY)
         == "your system's keyring"
     )
-    assert ring.kept == {("ipychat", "openai"): CANARY}
+    assert ring.kept == {("ipychat", "openai https://api.openai.com/v1"): CANARY}
     assert CANARY not in key_file().read_text()
     credentials._from_keyring.clear()
     assert credentials.kept_key("openai", "https://api.openai.com/v1") == CANARY
@@ -126,6 +127,49 @@ def test_a_damaged_file_of_keys_is_moved_aside_and_said():
     key_file().write_text("{")
     with pytest.warns(UserWarning, match="could not be read"):
         assert credentials.kept_key("openai", "https://api.openai.com/v1") is None
+
+
+def test_a_key_in_the_keyring_that_the_file_does_not_say_fits_no_other_address(ring, monkeypatch):
+    credentials.keep_key("groq", "https://a.example", CANARY)
+
+    def full(*_):
+        raise errors.StoreError("the disk is full")
+
+    monkeypatch.setattr(credentials.files, "update_json", full)
+    with pytest.raises(errors.StoreError):
+        credentials.keep_key("groq", "https://b.example", "sk-the-key-of-another-place")
+    credentials._from_keyring.clear()
+    assert credentials.kept_key("groq", "https://a.example") == CANARY
+    assert credentials.kept_key("groq", "https://b.example") is None
+
+
+def test_a_keyring_that_does_not_let_go_is_said(ring, monkeypatch):
+    credentials.keep_key("groq", "https://a.example", CANARY)
+
+    def locked(*_):
+        raise keyring.errors.KeyringLocked
+
+    monkeypatch.setattr(Ring, "delete_password", locked)
+    with pytest.raises(errors.StoreError, match="does not let go"):
+        credentials.forget_key("groq")
+    assert credentials.services() == ["groq"]
+
+
+def test_a_key_that_is_kept_for_another_address_chooses_no_default():
+    credentials.keep_key("groq", "https://elsewhere.example/v1", CANARY)
+    assert catalog.default()[0] == "helper"
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-\udcff-not-utf-8-in-the-shell", "sk with a blank in it", "  ", "sk-\x00-nul" * 2]
+)
+def test_an_odd_key_in_the_environment_is_said_in_a_line(monkeypatch, key):
+    environ = {**os.environ, "XAI_API_KEY": key}
+    monkeypatch.setattr(os, "environ", environ)
+    states = {str(offer.model): offer.missing for offer in catalog.offers()}
+    assert "key" in states["xai:grok-4.7"]
+    assert catalog.found()
+    assert catalog.resolve("helper") == catalog.resolve("helper:notebook")
 
 
 # -- the command
@@ -185,6 +229,53 @@ def test_where_it_can_not_be_checked_it_is_kept_and_that_is_said(typed, notebook
     assert ran.status == "ok", ran.error
     assert "could not be checked" in ran.stdout
     assert list(kept(notebook)) == ["groq"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_service_that_says_400_to_a_wrong_key_keeps_nothing_either(
+    typed, notebook, service, status
+):
+    service.on(
+        "/xai/models",
+        answer(
+            b'{"error": "Incorrect API key provided"}',
+            status=status,
+            content_type="application/json",
+        ),
+    )
+    ran = typed(f"{endpoint(service, 'xai')}%chat_login xai", CANARY)
+    assert "was not kept" in ran.error
+    assert kept(notebook) == {}
+
+
+def test_an_interrupt_while_the_key_is_typed_ends_it_in_a_line(notebook, service):
+    running = notebook.send(f"{endpoint(service)}%chat_login groq")
+    notebook.wait_for(lambda: notebook.client.stdin_channel.msg_ready())
+    notebook.interrupt()
+    ran = notebook.wait(running, 20)
+    assert ran.status == "error"
+    assert "no key is kept" in ran.error
+    assert ran.error.count("\n") < 5
+
+
+def test_a_provider_that_the_policy_forbids_is_asked_for_no_key_and_no_list(notebook, service):
+    service.on("/groq/models", MODELS)
+    notebook.run(
+        f"{endpoint(service)}%config IPyChat.allowed_models = ['helper:*']\nimport os; os.environ['GROQ_API_KEY'] = '{CANARY}'"
+    )
+    ran = notebook.run("%chat_login groq")
+    assert "groq is not allowed by %config IPyChat" in ran.error
+    notebook.run("%chat_models --refresh")
+    assert service.requests == []
+
+
+def test_an_endpoint_of_the_users_own_takes_a_key_too(typed, notebook, service, monkeypatch):
+    ran = typed(
+        "%config IPyChat.endpoints = {'mine': {'url': 'http://192.0.2.1/v1', 'key': 'MINE'}}\n%config IPyChat.connect_timeout = 0.2\n%chat_login mine",
+        CANARY,
+    )
+    assert ran.status == "ok", ran.error
+    assert "192.0.2.1 only" in ran.stdout
 
 
 def test_it_forgets(typed, notebook, service):

@@ -43,7 +43,7 @@ WEATHER = {
 
 @pytest.fixture(autouse=True)
 def _nothing_is_known_of_any_model():
-    ollama._lengths.clear()
+    ollama._sizes.clear()
 
 
 def line(**fields) -> bytes:
@@ -64,9 +64,10 @@ def as_json(value, **more) -> list:
     return answer(json.dumps(value).encode(), content_type="application/json", **more)
 
 
-def shown(length=131072, capabilities=("completion", "tools"), kind="llama") -> list:
+def shown(length=131072, capabilities=("completion", "tools"), kind="llama", **more) -> list:
     info = {"general.architecture": kind, f"{kind}.context_length": length}
-    return as_json({"model_info": info, "capabilities": list(capabilities), "license": "MIT"})
+    known = {"model_info": info, "capabilities": list(capabilities), "license": "MIT"}
+    return as_json({**known, **more})
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_a_server_elsewhere_is_not_looked_for():
 
 
 def test_ollama_com_misses_its_key(monkeypatch):
-    assert "OLLAMA_API_KEY" in Ollama.missing(CLOUD)
+    assert "%chat_login ollama" in Ollama.missing(CLOUD)
     monkeypatch.setenv("OLLAMA_API_KEY", "a-key-of-the-cloud")
     assert Ollama.missing(CLOUD) is None
 
@@ -466,6 +467,38 @@ async def test_the_context_is_never_longer_than_the_models_own(sent, service, le
     assert (await sent())["options"]["num_ctx"] == context
 
 
+@pytest.mark.parametrize(
+    ("parameters", "context"),
+    [
+        ('num_keep    24\nnum_ctx        32768\nstop    "num_ctx 5"', 32768),
+        ("num_ctx 4096", 8192),
+        ('stop    "num_ctx 65536"', 8192),
+        ("num_ctx many", 8192),
+        (None, 8192),
+        (7, 8192),
+    ],
+)
+async def test_the_context_is_never_shorter_than_the_model_is_set_to(
+    sent, service, parameters, context
+):
+    service.on(SHOW, shown(parameters=parameters))
+    assert (await sent())["options"]["num_ctx"] == context
+
+
+async def test_a_model_that_thinks_has_more_room_for_its_answer(sent, service):
+    assert (await sent(messages=prompt(5000)))["options"]["num_ctx"] == 8192
+    ollama._sizes.clear()
+    service.on(SHOW, shown(capabilities=["completion", "thinking"]))
+    assert (await sent(messages=prompt(5000)))["options"]["num_ctx"] == 16384
+
+
+@pytest.mark.parametrize("word", ["max_tokens", "max_completion_tokens"])
+async def test_a_limit_of_tokens_takes_no_more_than_half_of_what_the_model_has(sent, word):
+    options = (await sent(**{word: 10**6}))["options"]
+    assert options == {"num_predict": 10**6, "num_ctx": 131072}
+    assert (await sent(**{word: 60_000}))["options"]["num_ctx"] == 65536
+
+
 async def test_a_prompt_that_the_model_cannot_take_is_refused_with_both_numbers(events, service):
     service.on(SHOW, shown(4096))
     with pytest.raises(
@@ -551,6 +584,12 @@ async def test_a_prompt_that_an_old_ollama_cut_is_told(events, read, tokens):
 async def test_nothing_is_said_where_all_fits_or_nothing_is_known(events, counts, tokens):
     given = await events(*counted(**counts), num_ctx=512, messages=prompt(tokens))
     assert not notices(given)
+
+
+@pytest.mark.parametrize("odd", ["many", [1], -1, 1.5, True, 10**400])
+async def test_a_count_that_can_not_be_read_is_no_error(events, odd):
+    script = counted(prompt_eval_count=odd, eval_count=2.0, prompt_eval_cached_count=odd)
+    assert await events(*script) == [Text("Hi"), Usage(output=2), FinishReason("stop")]
 
 
 async def test_an_answer_that_filled_the_context_is_told(events):
@@ -712,9 +751,6 @@ async def test_a_torn_last_line_is_an_answer_that_broke_off(service, torn):
         part(tool_calls=[{"id": 5, "function": {"name": "weather"}}]),
         done(5),
         done(["stop"]),
-        done(eval_count="many"),
-        done(prompt_eval_count=[1]),
-        done(eval_count=1, prompt_eval_cached_count="1"),
     ],
 )
 @pytest.mark.parametrize("together", [True, False])

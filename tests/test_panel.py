@@ -197,8 +197,10 @@ def test_files_and_images_go_along(page, service):
     files = [{"name": "a.csv", "type": "text/csv"}, {"name": "b.png", "type": "image/png"}]
     assert page.do("ask", [b"x,y\n1,2\n", b"\x89PNG"], text="What is it?", files=files) is None
     page.until_done()
-    kinds = [part["type"] for part in sent(service)[0]["content"]]
-    assert kinds == ["file", "image_url", "text"]
+    table, image, question = sent(service)[0]["content"]
+    assert table == {"type": "text", "text": "a.csv:\nx,y\n1,2\n"}
+    assert image["type"] == "image_url"
+    assert question == {"type": "text", "text": "What is it?"}
     [head_] = page.heads.values()
     assert head_["files"] == ["a.csv", "image"]
 

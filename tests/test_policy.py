@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import ipychat
-from ipychat import catalog, config, policy
+from ipychat import catalog, config, policy, registry
 from ipychat.errors import PolicyError
 from ipychat.settings import IPyChat
 from tests.protocols import OPENAI
@@ -34,7 +34,11 @@ def openai(service, monkeypatch):
     return service
 
 
-def test_its_file_stands_where_the_users_of_a_machine_can_not_write():
+def test_its_file_stands_where_no_variable_of_the_environment_moves_it(monkeypatch, tmp_path):
+    before = policy.file()
+    for name in ("XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "HOME", "IPYCHAT_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert policy.file() == before
     assert policy.file().name == "policy.json"
     assert Path.home() not in policy.file().parents
     assert "ipychat" in policy.file().parts
@@ -120,6 +124,13 @@ async def test_a_change_of_the_file_holds_at_once(administrator, openai):
     assert (await ipychat.ask("Hi", model="openai:m")).text == "Hello"
 
 
+async def test_patterns_of_hosts_are_of_any_case_and_a_last_dot_is_none_of_the_name(administrator):
+    administrator(allowed_hosts=["LLM.Example.org"])
+    policy.check_url("https://llm.example.ORG./v1")
+    with pytest.raises(PolicyError):
+        policy.check_url("https://llm.example.org.evil.example/v1")
+
+
 async def test_with_limits_on_hosts_a_provider_with_a_client_of_its_own_is_refused(administrator):
     @ipychat.register
     class Stranger:
@@ -133,7 +144,7 @@ async def test_with_limits_on_hosts_a_provider_with_a_client_of_its_own_is_refus
         with pytest.raises(PolicyError, match="can't be held to the allowed hosts"):
             await ipychat.ask("Hi", model="stranger:m")
     finally:
-        del catalog._registered["stranger"]
+        del registry._registered["stranger"]
 
 
 def test_what_is_not_allowed_is_shown_as_not_ready(administrator):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,6 @@ def counted(text="Hello", *, tokens=(1000, 200), **usage):
 
 @pytest.fixture(autouse=True)
 def _own_ledger():
-    ledger.save()
-    ledger._kept.clear()
     yield
     ledger.save()
     ledger._kept.clear()
@@ -106,6 +105,44 @@ def test_what_is_gathered_when_a_process_ends_is_written(tmp_path):
     assert (entry["model"], entry["input"], entry["output"]) == ("p:m", 1, 2)
 
 
+def test_what_is_added_while_the_ledger_is_written_is_written_too(monkeypatch):
+    from ipychat.messages import ModelId
+    from ipychat.store.transcripts import Transcript
+
+    append, begun, go_on = Transcript.append, threading.Event(), threading.Event()
+
+    def slow(self, *records):
+        begun.set()
+        go_on.wait(10)
+        append(self, *records)
+
+    monkeypatch.setattr(Transcript, "append", slow)
+    ledger.add(ModelId("p", "first"), None)
+    assert begun.wait(10)
+    ledger.add(ModelId("p", "second"), None)
+    go_on.set()
+    monkeypatch.setattr(Transcript, "append", append)
+    assert [entry["model"] for entry in ledger.entries()] == ["p:first", "p:second"]
+
+
+def test_what_the_disk_refused_is_written_when_it_takes_it_again(monkeypatch):
+    from ipychat.errors import StoreError
+    from ipychat.messages import ModelId
+    from ipychat.store.transcripts import Transcript
+
+    append = Transcript.append
+
+    def full(self, *records):
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Transcript, "append", full)
+    ledger.add(ModelId("p", "m"), None)
+    ledger.save()
+    monkeypatch.setattr(Transcript, "append", append)
+    ledger.save()
+    assert len(ledger._file().read()) == 1
+
+
 def test_of_eight_kernels_that_end_at_once_no_line_is_lost():
     code = f"{ADD}\nfor n in range(50): ledger.add(ModelId('p', 'm'), Usage(n, n))"
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(8)]
@@ -149,11 +186,11 @@ def test_the_sums_are_by_model_conversation_and_day(notebook, service):
     notebook.run("%chat -m openai:b hi")
     shown = notebook.run("%chat_usage").shown()
     lines = {line.split("  ")[0].strip(): " ".join(line.split()) for line in shown.splitlines()}
-    assert lines["openai:a"] == "openai:a 2 answers 2,000 in 400 out $1.00"
-    assert lines["openai:b"] == "openai:b 2 answers, 1 not counted 1,000 in 200 out $0.50"
-    assert lines["default"] == "default 3 answers, 1 not counted 2,000 in 400 out $1.00"
-    assert lines["other"] == "other 1 answer 1,000 in 200 out $0.50"
-    assert lines["all"] == "all 4 answers, 1 not counted 3,000 in 600 out $1.50"
+    assert lines["openai:a"] == "openai:a 2 2,000 400 $1.00"
+    assert lines["openai:b"] == "openai:b 2, 1 not counted 1,000 200 $0.50"
+    assert lines["default"] == "default 3, 1 not counted 2,000 400 $1.00"
+    assert lines["other"] == "other 1 1,000 200 $0.50"
+    assert lines["all"] == "all 4, 1 not counted 3,000 600 $1.50"
 
 
 def test_the_sums_of_another_notebook_are_shown_when_asked_for(kernel, service, tmp_path):

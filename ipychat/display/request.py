@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ipychat import cards, catalog, secrets
+from ipychat import cards, route, secrets
 from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, TextPart
 
 MAX_SHOWN = 200_000
@@ -18,7 +18,7 @@ def bundle(request: ChatRequest) -> tuple[dict[str, str], dict[str, Any]]:
     """Return what a cell shows of `request`, and no metadata."""
     summary = [
         ("model", str(request.model)),
-        ("address", catalog.address(request)),
+        ("address", route.address(request)),
         ("tokens", f"about {cards.estimate_tokens(request):,}"),
         *((name, str(value)) for name, value in request.options.items()),
     ]

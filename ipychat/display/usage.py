@@ -10,39 +10,41 @@ from ipychat.messages import dollars
 
 Entry = dict[str, Any]
 Row = tuple[str, ...]
-Group = tuple[str, list[Row]]
-HEADS = ("by", "answers", "tokens in", "tokens out", "cost")
+
+HEADS = ("", "answers", "tokens in", "tokens out", "cost")
+MOST = 1e12
+"""What is more is no count: the file can be written by anyone who is this user."""
 
 
 def table(entries: list[Entry]) -> dict[str, str]:
     """Return the sums of `entries` as a cell shows them."""
-    groups: list[Group] = [
-        ("model", _sums(entries, "model")),
-        ("conversation", _sums(entries, "chat")),
-        ("day", _sums(entries, "at")),
-        ("all", [("all", *_sum(entries))]),
-    ]
-    rows = [(by, row) for by, several in groups for row in several]
-    widths = [max(len(row[column]) for _, row in rows) for column in range(5)]
-    plain = [
+    groups = {
+        "by model": _sums(entries, "model"),
+        "by conversation": _sums(entries, "chat"),
+        "by day": _sums(entries, "at"),
+        "together": [("all", *_sum(entries))],
+    }
+    rows = [HEADS, *(row for several in groups.values() for row in several)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+    plain = (
         "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
-        for _, row in rows
-    ]
-    html = "".join(map(_group, groups))
+        for row in rows
+    )
+    html = _row(HEADS, "th") + "".join(
+        f'<tr><th style="text-align:left" colspan="{len(HEADS)}">{escape(by)}</th></tr>'
+        + "".join(_row(row, "td") for row in several)
+        for by, several in groups.items()
+    )
     return {
         "text/html": f'<table class="mathjax_ignore">{html}</table>',
         "text/plain": "\n".join(plain),
     }
 
 
-def _group(group: Group) -> str:
-    by, rows = group
-    head = "".join(f"<th>{escape(text)}</th>" for text in (by, *HEADS[1:]))
-    cells = (
-        "<tr>" + "".join(f'<td style="text-align:left">{escape(c)}</td>' for c in row) + "</tr>"
-        for row in rows
-    )
-    return f"<tr>{head}</tr>{''.join(cells)}"
+def _row(row: Row, tag: str) -> str:
+    name, *numbers = (escape(text) for text in row)
+    cells = "".join(f'<{tag} style="text-align:right">{number}</{tag}>' for number in numbers)
+    return f'<tr><{tag} style="text-align:left">{name}</{tag}>{cells}</tr>'
 
 
 def _sums(entries: Iterable[Entry], field: str) -> list[Row]:
@@ -57,21 +59,22 @@ def _name(entry: Entry, field: str) -> str:
     return text[:10] if field == "at" else text
 
 
-def _sum(entries: list[Entry]) -> tuple[str, str, str, str]:
+def _sum(entries: list[Entry]) -> Row:
     uncounted = sum(entry.get("input") is None for entry in entries)
-    answers = f"{len(entries):,} answer{'' if len(entries) == 1 else 's'}"
     costs = [*_numbers(entries, "cost")]
     unpriced = len(entries) - uncounted - len(costs)
-    cost = dollars(sum(costs)) if costs else ""
+    cost = [dollars(sum(costs))] if costs else []
+    cost += [f"{unpriced:,} of unknown price"] if unpriced else []
     return (
-        answers + (f", {uncounted:,} not counted" if uncounted else ""),
-        f"{sum(_numbers(entries, 'input')):,} in",
-        f"{sum(_numbers(entries, 'output')):,} out",
-        cost + (f"{' + ' if cost else ''}{unpriced:,} of unknown price" if unpriced else ""),
+        f"{len(entries):,}" + (f", {uncounted:,} not counted" if uncounted else ""),
+        f"{sum(_numbers(entries, 'input')):,}",
+        f"{sum(_numbers(entries, 'output')):,}",
+        " + ".join(cost),
     )
 
 
 def _numbers(entries: Iterable[Entry], field: str) -> Iterator[float]:
     for entry in entries:
-        if isinstance(value := entry.get(field), int | float):
+        value = entry.get(field)
+        if isinstance(value, int | float) and type(value) is not bool and 0 <= value < MOST:
             yield value

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ipychat import catalog, ledger
+from ipychat import catalog, ledger, registry, route
 from ipychat.gateway.agents import AGENTS, Sees
 from ipychat.messages import ChatRequest, Event, FinishReason, Message, ModelId, Text, Usage
 
@@ -42,10 +42,10 @@ class Answers(NamedTuple):
     ) -> AsyncGenerator[Event, None]:
         """Let `agent` answer; a name that is no agent's adds no instructions."""
         model = self.model_id()
-        if model.provider != catalog.HELPER:  # which follows no instructions
+        if model.provider != registry.HELPER:  # which follows no instructions
             messages = (*[m async for m in self._instructions(agent, messages)], *messages)
         request = ChatRequest(model, messages, MappingProxyType(options or {}))
-        async with contextlib.aclosing(catalog.events(request)) as events:
+        async with contextlib.aclosing(route.events(request)) as events:
             async for event in events:
                 if isinstance(event, Usage):  # what it is relayed by may have no place for it
                     ledger.add(model, event, chat=GATEWAY)

@@ -38,27 +38,24 @@ defined (`what variables`). With a model you can ask anything."""
 SETUP = """\
 Three ways to set up a model; any one will do.
 
-1. **A key of OpenAI's**, kept in this kernel only (the key is asked for and not shown):
+1. **A key**, which is asked for unseen, checked and kept for you alone; `%chat_models` lists the providers:
 
    ```python
-   import getpass, os
-   os.environ["OPENAI_API_KEY"] = getpass.getpass()
+   %chat_login anthropic
    ```
 
 2. **A server on this machine**, without a key or an account, such as Ollama; `NAME` is a model it has:
 
    ```python
-   %config IPyChat.urls = {"openai": "http://127.0.0.1:11434/v1"}
-   %chat_use openai:NAME
+   %chat_use ollama:NAME
    ```
 
 3. **Any other service that speaks OpenAI's protocol**, with its address, its key and a model of its:
 
    ```python
-   import getpass, os
-   os.environ["OPENAI_BASE_URL"] = "https://ADDRESS/v1"
-   os.environ["OPENAI_API_KEY"] = getpass.getpass()
-   %chat_use openai:NAME
+   %config IPyChat.endpoints = {"mine": "https://ADDRESS/v1"}
+   %chat_login mine
+   %chat_use mine:NAME
    ```
 
 `%chat_setup` shows what was found and who answers."""  # noqa: E501 - a paragraph is one line

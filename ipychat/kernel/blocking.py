@@ -15,23 +15,19 @@ from ipychat.errors import UsageError
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run `coroutine` to its end and return its result."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        from IPython.core.async_helpers import get_asyncio_loop
+    mine = loop()
+    if mine.is_running():
+        import nest_asyncio2
 
-        return get_asyncio_loop().run_until_complete(coroutine)  # the loop cells are awaited on
-    import nest_asyncio2
-
-    try:
-        nest_asyncio2.apply(loop)
-    except ValueError:
-        coroutine.close()
-        raise UsageError(
-            f"{type(loop).__module__} can't run this synchronously. Use a cell of its own for it, "
-            "without %%time or the like, where it is awaited."
-        ) from None
-    return loop.run_until_complete(coroutine)
+        try:
+            nest_asyncio2.apply(mine)
+        except ValueError:
+            coroutine.close()
+            raise UsageError(
+                f"{type(mine).__module__} can't run this synchronously. Use a cell of its own for "
+                "it, without %%time or the like, where it is awaited."
+            ) from None
+    return mine.run_until_complete(coroutine)
 
 
 def loop() -> asyncio.AbstractEventLoop:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sys
 from argparse import Namespace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from ipychat import config, secrets
-from ipychat.characters import whole
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ipychat.conversations import Conversation
     from ipychat.kernel.jobs import Job
     from ipychat.kernel.run import Run
+    from ipychat.magics.questions import Questions
     from ipychat.messages import Event, Message, Reply
     from ipychat.turns import Turn
 
@@ -78,6 +78,13 @@ class ChatMagics(Magics):
         """By the cells that show them."""
         self._greeted: list[Conversation] = []
         """The conversations of which the user knows that they continue."""
+
+    @functools.cached_property
+    def questions(self) -> Questions:
+        """What makes questions of prompts and flags."""
+        from ipychat.magics.questions import Questions
+
+        return Questions(self.shell)
 
     @flag("-m", "--model", help="Who is asked: provider:name, a bare name, or an alias.")
     @flag("-c", "--chat", metavar="NAME", help="Which conversation; without it the notebook's.")
@@ -147,7 +154,7 @@ class ChatMagics(Magics):
         prompt). The prompt is sent as written, but {{expressions}} are replaced by their values.
         A line's prompt that begins like a flag stands behind --.
         """
-        flags, text = flags_.parse(self.chat, line, self.expand)
+        flags, text = flags_.parse(self.chat, line, self.questions.expand)
         if cell is not None and text:
             raise UsageError(
                 f"A %%chat line holds flags only, and {text.split()[0]!r} is none.\n"
@@ -155,7 +162,7 @@ class ChatMagics(Magics):
             )
         if flags.to is not None and not self._is_free(flags.to):
             raise UsageError(f"--to wants the name of a variable of yours, not {flags.to!r}.")
-        question = self._question(text if cell is None else cell, flags)
+        question = self.questions.message(text if cell is None else cell, flags)
         asked: dict[str, Any] = {
             "model": flags.model,
             "system": flags.system,
@@ -208,7 +215,7 @@ class ChatMagics(Magics):
     @line_magic
     def chat_panel(self, line: str) -> Any:
         """Show a panel to chat in, on the same conversation as the cells."""
-        flags, words = flags_.parse_words(self.chat_panel, line, self.expand)
+        flags, words = flags_.parse_words(self.chat_panel, line, self.questions.expand)
         if words:
             raise UsageError(f"%chat_panel takes flags only, and {words[0]!r} is none.")
         from ipychat.display.panel import panel
@@ -255,19 +262,6 @@ class ChatMagics(Magics):
             if not wanted or str(job.number) in wanted:
                 job.stop()
 
-    def expand(self, text: str) -> str:
-        """Return `text` with each `{{expression}}` replaced by its value in the notebook."""
-        if "{{" not in text:
-            return text
-        from ipychat.context import expressions
-
-        return expressions.expand(text, self._evaluate)
-
-    def _evaluate(self, expression: str) -> Any:
-        from ipychat.kernel import notebook
-
-        return eval(expression, notebook.names_in_sight(self.shell))  # noqa: S307 - the user wrote it
-
     def _is_free(self, name: str) -> bool:
         """Whether a variable of that name is the user's to set: not Python's, not IPython's."""
         import builtins
@@ -304,59 +298,6 @@ class ChatMagics(Magics):
             reply = await self._settle(turn, run, view, manner, alone=False)
         self.shown = reply
         return reply
-
-    # -- what is asked
-
-    def _question(self, text: str, flags: Namespace) -> Message:
-        """Put the prompt and all that goes along with it into one message."""
-        from ipychat.messages import Message
-
-        text = text.strip("\n")
-        if not flags.raw:
-            text = whole(self.expand(text))
-        along = list(self._along(flags))
-        if not (text.strip() or along):
-            raise UsageError("The prompt is empty: there is nothing to send.")
-        return Message.asking(text, along)
-
-    def _along(self, flags: Namespace) -> Any:
-        from ipychat.context import attachments, cells, values
-        from ipychat.kernel import notebook
-        from ipychat.messages import TextPart
-
-        for name in flags.with_:
-            yield TextPart(values.summarise(name, self._value(name)))
-        if flags.cells > 0:
-            yield TextPart(cells.cells_text(self._last_cells(flags.cells)))
-        for path in flags.file:
-            yield attachments.file_part(path)
-        for image in flags.image:
-            names = notebook.names_in_sight(self.shell)
-            named = image in names and not Path(image).exists()
-            yield attachments.image_part(names[image] if named else image, image)
-
-    def _value(self, name: str) -> Any:
-        try:
-            return self._evaluate(name)
-        except Exception as error:  # noqa: BLE001 - whatever the user's expression raises
-            raise UsageError(
-                f"There is no {name!r} to show: {type(error).__name__}: {error}"
-            ) from None
-
-    def _last_cells(self, count: int) -> list[tuple[str, str | None]]:
-        """Return source and output of the last cells that ran, this one aside."""
-        from ipychat.context import values
-
-        sources = self.shell.user_ns["In"][1:-1]
-        outputs = self.shell.user_ns["Out"]
-        first = max(0, len(sources) - count)
-        return [
-            (
-                source,
-                values.summarise(f"Out[{number}]", outputs[number]) if number in outputs else None,
-            )
-            for number, source in enumerate(sources[first:], first + 1)
-        ]
 
     def _show_request(
         self, conversation: Conversation, question: Message, asked: dict[str, Any]

@@ -41,7 +41,7 @@ class HistoryMagics(Magics):
     @line_magic
     def chat_history(self, line: str) -> None:
         """Show the notebook's conversation, or the one with the name given."""
-        flags, words = flags_.parse_words(self.chat_history, line, self._chat.expand)
+        flags, words = flags_.parse_words(self.chat_history, line, self._chat.questions.expand)
         conversation = self._chat.known_conversation(" ".join(words) or None)
         if flags.drop is not None:
             conversation.drop(flags.drop)
@@ -90,7 +90,7 @@ class HistoryMagics(Magics):
     @waits
     async def chat_fix(self, line: str) -> Reply:
         """Explain the last error and put a corrected cell below; a hint of yours may follow."""
-        flags, hint = flags_.parse(self.chat_fix, line, self._chat.expand)
+        flags, hint = flags_.parse(self.chat_fix, line, self._chat.questions.expand)
         from ipychat.context import failures
         from ipychat.messages import Message
 

@@ -5,19 +5,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ipychat import config
-from ipychat.errors import UsageError
+from ipychat.errors import InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
 from ipychat.magics.flags import flag
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
     from ipychat.login import Account
     from ipychat.magics.chat import ChatMagics
+
+T = TypeVar("T")
 
 
 @magics_class
@@ -41,8 +48,8 @@ class ModelMagics(Magics):
         """
         from ipychat import catalog
 
-        flags, words = flags_.parse_words(self.chat_models, line, self._chat.expand)
-        faults = await catalog.refresh(stale_only=not flags.refresh)
+        flags, words = flags_.parse_words(self.chat_models, line, self._chat.questions.expand)
+        faults = await _stoppable(catalog.refresh(stale_only=not flags.refresh))
         for name, fault in faults.items():
             print(f"{name} gave no list of its models: {fault.splitlines()[0]}")
         found = catalog.models(" ".join(words))
@@ -58,14 +65,14 @@ class ModelMagics(Magics):
         """Ask for your key of a provider, check it with the service, and keep it for you alone."""
         from ipychat import login
 
-        flags, words = flags_.parse_words(self.chat_login, line, self._chat.expand)
+        flags, words = flags_.parse_words(self.chat_login, line, self._chat.questions.expand)
         if len(words) != 1:
             raise UsageError("%chat_login wants a provider, such as openai. See %chat_models.")
         if flags.forget:
             print(login.forget(words[0]))
             return
         account = login.account(words[0])
-        print(await login.log_in(account, _ask_for_key(account)))
+        print(await _stoppable(login.log_in(account, _ask_for_key(account))))
 
     @flag("--all", action="store_true", help="Of all notebooks.")
     @no_var_expand
@@ -75,7 +82,7 @@ class ModelMagics(Magics):
         from ipychat import ledger
         from ipychat.display import usage
 
-        flags, words = flags_.parse_words(self.chat_usage, line, self._chat.expand)
+        flags, words = flags_.parse_words(self.chat_usage, line, self._chat.questions.expand)
         if words:
             raise UsageError(f"%chat_usage takes flags only, and {words[0]!r} is none.")
         mine = config.current().notebook
@@ -118,16 +125,50 @@ class ModelMagics(Magics):
         self._chat.publish({"text/html": f"<table>{cells}</table>", "text/plain": plain})
 
 
+async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for work that an interrupt of the user's ends."""
+    from ipychat.kernel.run import Run, in_front
+
+    done: list[T] = []
+
+    async def do() -> None:
+        done.append(await work)
+
+    run = Run(do())
+    with in_front(run):
+        await run.wait()
+    if not done:
+        raise InterruptedAnswerError("Interrupted.")
+    return done[0]
+
+
 def _ask_for_key(account: Account) -> str:
-    """Let the user type a key, unseen."""
+    """Let the user type a key, unseen; the kernel waits meanwhile, as with every input."""
     import getpass
 
     try:
-        return getpass.getpass(f"Key for {account.cls.label} at {account.host}: ")
+        with _interruptible():
+            return getpass.getpass(f"Key for {account.cls.label} at {account.host}: ")
+    except KeyboardInterrupt:
+        raise InterruptedAnswerError("Interrupted: no key is kept.") from None
     except (EOFError, NotImplementedError, RuntimeError):  # a headless kernel's
         raise UsageError(
-            f"Nobody can be asked for a key here: set {account.cls.key_variables[0]} instead."
+            "Nobody can be asked for a key here: set "
+            f"{(*account.cls.key_variables, 'api_key=…')[0]} instead."
         ) from None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt: an awaited cell's handler waits for the loop's turn."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # a subshell's thread gets no signals
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _default(chat: ChatMagics) -> tuple[str, str]:

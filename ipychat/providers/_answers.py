@@ -2,7 +2,7 @@
 
 A protocol says in `Answer._take` what one of its payloads means; how these are cut out of bytes,
 parsed, and told from what is none of the protocol is the same for all. Checked values raise
-TypeError, which becomes a FormatError that names the service.
+TypeError, which becomes a FormatError that names the service. Counts are not worth an error.
 """
 
 from __future__ import annotations
@@ -17,19 +17,24 @@ from ipychat.errors import (
     ChatError,
     FormatError,
     ServerError,
+    ServiceError,
     ServiceTimeoutError,
 )
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Text, ToolCall, Usage
 from ipychat.providers import _form
-from ipychat.wire.http import error_message
+from ipychat.wire.http import said
 from ipychat.wire.ndjson import LineDecoder
 from ipychat.wire.sse import EventDecoder
 
 T = TypeVar("T")
 
-WRONG = (AttributeError, LookupError, TypeError, RecursionError)
+WRONG = (AttributeError, LookupError, OverflowError, RecursionError, TypeError)
 """What taking a value apart raises that is not of the form it should be."""
 BROKE_BEHIND = "The connection broke off behind the answer; its tokens may not be counted."
+MAX_COUNT = 10**12
+"""Tokens. What is more is no count."""
+MAX_CALLS = 1_000
+"""Tool calls of one answer. No model makes so many, and a notebook could not show them."""
 
 
 def text_of(value: Any) -> str:
@@ -40,15 +45,16 @@ def text_of(value: Any) -> str:
 
 
 def count_of(value: Any) -> int:
-    """Return `value`, which must be a number; 0 where there is none."""
-    if not isinstance(value, int | None):
-        raise TypeError
-    return value or 0
+    """Return `value` if it is a count, which some services write as a float; else 0."""
+    if type(value) is int or (type(value) is float and value.is_integer()):
+        return int(value) if 0 <= value <= MAX_COUNT else 0
+    return 0
 
 
-def counts_of(counts: Mapping[str, Any] | None, *names: str) -> list[int]:
-    """Return the numbers of those names."""
-    return [count_of((counts or {}).get(name)) for name in names]
+def counts_of(counts: Any, *names: str) -> list[int]:
+    """Return the counts of those names."""
+    known = counts if isinstance(counts, dict) else {}
+    return [count_of(known.get(name)) for name in names]
 
 
 @dataclass(slots=True)
@@ -58,34 +64,38 @@ class OpenCall:
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
-    index: int | None = None
+    otherwise: str = "{}"
+    """Its arguments if no piece of them comes."""
 
 
 class Answer:
     """What is known of an answer while its payloads come in."""
 
     __slots__ = (
-        "_events", "_kind", "_noted", "_texts", "_whole", "asked", "closed", "finish",
-        "open_calls", "service", "usage",
+        "_events", "_kind", "_noted", "_texts", "_whole", "closed", "finish", "open_calls",
+        "service", "usage",
     )  # fmt: skip
-    finish_of_body: ClassVar[str | None] = None
-    """How one JSON body has ended that does not say it."""
+    done: ClassVar[str | None] = None
+    """The data that closes a stream, where it is no JSON."""
 
-    def __init__(self, service: str, asked: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, service: str, asked: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - some need of it
+        """Begin the answer to a body, which is not kept: it may be large."""
         self.service = service
-        self.asked = asked or {}
-        """The body of the question."""
         self.usage: Usage | None = None
         self.open_calls: list[OpenCall] = []
         """Calls that come in pieces: known to be whole only at the end."""
         self.finish: str | None = None
         self.closed = False
         """Whether the service said that nothing comes after this."""
-        self._noted: set[str] = set()
+        self._noted: tuple[str, ...] = ()
         self._whole = 0  # calls that came as a whole
         self._events: list[Event] = []  # of this packet
         self._kind: type[Text | Reasoning] = Text
         self._texts: list[str] = []  # of that kind, which stand behind all events
+
+    def advice(self, error: ServiceError, root: str) -> str:  # noqa: ARG002 - none
+        """Return what may help where the question is refused."""
+        return ""
 
     def _take(self, payload: dict[str, Any]) -> None:
         """Say what a payload means."""
@@ -109,8 +119,14 @@ class Answer:
     def note(self, text: str) -> None:
         """Add what the user should know, once."""
         if text not in self._noted:
-            self._noted.add(text)
+            self._noted += (text,)
             self._add(Notice(text))
+
+    def open_call(self, call: OpenCall) -> OpenCall:
+        """Add a call that comes in pieces."""
+        self._count_calls()
+        self.open_calls.append(call)
+        return call
 
     def call(self, id_: Any, name: Any, arguments: Any) -> None:
         """Add a call that came as a whole; one without an id gets its number."""
@@ -118,12 +134,14 @@ class Answer:
             if not isinstance(arguments, dict | None):
                 raise TypeError
             arguments = json.dumps(arguments or {}, ensure_ascii=False)
+        self._count_calls()
         self._add(ToolCall(text_of(id_ or f"call_{self._whole}"), text_of(name), arguments))
         self._whole += 1
 
     def error(self, payload: dict[str, Any]) -> ServerError:
         """Return the error that a payload says."""
-        return ServerError(f"{self.service} answered with an error: {error_message(payload)}")
+        words = said(payload)
+        return ServerError(f"{self.service} answered with an error{': ' + words if words else '.'}")
 
     # -- the packets
 
@@ -145,10 +163,14 @@ class Answer:
         if fault:
             raise fault
 
+    def take_body(self, body: str) -> Iterator[Event]:
+        """Give the events in an answer that is one JSON body."""
+        return self.take([body])
+
     def end(self) -> Iterator[Event]:
         """Give what is known only at the end."""
         for call in self.open_calls:
-            yield ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
+            yield ToolCall(call.id, call.name, "".join(call.arguments) or call.otherwise)
         if self.usage:
             yield self.usage
         if self.finish:
@@ -175,6 +197,11 @@ class Answer:
 
     def _parse_each(self, data: list[str], *, last: bool) -> Iterator[dict[str, Any]]:
         for one in data:
+            if not (text := one.strip()):
+                continue
+            if text == self.done:
+                self.closed = True
+                return
             try:
                 parsed = json.loads(one)
             except (ValueError, RecursionError):
@@ -187,6 +214,10 @@ class Answer:
                 if not isinstance(payload, dict):
                     raise FormatError(f"{self.service} sent a line that is not valid JSON.")
                 yield payload
+
+    def _count_calls(self) -> None:
+        if len(self.open_calls) + self._whole >= MAX_CALLS:
+            raise FormatError(f"{self.service} sent over {MAX_CALLS:,} tool calls.")
 
     def _add(self, event: Event) -> None:
         self._join()
@@ -205,6 +236,8 @@ class Answer:
 class Events:
     """Bytes → the data of server-sent events."""
 
+    __slots__ = ("_decoder",)
+
     def __init__(self) -> None:
         self._decoder = EventDecoder()
 
@@ -222,17 +255,16 @@ async def read(
 ) -> AsyncIterator[Event]:
     """Give the events of an answer, whichever form it has: events, one JSON body, or lines.
 
-    Lines need their decoder, since they begin as JSON does. A connection that breaks behind the
-    finish loses nothing of the answer, and is said.
+    Lines need their decoder, since they begin as JSON does. What goes wrong behind the finish
+    takes nothing from the answer, and is said.
     """
-    form, content = await _form.tell(content, answer.service)
-    if form == "json" and not isinstance(decoder, LineDecoder):
-        for event in answer.take([await _form.read_json(content, answer.service)]):
-            yield event
-        answer.finish = answer.finish or answer.finish_of_body
-    else:
-        decoder = decoder or Events()
-        try:
+    form, content = await _form.tell(content, answer.service, answer)
+    try:
+        if form == "json" and not isinstance(decoder, LineDecoder):
+            for event in answer.take_body(await _form.read_json(content, answer.service)):
+                yield event
+        else:
+            decoder = decoder or Events()
             async for chunk in content:
                 for event in answer.take(decoder.feed(chunk)):
                     yield event
@@ -241,10 +273,11 @@ async def read(
             else:
                 for event in answer.take(decoder.close(), last=True):
                     yield event
-        except (BrokenAnswerError, ServiceTimeoutError):
-            if not answer.finish:
-                raise
-            yield Notice(BROKE_BEHIND)
+    except ChatError as error:
+        if not answer.finish:
+            raise
+        broke = isinstance(error, BrokenAnswerError | ServiceTimeoutError)
+        yield Notice(BROKE_BEHIND if broke else f"A fault behind the answer: {error}")
     for event in answer.end():
         yield event
 

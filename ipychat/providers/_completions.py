@@ -6,46 +6,62 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
+from ipychat.errors import FormatError
 from ipychat.messages import Event, Usage
 from ipychat.provider import Card
 from ipychat.providers import _answers
 from ipychat.providers._answers import Answer, OpenCall, counts_of, text_of
 
-DONE = "[DONE]"
 NO_CHOICE: tuple[dict[str, Any]] = ({},)
+MAX_COST = 1e6
+"""Dollars. What is more is no price of an answer."""
 
 
 def read(content: AsyncIterator[bytes], service: str) -> AsyncIterator[Event]:
     """Give the events of an answer."""
-    return _answers.read(content, _Completion(service))
+    return _answers.read(content, Completion(service))
 
 
-class _Completion(Answer):
-    __slots__ = ()
-    finish_of_body = "stop"
+class Completion(Answer):
+    """What is known of a completion while it comes in."""
 
-    def take(self, data: list[str], *, last: bool = False) -> Iterator[Event]:
-        if DONE in data:
-            return self._take_last(data[: data.index(DONE)])
-        return super().take(data, last=last)
+    __slots__ = ("_chose", "_pieces")
+    done = "[DONE]"
 
-    def _take_last(self, data: list[str]) -> Iterator[Event]:
-        yield from super().take(data)
-        self.closed = True
+    def __init__(self, service: str, asked: Mapping[str, Any] | None = None) -> None:
+        super().__init__(service, asked)
+        self._chose = False
+        self._pieces: dict[tuple[Any, str], OpenCall] | None = None
+        """The calls that came last: by index and id, by one of these, and of all."""
+
+    def take_body(self, body: str) -> Iterator[Event]:
+        """Give the events in an answer that is one JSON body; it may end without a reason."""
+        yield from self.take([body])
+        if not self._chose:
+            self.finish = None
+            raise FormatError(f"{self.service} sent a body without an answer in it.")
+        self.finish = self.finish or "stop"
 
     def _take(self, payload: dict[str, Any]) -> None:
         choice = (payload.get("choices") or NO_CHOICE)[0]
-        delta = choice.get("delta") or choice.get("message") or {}
-        if len(delta) == 1 and type(text := delta.get("content")) is str:
-            self.say(text)  # nearly every payload
-        else:
-            self._take_delta(delta)
+        if not choice and _is_error(payload):
+            raise self.error(payload)
+        if delta := choice.get("delta") or choice.get("message"):
+            self._chose = True
+            if len(delta) == 1 and type(text := delta.get("content")) is str:
+                self.say(text)  # nearly every payload
+            else:
+                self._take_delta(delta)
         # some servers of AutonomousAI's protocol finish beside the choices
         if finish := choice.get("finish_reason") or payload.get("finish_reason"):
+            if finish == "error":
+                raise self.error(choice if choice.get("error") else payload)
             self.finish = text_of(finish)
+        if choice.get("error"):
+            raise self.error(choice)
         if usage := payload.get("usage"):
             self.usage = _parse_usage(usage)
 
@@ -75,26 +91,35 @@ class _Completion(Answer):
         """Add to the call that a piece belongs to: by its index, else by its id, else the last."""
         function = given.get("function") or {}
         index, id_ = given.get("index"), text_of(given.get("id") or "")
-        known = [
-            call
-            for call in self.open_calls
-            if (index is None or call.index == index) and (not id_ or call.id in {"", id_})
-        ]
-        if not known:
-            known = [OpenCall(index=index)]
-            self.open_calls += known
-        call = known[-1]
+        self._pieces = pieces = self._pieces or {}
+        call = pieces.get((index, id_))
+        if call is None and (nameless := pieces.get((index, ""))) and not nameless.id:
+            call = nameless
+        call = call or self.open_call(OpenCall())
         call.id = call.id or id_
+        for key in ((index, call.id), (index, ""), (None, call.id), (None, "")):
+            pieces[key] = call
         call.name = call.name or text_of(function.get("name") or "")
         call.arguments.append(text_of(function.get("arguments") or ""))
 
 
-def _parse_usage(usage: dict[str, Any]) -> Usage:
-    read, written = counts_of(usage, "prompt_tokens", "completion_tokens")
+def _is_error(payload: dict[str, Any]) -> bool:
+    """Whether a payload that has no choice is an error that is not called so."""
+    says = payload.get("message") or payload.get("detail")
+    return payload.get("object") == "error" or bool(says and not payload.get("usage"))
+
+
+def _parse_usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    read, written, total = counts_of(usage, "prompt_tokens", "completion_tokens", "total_tokens")
     (reasoning,) = counts_of(usage.get("completion_tokens_details"), "reasoning_tokens")
     (cached,) = counts_of(usage.get("prompt_tokens_details"), "cached_tokens")
-    cost = usage.get("cost")  # OpenRouter's, in dollars
-    return Usage(read, written, reasoning, cached, cost if isinstance(cost, int | float) else None)
+    if total == read + written + reasoning:  # xAI does not count thoughts as written
+        written += reasoning
+    cost: Any = usage.get("cost")  # OpenRouter's, in dollars
+    is_cost = type(cost) in {int, float} and 0 <= cost < MAX_COST
+    return Usage(read, written, reasoning, cached, cost if is_cost else None)
 
 
 # -- a service's list of models
@@ -107,12 +132,8 @@ OTHER_KINDS = re.compile(
 CONTEXTS = ("context_length", "context_window", "max_context_length", "max_model_len")
 
 
-def read_cards(body: bytes, service: str) -> list[Card]:
+def read_cards(listed: Any) -> list[Card]:
     """Read the list of a service's models: the common form, with what some services add to it."""
-    return _answers.read_list(body, service, _read_cards)
-
-
-def _read_cards(listed: Any) -> list[Card]:
     models = listed if isinstance(listed, list) else listed["data"]
     return [_card(one) for one in models if _chats(one)]
 
@@ -148,6 +169,6 @@ def _card(model: dict[str, Any]) -> Card:
 
 def _a_million(price: Any) -> float | None:
     """A price of one token, which is written as a text, as that of a million."""
-    if price is None or float(price) < 0:  # -1: it depends
+    if price is None or not 0 <= float(price) < 1:  # -1: it depends
         return None
     return round(float(price) * 1e6, 6)

@@ -4,38 +4,61 @@ Services are known to ignore `stream`, and to write an error's JSON or a web pag
 under any content type; so the first character tells.
 """
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Literal
+from typing import Literal, Protocol
 
-from ipychat.errors import FormatError
+from ipychat.errors import FormatError, ServiceTimeoutError
 from ipychat.wire.http import MAX_BODY
 
 BLANK = b"\xef\xbb\xbf \t\r\n"
+REST = 5.0
+"""Seconds. Behind its end an answer has its usage at most, which comes at once: what keeps the
+connection open for longer must not keep the cell running."""
+
+
+class _Ending(Protocol):
+    @property
+    def finish(self) -> str | None: ...
 
 
 async def tell(
-    content: AsyncIterable[bytes], service: str
+    content: AsyncIterable[bytes], service: str, answer: _Ending | None = None
 ) -> tuple[Literal["stream", "json"], AsyncIterator[bytes]]:
-    """Return the form, and the content with what had to be read to see it.
+    """Return the form, and the content without the blanks before it.
 
-    Raises FormatError for an empty answer and for a web page.
+    Once the answer has its finish, the content ends in time or raises ServiceTimeoutError. Raises
+    FormatError for an empty answer and for a web page.
     """
-    rest = aiter(content)
-    head = b""
-    async for chunk in rest:
-        head += chunk
-        if first := head.lstrip(BLANK)[:1]:
+    chunks = aiter(content)
+    async for chunk in chunks:
+        if head := chunk.lstrip(BLANK):
             break
     else:
         raise FormatError(f"{service} sent an empty answer.")
-    if first == b"<":
+    if head.startswith(b"<"):
         raise FormatError(f"{service} sent a web page in place of an answer.")
-    return ("json" if first in b"{[" else "stream"), _again(head, rest)
+    return ("json" if head[:1] in b"{[" else "stream"), _again(head, chunks, answer)
 
 
-async def _again(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _again(
+    head: bytes, chunks: AsyncIterator[bytes], answer: _Ending | None
+) -> AsyncIterator[bytes]:
     yield head
-    async for chunk in rest:
+    del head
+    while answer is None or answer.finish is None:
+        if not (chunk := await anext(chunks, b"")):
+            return
+        yield chunk
+    end = asyncio.get_running_loop().time() + REST
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                chunk = await anext(chunks, b"")
+        except TimeoutError:
+            raise ServiceTimeoutError(f"It was over for {REST:g} s.") from None
+        if not chunk:
+            return
         yield chunk
 
 

@@ -41,15 +41,23 @@ class Keyed(AsyncGeneratorProvider, ProviderModelMixin):
             return _checked(given, "api_key")
         if root == cls.root():
             for variable in cls.key_variables:
-                if key := os.environ.get(variable):
+                if key := os.environ.get(variable, "").strip():
                     return _checked(key, variable)
         kept = credentials.kept_key(cls.name, root)
-        return Key(kept, f"%chat_login {cls.name}") if kept else None
+        return _checked(kept, f"%chat_login {cls.name}") if kept else None
+
+    @classmethod
+    def account_root(cls, root: str) -> str:
+        """Return the address that a key is for which is given to the provider at `root`."""
+        return root
 
     @classmethod
     def key_found(cls, root: str) -> str | None:
         """Return where a key for `root` was found; None where there is none."""
-        found = cls.find_key(root)
+        try:
+            found = cls.find_key(root)
+        except MissingKeyError as error:
+            return str(error)
         return found.where if found else None
 
     @classmethod
@@ -77,8 +85,10 @@ class Keyed(AsyncGeneratorProvider, ProviderModelMixin):
         """Return what is missing before it can be asked at `root`."""
         try:
             key = cls.key(root)
-        except MissingKeyError:
-            return f"no key: set {cls.key_variables[0]} or run %chat_login {cls.name}"
+        except MissingKeyError as error:
+            if cls.key_found(root):
+                return str(error)
+            return f"no key: %chat_login {cls.name}"
         return None if key else not_running(root)
 
 

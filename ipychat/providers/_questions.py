@@ -5,17 +5,20 @@ Refuses what no service could take, with a UsageError that is worded the same fo
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ipychat.errors import UsageError
-from ipychat.messages import FilePart, Message, TextPart, ToolCall
+from ipychat.messages import STEP, FilePart, Message, TextPart, ToolCall
 
 Json: TypeAlias = dict[str, Any]
 Conversation: TypeAlias = tuple[Message, ...]
+
+PDF = "application/pdf"
+BASE64 = re.compile("[A-Za-z0-9+/]*={0,2}")
 
 
 class Question(NamedTuple):
@@ -45,10 +48,11 @@ def split_data_url(url: str) -> tuple[str, str] | None:
         return None
     head, _, data = url.removeprefix("data:").partition(",")
     media_type, *parameters = head.split(";")
-    with contextlib.suppress(ValueError):
-        if media_type and parameters[-1:] == ["base64"] and base64.b64decode(data, validate=True):
-            return media_type, data
-    raise UsageError("The data URL of an image is not base64 with a media type.")
+    steps = range(0, len(data), STEP)
+    is_base64 = not len(data) % 4 and all(BASE64.fullmatch(data, at, at + STEP) for at in steps)
+    if not (media_type and parameters[-1:] == ["base64"] and data and is_base64):
+        raise UsageError("The data URL of an image is not base64 with a media type.")
+    return media_type, data
 
 
 def read_text(file: FilePart, takes: str) -> str:
@@ -60,6 +64,17 @@ def read_text(file: FilePart, takes: str) -> str:
     raise UsageError(f"{takes} in UTF-8 only, which {file.name} ({file.media_type}) is not.")
 
 
+def write_text(file: FilePart, takes: str) -> str:
+    """Return a file as a text with its name above it."""
+    return f"{file.name}:\n{read_text(file, takes)}"
+
+
+def check_last(written: list[Json], service: str) -> None:
+    """Raise if the messages, as they are written, leave nothing to answer."""
+    if not written or written[-1]["role"] != "user":
+        raise UsageError(f"{service} answers a user or a tool: the last message must be of one.")
+
+
 def check_text(messages: Conversation, roles: set[str], service: str) -> None:
     """Raise if a message of one of the roles, which take text only, has something else."""
     for one in messages:
@@ -68,6 +83,14 @@ def check_text(messages: Conversation, roles: set[str], service: str) -> None:
 
 
 # -- options
+
+
+def read_options(given: Mapping[str, Any]) -> Json:
+    """Return the options that are set, the limit of tokens in its older word."""
+    options = {name: value for name, value in given.items() if value is not None}
+    if "max_completion_tokens" in options:
+        options.setdefault("max_tokens", options.pop("max_completion_tokens"))
+    return options
 
 
 def read_dict(options: Mapping[str, Any], name: str) -> Json:

@@ -1,4 +1,4 @@
-"""Services that are asked in a protocol of their own: what goes on, whatever is said.
+"""Services that are asked over HTTP for a key: what goes on, whatever their protocol.
 
 A protocol's class says where it is asked, what the body is, and what an answer and a page of the
 list of models mean.
@@ -18,6 +18,7 @@ from ipychat.providers import _answers
 from ipychat.providers._answers import Answer, Events
 from ipychat.providers._keyed import Keyed
 from ipychat.providers._questions import Json, Question
+from ipychat.wire import large
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.ndjson import LineDecoder
 
@@ -48,7 +49,7 @@ class Spoken(Keyed):
     """What reads the bytes of a stream."""
     listed: ClassVar[str]
     """What stands behind the root where the models are listed."""
-    next_page: ClassVar[str]
+    next_page: ClassVar[str] = ""
     """The parameter of that address that asks for another page."""
 
     @classmethod
@@ -67,13 +68,12 @@ class Spoken(Keyed):
         raise NotImplementedError
 
     @classmethod
-    async def _complete(cls, body: Json, place: Place) -> None:
-        """Add to the body what has to be asked for first."""
+    def _read_and_write(cls, model: str, messages: Messages, *how: Any) -> Json:
+        return cls._write(Question(model, parse_messages(messages), *how))
 
     @classmethod
-    def _advice(cls, error: ServiceError, body: Json, place: Place) -> str:  # noqa: ARG003 - none
-        """Return what may help where the question is refused."""
-        return ""
+    async def _complete(cls, body: Json, place: Place) -> None:
+        """Change in the body what depends on the place, or has to be asked for there first."""
 
     @classmethod
     def _answer(cls) -> type[Answer]:
@@ -108,19 +108,21 @@ class Spoken(Keyed):
         """
         transport, options = Transport.split({"proxy": proxy, **options})
         model = cls.get_model(model)
-        body = cls._write(Question(model, parse_messages(messages), options, stream))
+        body = await large.run(cls._read_and_write, model, messages, options, stream)
         place = cls._place(base_url, api_key, transport)
         await cls._complete(body, place)
         path = cls.path(model) if stream else cls._whole_path(model)
-        async with place.call("POST", path, body) as call:
+        answer = cls._answer()(cls.label, body)
+        asking, root = place.call("POST", path, body), place.root
+        del body, messages, options, place  # they may be large, and the answer may take long
+        async with asking as call:
             try:
                 async for notice in call.send():
                     yield notice
             except ServiceError as error:
-                if not (advice := cls._advice(error, body, place)):
+                if not (advice := answer.advice(error, root)):
                     raise
                 raise type(error)(f"{error}\n{advice}", error.status) from None
-            answer = cls._answer()(cls.label, body)
             decoder = cls.decoder() if stream else None
             async for event in _answers.read(call.content, answer, decoder):
                 yield event

@@ -5,7 +5,6 @@ https://platform.claude.com/docs/en/api/messages
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 from collections.abc import Mapping
@@ -13,7 +12,16 @@ from operator import attrgetter
 from typing import Any
 
 from ipychat.errors import UsageError
-from ipychat.messages import FilePart, ImagePart, Message, Part, TextPart, ToolCall, Usage
+from ipychat.messages import (
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    ToolCall,
+    Usage,
+    to_base64,
+)
 from ipychat.provider import Card
 from ipychat.providers import _questions
 from ipychat.providers._answers import Answer, OpenCall, count_of, counts_of, text_of
@@ -21,8 +29,11 @@ from ipychat.providers._questions import Conversation, Json, Question
 from ipychat.providers._spoken import Spoken
 
 VERSION = "2023-06-01"
-MAX_TOKENS = 8192
-"""How long an answer may get where the caller sets nothing: the service wants a number."""
+MAX_TOKENS = 32_000
+"""How long an answer may get where the caller sets nothing: the service wants a number. The newest
+models think unasked, and their thoughts count; no model that can be asked takes fewer."""
+ANSWER = 8192
+"""What is left of it at least behind thoughts of a given length."""
 
 
 class Anthropic(Spoken):
@@ -75,12 +86,12 @@ IMAGES = {"image/jpeg", "image/png", "image/gif", "image/webp"}
 
 
 def _write_options(options: Mapping[str, Any]) -> Json:
-    body = {name: value for name, value in options.items() if value is not None}
+    body = _questions.read_options(options)
     if "max_tokens" not in body:
         body["max_tokens"] = MAX_TOKENS
         match body.get("thinking"):
             case {"budget_tokens": int(budget)}:  # is spent of them, and has to be less
-                body["max_tokens"] += budget
+                body["max_tokens"] = max(MAX_TOKENS, budget + ANSWER)
     if "stop" in body:
         body["stop_sequences"] = _questions.read_stop(body.pop("stop"))
     if "tools" in body:
@@ -120,6 +131,7 @@ def _write_messages(messages: Conversation) -> Json:
         else:
             contents = filter(None, map(_write_content, several))
             written += [{"role": role, "content": content} for content in contents]
+    _questions.check_last(written, "Anthropic")
     return {"messages": written, **({"system": "\n\n".join(system)} if system else {})}
 
 
@@ -153,9 +165,8 @@ def _write_image(url: str) -> Json:
 
 
 def _write_file(file: FilePart) -> Json:
-    if file.media_type == "application/pdf":
-        data = base64.b64encode(file.data).decode()
-        return {"type": "base64", "media_type": file.media_type, "data": data}
+    if file.media_type == _questions.PDF:
+        return {"type": "base64", "media_type": file.media_type, "data": to_base64(file.data)}
     text = _questions.read_text(file, "Anthropic takes PDFs, and files of text")
     return {"type": "text", "media_type": "text/plain", "data": text}
 
@@ -225,17 +236,16 @@ class _Message(Answer):
         self._take_end(message, message.get("usage"))
 
     def _take_block(self, index: int, block: Json) -> None:
+        self._blocks.pop(index, None)
         match block["type"]:
             case "text":
                 self.say(block.get("text") or "")
             case "thinking":
                 self.think(block.get("thinking") or "")
             case "tool_use":
-                call = OpenCall(text_of(block["id"]), text_of(block["name"]))
-                if given := block.get("input"):  # of a message in one body
-                    call.arguments.append(json.dumps(given, ensure_ascii=False))
-                self._blocks[index] = call
-                self.open_calls.append(call)
+                given = json.dumps(block.get("input") or {}, ensure_ascii=False)
+                call = OpenCall(text_of(block["id"]), text_of(block["name"]), otherwise=given)
+                self._blocks[index] = self.open_call(call)
             case _:
                 self._blocks[index] = None
 
@@ -250,12 +260,12 @@ class _Message(Answer):
         elif kind == "thinking_delta":
             self.think(delta["thinking"])
 
-    def _take_end(self, end: Json, usage: Json | None) -> None:
+    def _take_end(self, end: Json, usage: Any) -> None:
         if reason := end.get("stop_reason"):
             self.finish = REASONS.get(text_of(reason), reason)
         if why := (end.get("stop_details") or {}).get("explanation"):
             self.note(f"The model refuses: {text_of(why)}")
-        if usage:  # each is the whole number so far; the last word counts
+        if isinstance(usage, dict):  # each is the whole number so far; the last word counts
             self._counts |= {name: count for name, count in usage.items() if count is not None}
             read, cached, stored, output = counts_of(self._counts, *COUNTS)
             (thoughts,) = counts_of(self._counts.get("output_tokens_details"), "thinking_tokens")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ipychat.messages import Event
+from ipychat.messages import Event, to_base64
 from ipychat.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
 from ipychat.providers import _completions
 from ipychat.providers._browser import USER_AGENT
+from ipychat.wire import large
 from ipychat.wire.http import Call, Transport
 
 ROOT = "https://chatgpt.autonomous.ai"
@@ -72,7 +71,7 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
         """Ask, and give the answer's events, whichever of its two forms the service chose."""
         transport, _ = Transport.split({"proxy": proxy, **options})
         model = cls.get_model(model)
-        encoded = base64.b64encode(json.dumps(messages).encode()).decode()
+        encoded = await large.run(_encode, messages)
         async with Call(
             "POST",
             cls.root(base_url) + cls.path(model),
@@ -84,3 +83,7 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
                 yield notice
             async for event in _completions.read(call.content, cls.label):
                 yield event
+
+
+def _encode(messages: Messages) -> str:
+    return to_base64(large.dump(messages))

@@ -5,7 +5,6 @@ https://ai.google.dev/api/generate-content
 
 from __future__ import annotations
 
-import base64
 import itertools
 import mimetypes
 import re
@@ -15,7 +14,17 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ipychat.errors import UsageError
-from ipychat.messages import FilePart, Message, Part, Reasoning, Text, TextPart, ToolCall, Usage
+from ipychat.messages import (
+    FilePart,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    TextPart,
+    ToolCall,
+    Usage,
+    to_base64,
+)
 from ipychat.provider import Card
 from ipychat.providers import _questions
 from ipychat.providers._answers import Answer, Events, count_of, counts_of, text_of
@@ -24,7 +33,8 @@ from ipychat.providers._spoken import Spoken
 
 VERSION = re.compile(r"/v\d+[a-z0-9]*$")
 METHODS, CHATS = "supportedGenerationMethods", "generateContent"
-BARE_ERROR = re.compile(rb'[\r\n]\[?\s*\{\s*"error"\s*:')
+LINE_ENDS = re.compile(rb"[\r\n]\s*")
+BARE_ERROR = re.compile(rb'\n\[?\s*\{\s*"error"\s*:')
 TAIL = 16 * 1024
 """Bytes of a stream's end that a bare error is looked for in."""
 
@@ -41,8 +51,9 @@ class _Events(Events):
         return super().feed(chunk)
 
     def close(self) -> list[str]:
-        bare = BARE_ERROR.search(self._tail)
-        error = [self._tail[bare.start() :].decode("utf-8", "replace")] if bare else []
+        tail = LINE_ENDS.sub(b"\n", self._tail)  # else the search would not be linear
+        bare = BARE_ERROR.search(tail)
+        error = [tail[bare.start() :].decode("utf-8", "replace")] if bare else []
         return super().close() + error
 
 
@@ -108,6 +119,8 @@ def _resource(model: str) -> str:
 CONFIG = {"temperature": "temperature", "max_tokens": "maxOutputTokens", "top_p": "topP"}
 FUNCTION = {"name": "name", "description": "description", "parameters": "parametersJsonSchema"}
 ROLES = {"user": "user", "assistant": "model"}
+IMAGES = {"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"}
+FILES = re.compile("application/pdf|audio/.*|video/.*")
 MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 NO_SIGNATURE = "skip_thought_signature_validator"
 """Gemini refuses a model's calls without the signature that it gave them; messages have no place
@@ -119,7 +132,7 @@ OWN_ID = re.compile(r"call_\d+")
 
 
 def _write_options(options: Json) -> Json:
-    rest = {name: value for name, value in options.items() if value is not None}
+    rest = _questions.read_options(options)
     config = {theirs: rest.pop(ours) for ours, theirs in CONFIG.items() if ours in rest}
     if "stop" in rest:
         config["stopSequences"] = _questions.read_stop(rest.pop("stop"))
@@ -157,13 +170,21 @@ def _write_messages(messages: Conversation) -> Json:
     others = (one for one in messages if one.role != "system")
     for role, several in itertools.groupby(others, attrgetter("role")):
         if role == "tool":  # the results of one turn's calls go together
-            contents.append({"role": "user", "parts": _results(several, calls)})
+            _add(contents, "user", _results(several, calls))
             continue
         for message in several:
             calls |= {call.id: call for call in message.tool_calls}
-            if parts := _parts(message) + _calls(message.tool_calls):
-                contents.append({"role": ROLES[role], "parts": parts})
+            _add(contents, ROLES[role], _parts(message) + _calls(message.tool_calls))
+    _questions.check_last(contents, "Gemini")
     return {"contents": contents} | ({"systemInstruction": {"parts": system}} if system else {})
+
+
+def _add(contents: list[Json], role: str, parts: list[Json]) -> None:
+    """Add parts to the contents, whose roles take turns."""
+    if contents and contents[-1]["role"] == role:
+        contents[-1]["parts"] += parts
+    elif parts:
+        contents.append({"role": role, "parts": parts})
 
 
 def _calls(calls: Iterable[ToolCall]) -> list[Json]:
@@ -199,22 +220,32 @@ def _known_id(call: ToolCall) -> Json:
 
 
 def _parts(message: Message) -> list[Json]:
-    return [_part(part) for part in message.parts if part != TextPart("")]
+    parts = (p for p in message.parts if not isinstance(p, TextPart) or p.text.strip())
+    return [*map(_part, parts)]
 
 
 def _part(part: Part) -> Json:
     match part:
         case TextPart(text):
             return {"text": text}
-        case FilePart(_, data, media_type):
-            encoded = base64.b64encode(data).decode()
-            return {"inlineData": {"mimeType": media_type, "data": encoded}}
+        case FilePart(_, data, kind) if FILES.match(kind) or kind in IMAGES:
+            return {"inlineData": {"mimeType": kind, "data": to_base64(data)}}
+        case FilePart():
+            takes = "Gemini takes images, PDFs, audio and video, and files of text"
+            return {"text": _questions.write_text(part, takes)}
     if inline := _questions.split_data_url(part.url):
+        _check_image(inline[0])
         return {"inlineData": dict(zip(("mimeType", "data"), inline, strict=True))}
     if not part.url.startswith(("https://", "gs://")):
         raise UsageError("Gemini takes an image as a base64 data URL or from an https:// address.")
     guessed, _ = mimetypes.guess_type(urlsplit(part.url).path, strict=False)
+    _check_image(guessed)
     return {"fileData": {**({"mimeType": guessed} if guessed else {}), "fileUri": part.url}}
+
+
+def _check_image(kind: str | None) -> None:
+    if kind and kind.startswith("image/") and kind not in IMAGES:
+        raise UsageError(f"Gemini takes an image as png, jpeg, webp, heic or heif, not as {kind}.")
 
 
 # -- what is answered
@@ -245,13 +276,14 @@ class _Responses(Answer):
         for part in (candidate.get("content") or {}).get("parts") or ():
             self._take_part(part)
         if reason := candidate.get("finishReason"):
-            self.finish = FINISHES.get(text_of(reason), reason.lower())
+            finish = FINISHES.get(text_of(reason), reason.lower())
             # with a stop it says that there are calls
-            if self.finish != "stop" and (message := candidate.get("finishMessage")):
+            if finish != "stop" and (message := candidate.get("finishMessage")):
                 self.note(f"Gemini says: {text_of(message)}")
+            self.finish = finish
         if blocked := (payload.get("promptFeedback") or {}).get("blockReason"):
-            self.finish = "content_filter"
             self.note(f"Gemini blocked the question: {text_of(blocked)}.")
+            self.finish = "content_filter"
         if usage := payload.get("usageMetadata"):  # the last one counts
             prompt, tools, answer, thoughts, cached = counts_of(usage, *COUNTS)
             self.usage = Usage(prompt + tools, answer + thoughts, thoughts, cached)

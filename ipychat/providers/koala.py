@@ -16,6 +16,7 @@ from ipychat.messages import parse_messages
 from ipychat.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
 from ipychat.providers import _form
 from ipychat.providers._browser import FIREFOX
+from ipychat.wire import large
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.sse import EventDecoder
 
@@ -84,6 +85,7 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
         A `connector` of the caller's own is used and not closed.
         """
         transport, _ = Transport.split({"proxy": proxy, **options})
+        body = await large.run(_body, cls.get_model(model), messages)
         async with contextlib.AsyncExitStack() as stack:
             if connector is not None:
                 import aiohttp
@@ -95,7 +97,7 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
                     "POST",
                     cls.root(base_url) + cls.path(model),
                     headers={**HEADERS, "Visitor-ID": get_random_string(20)},
-                    json=_body(cls.get_model(model), messages),
+                    json=body,
                     transport=transport,
                 )
             )

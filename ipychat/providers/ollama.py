@@ -15,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ipychat.errors import ChatError, NotFoundError, RequestError, ServiceError, UsageError
 from ipychat.messages import ImagePart, Message, TextPart, ToolCall, Usage
@@ -40,6 +40,8 @@ SMALLEST_CONTEXT = 8192
 """Tokens; doubled until all fits. In steps, since Ollama loads a model anew for each other size."""
 ANSWER = 2048
 """Tokens that are left free for the answer where no `max_tokens` says how many."""
+THINKING_ANSWER = 8192
+"""The same for a model that thinks before it."""
 CHARACTERS = 3
 """ASCII characters that are taken for one token, where four are usual; of others, each is one."""
 IMAGE = 1000
@@ -55,8 +57,20 @@ RUNTIME = {
 }  # fmt: skip
 """What Ollama reads from the body's `options`, by its own names."""
 
-_lengths: dict[tuple[str, str], int | None] = {}
-"""The context lengths of the models, by root and name, as far as they were asked for."""
+OWN_CONTEXT = re.compile(r"^num_ctx\s+(\d{1,9})\s*$", re.MULTILINE)
+
+
+class _Sizes(NamedTuple):
+    """What is known of a model's context, in tokens."""
+
+    longest: int | None = None
+    own: int = 0
+    """What the model itself is set to."""
+    answer: int = ANSWER
+
+
+_sizes: dict[tuple[str, str], _Sizes] = {}
+"""Those of the models, by root and name, as far as they were asked for."""
 
 
 class _Cloud(Keyed):
@@ -111,6 +125,11 @@ class Ollama(Spoken):
         return f"{said}: start Ollama, or set {HOST_VARIABLE}" if said else None
 
     @classmethod
+    def account_root(cls, root: str) -> str:
+        """Return ollama.com where the root is Ollama's own: a server of one's own wants no key."""
+        return CLOUD if root == cls.base_url else root
+
+    @classmethod
     def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
         """Return what stands behind the root where `model` is asked."""
         return "/api/chat"
@@ -127,16 +146,7 @@ class Ollama(Spoken):
         """Set the context's size, unless the user did."""
         runtime = body["options"]
         if "num_ctx" not in runtime:
-            runtime["num_ctx"] = _fitting(body, await _longest(body["model"], place))
-
-    @classmethod
-    def _advice(cls, error: ServiceError, body: Json, place: Place) -> str:
-        if place.root != CLOUD and isinstance(error, NotFoundError):
-            return f"If the model is not there yet: ollama pull {body['model']}"
-        if place.root != CLOUD and isinstance(error, RequestError) and "context" in str(error):
-            size = body["options"]["num_ctx"]
-            return f"It was asked with num_ctx={size}; a larger one may help."
-        return ""
+            runtime["num_ctx"] = _fitting(body, await _find_sizes(body["model"], place))
 
     @classmethod
     def _answer(cls) -> type[Answer]:
@@ -205,7 +215,7 @@ def _write_options(options: Json) -> tuple[Json, Json]:
     """Return what goes into the body's `options`, and what goes into the body itself."""
     runtime = _questions.read_dict(options, "options")
     fields: Json = {"truncate": False, "shift": False}
-    given = {name: value for name, value in options.items() if value is not None}
+    given = _questions.read_options(options)
     given.pop("options", None)
     choice = given.pop("tool_choice", "auto")
     if choice not in ("auto", "none"):
@@ -256,8 +266,7 @@ def _write_content(message: Message) -> Json:
             case ImagePart(url):
                 images.append(_write_image(url))
             case _:
-                text = _questions.read_text(part, "Ollama takes files of text")
-                texts.append(f"{part.name}:\n{text}")
+                texts.append(_questions.write_text(part, "Ollama takes files of text"))
     return {"content": "\n".join(texts), **({"images": images} if images else {})}
 
 
@@ -291,33 +300,37 @@ def _tokens(text: str) -> int:
     return -(-plain // CHARACTERS) + len(text) - plain
 
 
-def _fitting(body: Json, longest: int | None) -> int:
+def _fitting(body: Json, sizes: _Sizes) -> int:
     """Return the size of a context in which the prompt and the answer fit.
 
     Raises UsageError where the prompt alone is longer than what the model can take.
     """
     prompt, answer = _estimate(body), body["options"].get("num_predict")
+    longest = sizes.longest
     if longest and prompt > longest:
         raise UsageError(
             f"The prompt has about {prompt:,} tokens, and {body['model']} takes {longest:,} at "
             f"most.\nShorten it; or, if you know that it fits, pass num_ctx={longest}."
         )
+    answer = answer if _is_size(answer) else sizes.answer
+    if longest:  # a limit of tokens is no wish for so many
+        answer = min(answer, longest // 2)
     size = SMALLEST_CONTEXT
-    while size < prompt + (answer if _is_size(answer) else ANSWER):
+    while size < prompt + answer:
         size *= 2
-    return min(size, longest or size)
+    return max(min(size, longest or size), sizes.own)
 
 
-async def _longest(model: str, place: Place) -> int | None:
-    """Return the longest context that the model can have; None where Ollama does not say it."""
-    if (place.root, model) not in _lengths:
+async def _find_sizes(model: str, place: Place) -> _Sizes:
+    """Return what Ollama says of a model's context."""
+    if (place.root, model) not in _sizes:
         try:
-            _lengths[place.root, model] = _context_length(await _show(model, place))
+            _sizes[place.root, model] = _read_sizes(await _show(model, place))
         except ChatError as error:
             if isinstance(error, ServiceError) and error.status is None:
                 raise
-            return None  # whatever it is, the question itself will hear it
-    return _lengths[place.root, model]
+            return _Sizes()  # whatever it is, the question itself will hear it
+    return _sizes[place.root, model]
 
 
 # -- what is answered
@@ -326,7 +339,20 @@ COUNTS = ("prompt_eval_count", "eval_count", "prompt_eval_cached_count")
 
 
 class _Chat(Answer):
-    __slots__ = ()
+    __slots__ = ("_context", "_model", "_prompt")
+
+    def __init__(self, service: str, asked: Json) -> None:
+        super().__init__(service, asked)
+        self._model, self._prompt = asked["model"], _estimate(asked)
+        self._context = asked["options"]["num_ctx"]
+
+    def advice(self, error: ServiceError, root: str) -> str:
+        """Return what may help where the question is refused."""
+        if root != CLOUD and isinstance(error, NotFoundError):
+            return f"If the model is not there yet: ollama pull {self._model}"
+        if root != CLOUD and isinstance(error, RequestError) and "context" in str(error):
+            return f"It was asked with num_ctx={self._context}; a larger one may help."
+        return ""
 
     def _take(self, payload: Json) -> None:
         message = payload.get("message") or {}
@@ -349,7 +375,7 @@ class _Chat(Answer):
 
     def _say_what_did_not_fit(self, read: int, written: int) -> None:
         """Tell of a cut; by then, only an Ollama from before `truncate` cuts a prompt."""
-        prompt, context = _estimate(self.asked), self.asked["options"]["num_ctx"]
+        prompt, context = self._prompt, self._context
         if read == context or read <= context < prompt:
             self.note(
                 f"Ollama read {read:,} tokens of a prompt of about {prompt:,}, in a context of "
@@ -377,6 +403,14 @@ def _context_length(shown: Json) -> int | None:
         return None
     length = info.get(f"{info.get('general.architecture')}.context_length")
     return length if _is_size(length) else None
+
+
+def _read_sizes(shown: Json) -> _Sizes:
+    own = OWN_CONTEXT.search(str(shown.get("parameters")))
+    can = shown.get("capabilities")
+    thinks = isinstance(can, list) and "thinking" in can
+    answer = THINKING_ANSWER if thinks else ANSWER
+    return _Sizes(_context_length(shown), int(own[1]) if own else 0, answer)
 
 
 def _read_names(listed: Json) -> list[str]:

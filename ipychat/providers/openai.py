@@ -6,18 +6,23 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
-from typing import Any
+import re
+from dataclasses import replace
+from typing import Any, ClassVar
 
-from ipychat.messages import Event
+from ipychat.messages import FilePart, Message, Part, TextPart
 from ipychat.presets import Endpoint
-from ipychat.provider import Card, Messages
-from ipychat.providers import _completions
-from ipychat.providers._keyed import Keyed
-from ipychat.wire.http import Call, Transport
+from ipychat.provider import Card
+from ipychat.providers import _completions, _questions
+from ipychat.providers._answers import Answer
+from ipychat.providers._questions import Json, Question
+from ipychat.providers._spoken import Place, Spoken
+from ipychat.wire.http import Transport
+
+OWN_HOST = re.compile(r"https?://([^/?#]*[.@])?api\.openai\.com(:\d+)?(/|$)", re.IGNORECASE)
 
 
-class OpenAI(Keyed):
+class OpenAI(Spoken):
     """`openai:…`. The environment's key goes to the environment's address or OpenAI's, only."""
 
     name = "openai"
@@ -26,9 +31,13 @@ class OpenAI(Keyed):
     base_url = "https://api.openai.com/v1"
     url_variables = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
     key_variables = ("OPENAI_API_KEY",)
-    ends_with = "finish"
+    listed = "/models"
     default_model = "gpt-6-luna"
     check_path = ""
+    asks_usage: ClassVar[bool] = True
+    """Whether a stream is asked for its usage, which some services refuse as unknown."""
+    pdf_part: ClassVar[str] = "file"
+    """The type of the part that a PDF is."""
 
     @classmethod
     def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
@@ -36,64 +45,59 @@ class OpenAI(Keyed):
         return "/chat/completions"
 
     @classmethod
-    async def create_async_generator(
-        cls,
-        model: str,
-        messages: Messages,
-        proxy: str | None = None,
-        *,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        stream: bool = True,
-        **options: Any,
-    ) -> AsyncIterator[Event]:
-        """Ask, and give the answer's events; `options` that aren't known here go into the body."""
-        transport, options = Transport.split({"proxy": proxy, **options})
-        root = cls.root(base_url)
-        body = {"model": cls.get_model(model), "messages": messages, "stream": stream}
-        if stream:
-            body["stream_options"] = {"include_usage": True}
-        if root == OpenAI.base_url and "max_tokens" in options:  # its newer models refuse the word
-            body["max_completion_tokens"] = options.pop("max_tokens")
-        async with Call(
-            "POST",
-            root + cls.path(model),
-            headers=cls._headers(root, api_key),
-            json={**body, **options},
-            transport=transport,
-        ) as call:
-            async for notice in call.send():
-                yield notice
-            async for event in _completions.read(call.content, cls.label):
-                yield event
+    def _write(cls, asked: Question) -> Json:
+        body = {
+            "model": asked.model,
+            "messages": [*map(cls._write_message, asked.messages)],
+            "stream": asked.stream,
+            "stream_options": {"include_usage": True} if asked.stream and cls.asks_usage else None,
+            **asked.options,
+        }
+        body["stream_options"] = body["stream_options"] or None  # an empty one asks for nothing
+        return {name: value for name, value in body.items() if value is not None}
 
     @classmethod
-    async def cards(
-        cls, base_url: str | None = None, *, api_key: str | None = None, **transport: Any
-    ) -> list[Card]:
-        """Return what the service lists; most say no more than the names."""
-        root = cls.root(base_url)
-        async with Call(
-            "GET",
-            f"{root}/models",
-            headers=cls._headers(root, api_key),
-            transport=Transport(**transport),
-        ) as call:
-            return _completions.read_cards(await call.body(), cls.label)
+    def _write_message(cls, message: Message) -> Json:
+        if isinstance(message.content, str):
+            return message.to_dict()
+        written = replace(message, content="").to_dict()
+        return {**written, "content": [*map(cls._write_part, message.content)]}
+
+    @classmethod
+    def _write_part(cls, part: Part) -> Json:
+        if not isinstance(part, FilePart):
+            return part.to_dict()
+        if part.media_type != _questions.PDF:
+            takes = f"{cls.label} takes images, PDFs, and files of text"
+            return TextPart(_questions.write_text(part, takes)).to_dict()
+        written = part.to_dict()
+        if cls.pdf_part == "file":
+            return written
+        data = written["file"]["file_data"]
+        return {"type": cls.pdf_part, cls.pdf_part: data, "document_name": part.name}
+
+    @classmethod
+    async def _complete(cls, body: Json, place: Place) -> None:
+        """Name the limit of tokens as OpenAI does, whose newer models refuse the older word."""
+        if "max_tokens" in body and OWN_HOST.match(place.root):
+            body.setdefault("max_completion_tokens", body.pop("max_tokens"))
+
+    @classmethod
+    def _answer(cls) -> type[Answer]:
+        return _completions.Completion
+
+    @classmethod
+    def _read_page(cls, page: Any) -> tuple[list[Card], str]:
+        return _completions.read_cards(page), ""
 
     @classmethod
     async def check(cls, root: str, key: str, **transport: Any) -> list[Card]:
         """Return the service's models, if it accepts the key."""
         if cls.check_path:
-            headers, how = cls._headers(root, key), Transport(**transport)
-            async with Call("GET", root + cls.check_path, headers=headers, transport=how) as call:
+            place = cls._place(root, key, Transport(**transport))
+            async with place.call("GET", cls.check_path) as call:
                 await call.body()
         return await super().check(root, key, **transport)
-
-    @classmethod
-    def _headers(cls, root: str, given: str | None) -> dict[str, str]:
-        key = cls.key(root, given)
-        return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 @functools.cache
@@ -113,5 +117,7 @@ def compatible(name: str, endpoint: Endpoint) -> type[OpenAI]:
             "key_variables": variables,
             "default_model": endpoint.default_model,
             "check_path": endpoint.check_path,
+            "asks_usage": endpoint.asks_usage,
+            "pdf_part": endpoint.pdf_part,
         },
     )

@@ -31,7 +31,8 @@ from ipychat.provider import (
 from ipychat.providers._browser import USER_AGENT
 from ipychat.store import files
 from ipychat.store.credentials import ROOT, ServiceSession
-from ipychat.wire.http import Call, Transport, error_message
+from ipychat.wire import large
+from ipychat.wire.http import Call, Transport, said
 from ipychat.wire.ndjson import LineDecoder
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
         root = cls.root(base_url)
         place = _Place(root, kept_as or root, transport)
         agent = cls.get_model(model)
-        prompt = format_prompt(messages)
+        prompt = await large.run(format_prompt, messages)
         token, sid = await cls._get_or_create_access_and_session(place=place)
         renewed = False
         continued = 0
@@ -323,7 +324,7 @@ def _text(event: dict[str, Any]) -> str:
         case {"message": str(text)}:
             return text
         case {"error": error} if error:
-            raise ServerError(f"RobocodersAPI broke off: {error_message(error)}")
+            raise ServerError(f"RobocodersAPI broke off: {said(error)}")
     return ""
 
 

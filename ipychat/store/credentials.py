@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,8 @@ def _register(values: dict[str, str]) -> None:
 
 # -- keys that the user gave
 
+KEYRING = "ipychat"
+"""What keys are filed under in the system's keyring."""
 
 _from_keyring: dict[str, str] = {}
 """What the system's keyring gave: asking it takes milliseconds, and may ask the user."""
@@ -123,11 +126,18 @@ _from_keyring: dict[str, str] = {}
 
 def kept_key(service: str, root: str) -> str | None:
     """Return the key that is kept for `service` at `root`; known as a secret from now on."""
+    root = secrets.without_login(root)
     entry = _keys().get(service)
     if not isinstance(entry, dict) or entry.get(ROOT) != root:
         return None
-    key = entry.get("key") or _from_keyring.get(service) or _keyring_key(service)
+    account = _account(service, root)
+    key = entry.get("key") or _from_keyring.get(account) or _keyring_key(account)
     return secrets.register(key) if isinstance(key, str) and key else None
+
+
+def services() -> list[str]:
+    """Return whose keys are kept, for whichever address."""
+    return sorted(_keys())
 
 
 def register_kept() -> None:
@@ -137,86 +147,96 @@ def register_kept() -> None:
             secrets.register(key)
 
 
-def services() -> list[str]:
-    """Return whose keys are kept."""
-    return sorted(_keys())
-
-
 def keep_key(service: str, root: str, key: str) -> str:
     """Keep a key; return where, in words. Raises StoreError where the disk does not take it."""
     secrets.register(key)
-    _from_keyring.pop(service, None)
-    entry = {ROOT: root}
-    where = "your system's keyring"
-    if not _put_into_keyring(service, key):
-        entry["key"], where = key, "a private file"
+    root = secrets.without_login(root)
+    entry, where = {ROOT: root, "key": key}, "a private file"
+    if _put_into_keyring(_account(service, root), key):
+        entry, where = {ROOT: root}, "your system's keyring"
     files.update_json(_keys_file(), lambda kept: {**kept, service: entry})
     return where
 
 
 def forget_key(service: str) -> bool:
-    """Forget the key of `service`; return whether there was one."""
-    known = service in _keys()
-    if known:
-        _take_from_keyring(service)
-        files.update_json(
-            _keys_file(), lambda kept: {name: e for name, e in kept.items() if name != service}
-        )
-    return known
+    """Forget the key of `service`; return whether there was one.
+
+    Raises StoreError where the disk or the keyring does not let go of it.
+    """
+    entry = files.read_json(_keys_file()).get(service)
+    if isinstance(entry, dict) and "key" not in entry:
+        _take_from_keyring(_account(service, str(entry.get(ROOT))))
+    files.update_json(
+        _keys_file(), lambda kept: {name: e for name, e in kept.items() if name != service}
+    )
+    return entry is not None
+
+
+def _account(service: str, root: str) -> str:
+    """What a key is filed under in the keyring: with its address, so that it fits no other."""
+    return f"{service} {root}"
 
 
 def _keys_file() -> Path:
     return files.home() / "keys.json"
 
 
+@functools.cache
+def _warn_once(fault: str) -> None:
+    secrets.log.warning("%s", fault)
+
+
 def _keys() -> dict[str, Any]:
     try:
         return files.read_json(_keys_file())
     except StoreError as error:
-        secrets.log.warning("%s", error)
+        _warn_once(str(error))
         return {}
 
 
-KEYRING = "ipychat"
-"""What keys are filed under in the system's keyring."""
-
-
-def _put_into_keyring(service: str, key: str) -> bool:
+def _put_into_keyring(account: str, key: str) -> bool:
     """Put the key into the system's keyring; False where there is none that takes it."""
     try:
         import keyring
         import keyring.errors
     except ImportError:
         return False
+    _from_keyring.pop(account, None)
     try:
-        keyring.set_password(KEYRING, service, key)
-        return bool(keyring.get_password(KEYRING, service) == key)  # some backends take nothing
+        keyring.set_password(KEYRING, account, key)
+        return bool(keyring.get_password(KEYRING, account) == key)  # some backends take nothing
     except (keyring.errors.KeyringError, OSError, RuntimeError):
         return False
 
 
-def _keyring_key(service: str) -> str | None:
+def _keyring_key(account: str) -> str | None:
+    service, _, _ = account.partition(" ")
     try:
         import keyring
         import keyring.errors
     except ImportError:
-        secrets.log.warning(
-            "The key of %s is in the system's keyring: pip install keyring", service
-        )
+        _warn_once(f"The key of {service} is in the system's keyring: pip install keyring")
         return None
     try:
-        found: str | None = keyring.get_password(KEYRING, service)
+        found: str | None = keyring.get_password(KEYRING, account)
     except (keyring.errors.KeyringError, OSError, RuntimeError):
-        secrets.log.warning("The system's keyring does not give the key of %s.", service)
+        _warn_once(f"The system's keyring does not give the key of {service}.")
         return None
     if found:
-        _from_keyring[service] = found
+        _from_keyring[account] = found
     return found
 
 
-def _take_from_keyring(service: str) -> None:
-    _from_keyring.pop(service, None)
-    with contextlib.suppress(Exception):  # it may be gone there, or the keyring itself
+def _take_from_keyring(account: str) -> None:
+    _from_keyring.pop(account, None)
+    try:
         import keyring
+        import keyring.errors
 
-        keyring.delete_password(KEYRING, service)
+        keyring.delete_password(KEYRING, account)
+    except keyring.errors.PasswordDeleteError:
+        pass  # it is gone there
+    except (ImportError, keyring.errors.KeyringError, OSError, RuntimeError) as error:
+        raise StoreError(
+            f"The system's keyring does not let go of the key: {type(error).__name__}."
+        ) from None

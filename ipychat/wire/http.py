@@ -28,6 +28,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from ipychat import config, errors, policy, secrets
 from ipychat.messages import Notice
+from ipychat.wire import large
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,8 +40,6 @@ MAX_ERROR_BODY = 64 * 1024
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of a body that is read as a whole."""
 OTHER_TIMEOUT = "Another time-out may help, or trying again."
-LARGE = 1 << 20
-"""Bytes of a request's body that would hold the loop if they were written at once."""
 MAX_MESSAGE = 300
 """Characters of a service's own message that an error repeats."""
 MAX_WAIT = 60.0
@@ -115,7 +114,7 @@ class Call:
     what `ipychat.errors` lists under ServiceError, and BrokenAnswerError.
     """
 
-    __slots__ = ("_body", "_headers", "_method", "_response", "_transport", "_url")
+    __slots__ = ("_body", "_headers", "_json", "_method", "_response", "_transport", "_url")
 
     def __init__(
         self,
@@ -129,10 +128,10 @@ class Call:
         self._method = method
         self._url = url
         self._headers = dict(headers or {})
+        self._json = json
         self._body: bytes | None = None
         if json is not None:
             self._headers["Content-Type"] = "application/json"
-            self._body = jsonlib.dumps(json).encode()
         self._transport = transport or Transport()
         self._response: aiohttp.ClientResponse | None = None
 
@@ -157,6 +156,8 @@ class Call:
 
     async def send(self) -> AsyncIterator[Notice]:
         """Send the request, again where the service is busy; end with a 200 or raise."""
+        if self._json is not None:
+            self._body, self._json = await large.run(large.dump, self._json), None
         pause = FIRST_PAUSE
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
@@ -177,6 +178,7 @@ class Call:
             )
             async with self._transport.in_time(_host(self._url)):
                 await asyncio.sleep(wait)
+        self._body, self._headers = None, {}  # the answer may take long
         await raise_for_status(self.response)
 
     @property
@@ -207,6 +209,8 @@ class Call:
         _check(self._url)
         policy.check_url(self._url)
         how = self._transport
+        if chosen := how.proxy or config.current().proxy:  # it sees what goes through it
+            policy.check_url(chosen if "://" in chosen else f"http://{chosen}")
         proxy = proxy_for(self._url, how.proxy)
         socks = proxy if proxy and proxy.startswith("socks") else None
         with _translated(self._url, how, proxy=proxy):
@@ -226,7 +230,7 @@ class Call:
 
     def _data(self) -> bytes | io.BytesIO | None:
         """The body; a large one in a form that is written piece by piece."""
-        if self._body is not None and len(self._body) > LARGE:
+        if self._body is not None and len(self._body) > large.LARGE:
             return io.BytesIO(self._body)
         return self._body
 
@@ -455,9 +459,9 @@ async def raise_for_status(response: aiohttp.ClientResponse) -> None:
     kind, what, advice = _STATUSES.get(status) or (
         _SERVER_FAULT if status >= 500 else _REQUEST_FAULT
     )
-    said = _said(body)
+    words = _words(body)
     wait = _retry_after(response)
-    lines = [f"{host} {what} ({status}){': ' + said if said else '.'}"]
+    lines = [f"{host} {what} ({status}){': ' + words if words else '.'}"]
     if status == 429 and wait is not None:
         advice = f"It asks to wait {wait:.0f} s."
     if advice:
@@ -500,18 +504,23 @@ async def _error_body(response: aiohttp.ClientResponse) -> str:
 
 
 async def _message(response: aiohttp.ClientResponse) -> str:
-    return _said(await _error_body(response))
+    return _words(await _error_body(response))
 
 
-def _said(body: str) -> str:
-    """A service's own message, in any of the forms that services use. HTML gives none."""
+def _words(body: str) -> str:
+    """A service's own message in an error's body. HTML gives none."""
     text = body.strip()
     if text.startswith("<") or "<html" in text[:1000].lower():
         return ""
     with contextlib.suppress(ValueError, RecursionError):
-        text = error_message(jsonlib.loads(text))
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
+        return said(jsonlib.loads(text))
+    return said(text)
+
+
+def said(error: Any) -> str:
+    """Return what the JSON of an error says, on one line that is not too long."""
+    text = " ".join(error_message(error)[:MAX_ERROR_BODY].split())
+    return text if len(text) <= MAX_MESSAGE else secrets.mask_cut(text[:MAX_MESSAGE]) + " …"
 
 
 def error_message(body: Any) -> str:

@@ -1,0 +1,84 @@
+"""What is asked: the prompt with its `{{expressions}}`, and what of the notebook goes along."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipychat.characters import whole
+from ipychat.errors import UsageError
+
+if TYPE_CHECKING:
+    from ipychat.messages import Message
+
+
+class Questions:
+    """Makes questions out of prompts and flags, with the values of one shell."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def expand(self, text: str) -> str:
+        """Return `text` with each `{{expression}}` replaced by its value in the notebook."""
+        if "{{" not in text:
+            return text
+        from ipychat.context import expressions
+
+        return expressions.expand(text, self._evaluate)
+
+    def _evaluate(self, expression: str) -> Any:
+        from ipychat.kernel import notebook
+
+        return eval(expression, notebook.names_in_sight(self._shell))  # noqa: S307 - the user wrote it
+
+    def message(self, text: str, flags: Namespace) -> Message:
+        """Put the prompt and all that goes along with it into one message."""
+        from ipychat.messages import Message
+
+        text = text.strip("\n")
+        if not flags.raw:
+            text = whole(self.expand(text))
+        along = list(self._along(flags))
+        if not (text.strip() or along):
+            raise UsageError("The prompt is empty: there is nothing to send.")
+        return Message.asking(text, along)
+
+    def _along(self, flags: Namespace) -> Any:
+        from ipychat.context import attachments, cells, values
+        from ipychat.kernel import notebook
+        from ipychat.messages import TextPart
+
+        for name in flags.with_:
+            yield TextPart(values.summarise(name, self._value(name)))
+        if flags.cells > 0:
+            yield TextPart(cells.cells_text(self._last_cells(flags.cells)))
+        for path in flags.file:
+            yield attachments.file_part(path)
+        for image in flags.image:
+            names = notebook.names_in_sight(self._shell)
+            named = image in names and not Path(image).exists()
+            yield attachments.image_part(names[image] if named else image, image)
+
+    def _value(self, name: str) -> Any:
+        try:
+            return self._evaluate(name)
+        except Exception as error:  # noqa: BLE001 - whatever the user's expression raises
+            raise UsageError(
+                f"There is no {name!r} to show: {type(error).__name__}: {error}"
+            ) from None
+
+    def _last_cells(self, count: int) -> list[tuple[str, str | None]]:
+        """Return source and output of the last cells that ran, this one aside."""
+        from ipychat.context import values
+
+        sources = self._shell.user_ns["In"][1:-1]
+        outputs = self._shell.user_ns["Out"]
+        first = max(0, len(sources) - count)
+        return [
+            (
+                source,
+                values.summarise(f"Out[{number}]", outputs[number]) if number in outputs else None,
+            )
+            for number, source in enumerate(sources[first:], first + 1)
+        ]

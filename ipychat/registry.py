@@ -1,0 +1,130 @@
+"""Who can be asked at all: names → providers, and where each of them is.
+
+The built-in ones, the presets, the user's endpoints, those of installed packages, the registered
+ones. A provider is imported when it is asked, or when all are looked at.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Iterator
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, TypeVar
+
+from ipychat import config, provider, secrets
+from ipychat.errors import ModelNotSupportedError, UsageError
+from ipychat.presets import PRESETS
+
+if TYPE_CHECKING:
+    from ipychat.provider import AsyncGeneratorProvider, Provider
+
+HELPER = "helper"
+BUILT_IN = {
+    HELPER: "ipychat.gateway.helper:Helper",
+    "anthropic": "ipychat.providers.anthropic:Anthropic",
+    "autonomous": "ipychat.providers.autonomous:AutonomousAI",
+    "gemini": "ipychat.providers.gemini:Gemini",
+    "koala": "ipychat.providers.koala:Koala",
+    "ollama": "ipychat.providers.ollama:Ollama",
+    "openai": "ipychat.providers.openai:OpenAI",
+    "robocoders": "ipychat.providers.robocoders:RobocodersAPI",
+}
+ENTRY_POINTS = "ipychat.providers"
+NAME = re.compile(r"\w[\w.-]*")
+"""What a provider may be called; files have the same names."""
+
+_registered: dict[str, type[Provider]] = {}
+
+P = TypeVar("P", bound=type)
+
+
+def register(cls: P, name: str | None = None) -> P:
+    """Make a provider of one's own known, by `name` or its class's name in small letters.
+
+    Returns the class, so that it serves as a decorator. A later one of the same name replaces it.
+    """
+    if not callable(getattr(cls, "create_async_generator", None)):
+        raise UsageError(f"{cls!r} is no provider: it has no create_async_generator.")
+    name = name or cls.__name__.lower()
+    if not NAME.fullmatch(name):
+        raise UsageError(f"A provider can't be called {name!r}: letters, digits, _ . and - can be.")
+    _registered[name] = cls
+    return cls
+
+
+@functools.cache
+def _entry_points() -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def names() -> list[str]:
+    """Return the names of all providers."""
+    own = config.current().endpoints
+    return sorted({*BUILT_IN, *PRESETS, *own, *_entry_points(), *_registered})
+
+
+def load(name: str) -> type[Provider]:
+    """Return the provider of that name, imported now if it was not.
+
+    Raises UsageError where there is none, or where the package that brings it fails to import.
+    """
+    if name in _registered:
+        return _registered[name]
+    if name in BUILT_IN:
+        module, _, cls = BUILT_IN[name].partition(":")
+        found: type[Provider] = getattr(import_module(module), cls)
+        return found
+    if endpoint := PRESETS.get(name) or config.current().endpoints.get(name):
+        from ipychat.providers.openai import compatible
+
+        return compatible(name, endpoint)
+    if point := _entry_points().get(name):
+        try:
+            registered: type[Provider] = register(point.load(), name)
+            return registered
+        except Exception as error:
+            package = point.dist.name if point.dist else point.value
+            raise UsageError(
+                f"The provider {name}, of the package {package}, can't be imported:\n"
+                f"{type(error).__name__}: {error}"
+            ) from error
+    raise ModelNotSupportedError(
+        f"There is no provider {name!r}.{near(name, names())}\nThere are: {', '.join(names())}."
+    )
+
+
+def loaded() -> Iterator[tuple[str, type[Provider]]]:
+    """Give every provider; one that can't be imported is logged and left out."""
+    for name in names():
+        try:
+            yield name, load(name)
+        except UsageError as error:
+            secrets.log.warning("%s", error)
+
+
+def is_ours(name: str) -> bool:
+    """Whether the provider of that name is one of this package, which goes through its wire."""
+    known = {*BUILT_IN, *PRESETS, *config.current().endpoints}
+    return name in known and name not in _registered
+
+
+def root(name: str, cls: type[AsyncGeneratorProvider]) -> str:
+    """Return where a provider is asked if the question does not say where."""
+    return cls.root(config.current().urls.get(name))
+
+
+def is_offline(name: str) -> bool:
+    """Whether a provider's service is gone and the user has named no other address for it."""
+    cls = load(name)
+    if not issubclass(cls, provider.AsyncGeneratorProvider) or cls.working:
+        return False
+    return not config.current().urls.get(name) and cls.root() == cls.base_url
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Ask whether what comes near was meant; empty where nothing does."""
+    by_small_letters = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), by_small_letters, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(by_small_letters[one] for one in near)}?" if near else ""

@@ -1,0 +1,56 @@
+"""Work on what may be large, such as a question with files: in a thread, and there in steps.
+
+A thread alone is not enough: one call into C holds the interpreter, and with it the loop, to its
+end. So nothing here takes long at a time, however large it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+LARGE = 1 << 20
+"""Characters, or bytes, that would hold the loop if they were worked on at once."""
+
+
+async def run(work: Callable[..., T], *given: Any) -> T:
+    """Return what `work` makes of what is given, of large things in a thread."""
+    if _size(given) > LARGE:
+        return await asyncio.to_thread(work, *given)
+    return work(*given)
+
+
+def dump(value: Any) -> bytes:
+    """Return `value` as JSON."""
+    return "".join(_pieces(value)).encode()
+
+
+def _size(value: Any) -> int:
+    """Count the characters of all texts in `value`."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict | list | tuple):
+        return sum(map(_size, value.values() if isinstance(value, dict) else value))
+    return 0
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    if _size(value) <= LARGE:
+        yield json.dumps(value)
+    elif isinstance(value, str):
+        steps = range(0, len(value), LARGE)
+        yield from ('"', *(json.dumps(value[at : at + LARGE])[1:-1] for at in steps), '"')
+    elif isinstance(value, dict):
+        for number, (key, one) in enumerate(value.items()):
+            yield f"{', ' if number else '{'}{json.dumps({key: 0})[1:-4]}: "
+            yield from _pieces(one)
+        yield "}"
+    else:
+        for number, one in enumerate(value):
+            yield ", " if number else "["
+            yield from _pieces(one)
+        yield "]"
