@@ -4,8 +4,6 @@
 `%config IPyChat` only fill this value; code below reads it and never asks where it came from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,7 +27,7 @@ class Config(NamedTuple):
     """How answers are shown."""
     urls: Mapping[str, str] = NOTHING
     """Root URLs in place of a provider's own: provider → URL."""
-    endpoints: Mapping[str, Endpoint] = NOTHING
+    endpoints: "Mapping[str, Endpoint]" = NOTHING
     """Services of the user's own that speak OpenAI's protocol: name → where and how."""
     fallbacks: Mapping[str, tuple[str, ...]] = NOTHING
     """Who is asked next where a model fails before its first word: model → others, in order."""
