@@ -65,18 +65,27 @@ class Listed(NamedTuple):
 
 def known(name: str, cls: Provider, root: str) -> dict[str, Card]:
     """Return the models of a provider at `root`: those it listed last, else those of the table."""
-    ours = table().cards.get(name, {}) if root == cls.base_url.rstrip("/") else {}
-    listed = _read(name, root)
+    ours, listed = _ours(name, cls, root), _read(name, root)
     if listed is None:
         return ours
     return {one: _merged(card, ours.get(one)) for one, card in listed.cards.items()}
 
 
+def _of(name: str, cls: Provider, root: str, model: str) -> Card | None:
+    """Return what `known` has of one model."""
+    ours, listed = _ours(name, cls, root).get(model), _read(name, root)
+    if listed is None:
+        return ours
+    said = listed.cards.get(model)
+    return said and _merged(said, ours)
+
+
+def _ours(name: str, cls: Provider, root: str) -> dict[str, Card]:
+    return table().cards.get(name, {}) if root == cls.base_url.rstrip("/") else {}
+
+
 def _merged(said: Card, ours: Card | None) -> Card:
-    if ours is None:
-        return said
-    facts = {k: value for k, value in dataclasses.asdict(said).items() if value is not None}
-    return dataclasses.replace(ours, **facts)
+    return dataclasses.replace(ours, **said.facts()) if ours else said
 
 
 def is_stale(name: str, root: str) -> bool:
@@ -112,7 +121,7 @@ def keep(name: str, root: str, listed: Iterable[Card]) -> None:
 
 def cost(name: str, cls: Provider, root: str, model: str, usage: Usage) -> float | None:
     """Return what an answer cost, in dollars; None where a price is not known."""
-    card = known(name, cls, root).get(model)
+    card = _of(name, cls, root, model)
     if card is None or card.input is None or card.output is None:
         return None
     if usage.cached and card.cached is None:
@@ -185,9 +194,6 @@ def _card(facts: dict[str, Any]) -> Card:
 
 
 def _write(name: str, root: str, cards: Iterable[Card]) -> None:
-    models = [
-        {k: value for k, value in dataclasses.asdict(card).items() if value is not None}
-        for card in cards
-    ]
+    models = [card.facts() for card in cards]
     listed = {"root": secrets.without_login(root), "at": time.time(), "models": models}
     files.write(_file(name), json.dumps(listed, ensure_ascii=False).encode("utf-8", "replace"))

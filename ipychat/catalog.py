@@ -257,15 +257,14 @@ def _rules() -> Iterator[tuple[str, str]]:
     for variable, name in KEYS.items():
         if os.environ.get(variable):
             yield name, f"{variable} is in the environment"
+    kept = credentials.services()
     for name in dict.fromkeys(KEYS.values()):
-        if _has_kept_key(name):
+        if name in kept and _has_kept_key(name):
             yield name, f"%chat_login {name} has kept a key"
     yield registry.HELPER, "no key was found: the built-in helper, which is no AI model"
 
 
 def _has_kept_key(name: str) -> bool:
-    if name not in credentials.services():
-        return False
     cls = registry.load(name)
     place = registry.root(name, cls)  # type: ignore[arg-type] # every provider with a key has an address
     return credentials.kept_key(name, place) is not None

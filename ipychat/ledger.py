@@ -8,7 +8,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,13 +31,12 @@ _timer: threading.Timer | None = None
 def add(model: ModelId, usage: Usage | None, *, chat: str | None = None) -> None:
     """Have a line for an answer written soon; `chat` is the conversation that it is in."""
     global _timer  # noqa: PLW0603 - one timer for all
-    counts = dict.fromkeys(("input", "output", "reasoning", "cached", "cost"))
     entry = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "notebook": config.current().notebook,
         "chat": chat,
         "model": str(model),
-        **(asdict(usage) if usage else counts),
+        **(asdict(usage) if usage else dict.fromkeys(one.name for one in fields(Usage))),
     }
     if not config.current().keep:
         _kept.append(entry)

@@ -21,8 +21,6 @@ from ipychat.wire.http import is_loopback
 
 CHECK = {"retries": 0, "connect_timeout": 5.0, "timeout": 20.0}
 """How the question travels that checks a key."""
-
-
 LONGEST = 5_000
 """Characters. The longest keys are signed tokens of some two thousand."""
 

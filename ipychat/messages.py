@@ -28,6 +28,12 @@ class ModelId:
     provider: str
     name: str
 
+    @classmethod
+    def parse(cls, text: str) -> ModelId:
+        """Read what `str` has written."""
+        provider, _, name = text.partition(":")
+        return cls(provider, name)
+
     def __str__(self) -> str:
         return f"{self.provider}:{self.name}"
 

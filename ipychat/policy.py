@@ -50,12 +50,7 @@ def file() -> Path:
 
 def check_model(model: str) -> None:
     """Raise PolicyError where `model`, written provider:name, may not be asked."""
-    for whose, limits in _limits():
-        if not _fits(model, limits.allowed_models):
-            raise PolicyError(
-                f"{whose} does not allow {model}.\n"
-                f"Allowed are: {', '.join(limits.allowed_models or ()) or 'none'}."
-            )
+    _check(model, "allowed_models", model)
 
 
 def refusal() -> Callable[[str, str], str | None]:
@@ -66,13 +61,12 @@ def refusal() -> Callable[[str, str], str | None]:
     limits = [(whose, one.allowed_models) for whose, one in _limits()]
 
     def refused(provider: str, model: str) -> str | None:
+        name = f"{provider}:{model}" if model else provider
         for whose, patterns in limits:
-            if model and not _fits(f"{provider}:{model}", patterns):
+            if patterns is not None and not model:
+                patterns = tuple(one.partition(":")[0] for one in patterns)  # noqa: PLW2901
+            if not _fits(name, patterns):
                 return f"not allowed by {whose[0].lower()}{whose[1:]}"
-            if not model and patterns is not None:
-                providers = tuple(one.partition(":")[0] for one in patterns)
-                if not _fits(provider, providers):
-                    return f"not allowed by {whose[0].lower()}{whose[1:]}"
         return None
 
     return refused
@@ -82,11 +76,17 @@ def check_url(url: str) -> None:
     """Raise PolicyError where no request may go to the host of `url`."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower().rstrip(".")
-    for whose, limits in _limits():
-        if not _fits(host, limits.allowed_hosts) and parts.netloc not in _own:
+    _check(host, "allowed_hosts", f"requests to {host}", own=parts.netloc in _own)
+
+
+def _check(name: str, kind: str, what: str, *, own: bool = False) -> None:
+    """Raise PolicyError where `name` fits no pattern of a limit, unless it is our own."""
+    for whose, limits in _limits():  # one that can't be read holds for what is our own, too
+        patterns: tuple[str, ...] | None = getattr(limits, kind)
+        if not _fits(name, patterns) and not own:
             raise PolicyError(
-                f"{whose} does not allow requests to {host}.\n"
-                f"Allowed are: {', '.join(limits.allowed_hosts or ()) or 'none'}."
+                f"{whose} does not allow {what}.\n"
+                f"Allowed are: {', '.join(patterns or ()) or 'none'}."
             )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from ipychat.characters import harmless, split_half, whole
@@ -70,6 +70,11 @@ class Card:
     output: float | None = None
     cached: float | None = None
     """The price of input that came from the service's cache."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known, by the fields' names."""
+        given = ((one.name, getattr(self, one.name)) for one in fields(self))
+        return {name: value for name, value in given if value is not None}
 
 
 class ProviderModelMixin:

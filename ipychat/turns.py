@@ -466,14 +466,13 @@ def _turn_of(record: Record) -> Turn:
     _check(record, {"stale": bool, "background": bool, "at": str, "model": str})
     _check(record, dict.fromkeys(("cell", "execution", "system"), OR_NONE))
     question = parse_messages(record["question"])
-    provider, _, name = record["model"].partition(":")
     system = record.get("system")
     sent = (Message("system", system), *question) if system else question
     options = MappingProxyType(dict(record["options"]))
     return Turn(
         id=record["turn"],
         question=question,
-        request=ChatRequest(ModelId(provider, name), sent, options),
+        request=ChatRequest(ModelId.parse(record["model"]), sent, options),
         asked_at=record["at"],
         system=system,
         cell=record["cell"],
@@ -507,8 +506,7 @@ def _take_end(turn: Turn, record: Record) -> None:
     given["usage"] = given["usage"] and _made(Usage, given["usage"])
     request = turn.request
     if isinstance(model := given.get("model"), str):
-        provider, _, name = model.partition(":")
-        request = dataclasses.replace(request, model=ModelId(provider, name))
+        request = dataclasses.replace(request, model=ModelId.parse(model))
     turn.take(_made(Reply, {**given, "request": request}))
     turn.state, turn.error = record["state"], record["error"]
 

@@ -26,6 +26,7 @@ SETTINGS = {
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'"
 RUN = "i => { const nb = jupyterapp.shell.currentWidget.content; nb.activeCellIndex = i; nb.deselectAll(); window.ran = jupyterapp.commands.execute('notebook:run-cell'); return null }"
+WRITE = "([i, source]) => jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(source)"
 SOURCES = "() => [...jupyterapp.shell.currentWidget.content.model.sharedModel.cells].map(cell => cell.getSource())"
 
 
@@ -114,6 +115,18 @@ def run(page: Page, cell: int, *, wait: bool = True) -> None:
 
 def save(page: Page) -> None:
     page.evaluate("() => jupyterapp.commands.execute('docmanager:save').then(() => null)")
+
+
+def reload(page: Page) -> None:
+    """Save, and load the page anew beside its kernel."""
+    save(page)
+    page.reload()
+    page.wait_for_function(IDLE)
+
+
+def write(page: Page, cell: int, source: str) -> None:
+    """Put other source into a cell."""
+    page.evaluate(WRITE, [cell, source])
 
 
 def sources(page: Page) -> list[str]:

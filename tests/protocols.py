@@ -8,6 +8,7 @@ from http.client import HTTPConnection, HTTPResponse
 import ipychat
 from ipychat.gateway.answers import Answers
 from ipychat.gateway.server import Gateway
+from ipychat.messages import Reasoning, Text
 from ipychat.providers import AutonomousAI, Koala, OpenAI, RobocodersAPI
 from ipychat.providers.anthropic import Anthropic
 from ipychat.providers.gemini import Gemini
@@ -28,6 +29,24 @@ def completion(delta: dict | None = None, finish: str | None = None, **more) -> 
 def message_event(kind: str, **fields) -> bytes:
     """One of Anthropic's events, which name their kind twice."""
     return f"event: {kind}\n".encode() + sse(json.dumps({"type": kind, **fields}))
+
+
+CUTS = {
+    "every event a packet": lambda pieces: pieces,
+    "one packet": lambda pieces: [b"".join(pieces)],
+    "byte by byte": lambda pieces: [bytes([one]) for one in b"".join(pieces)],
+}
+"""How a stream may arrive: what it gives is the same."""
+
+
+def joined(given: list) -> list:
+    """The events, those that are text one with the text before them: how it is cut is no matter."""
+    whole: list = []
+    for event in given:
+        if whole and isinstance(event, Text | Reasoning) and type(whole[-1]) is type(event):
+            event = type(event)(whole.pop().text + event.text)
+        whole.append(event)
+    return whole
 
 
 @dataclass

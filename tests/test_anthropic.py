@@ -23,7 +23,7 @@ from ipychat.providers import _spoken
 from ipychat.providers.anthropic import Anthropic
 from ipychat.store import credentials
 from tests.loopback import FIN, HANG, answer, byte_by_byte, chunk, head
-from tests.protocols import message_event as event, sse
+from tests.protocols import joined, message_event as event, sse
 
 pytestmark = pytest.mark.usefixtures("sessions")
 PATH = "/v1/messages"
@@ -260,25 +260,16 @@ RECORDED = {
 }
 
 
-def joined(events):
-    """What neighbours of one kind say together: how text is cut into events has no meaning."""
-    for kind, several in itertools.groupby(events, type):
-        if kind in {Text, Reasoning}:
-            yield kind("".join(event.text for event in several))
-        else:
-            yield from several
-
-
 @pytest.mark.parametrize(("pieces", "expected"), RECORDED.values(), ids=RECORDED)
 class TestARecordedStreamGivesItsEvents:
     async def test_in_a_packet_for_each(self, events, pieces, expected):
-        assert list(joined(await events(*answer(*pieces)))) == expected
+        assert joined(await events(*answer(*pieces))) == expected
 
     async def test_in_one_packet(self, events, pieces, expected):
         assert await events(*answer(b"".join(pieces))) == expected
 
     async def test_byte_by_byte(self, events, pieces, expected):
-        assert list(joined(await events(*byte_by_byte(b"".join(pieces))))) == expected
+        assert joined(await events(*byte_by_byte(b"".join(pieces)))) == expected
 
 
 @pytest.mark.parametrize(
@@ -378,7 +369,7 @@ async def test_an_error_in_mid_stream_is_the_services_and_the_text_before_it_is_
     service.on(PATH, answer(*(pieces if split else [b"".join(pieces)])))
     given = Anthropic.create_async_generator("m", QUESTION, base_url=service.url)
     events, error = await collected(given)
-    assert list(joined(events)) == [Text("so far")]
+    assert joined(events) == [Text("so far")]
     assert isinstance(error, errors.ServerError)
     assert str(error) == "Anthropic answered with an error: Overloaded"
 

@@ -11,7 +11,7 @@ from ipychat.messages import FinishReason, Notice, Reasoning, Text, ToolCall, Us
 from ipychat.provider import Card
 from ipychat.providers.gemini import Gemini
 from tests.loopback import END, FIN, HANG, answer, byte_by_byte, chunk, head
-from tests.protocols import sse
+from tests.protocols import joined, sse
 
 pytestmark = pytest.mark.usefixtures("sessions")
 PATH = "/v1beta/models/m:streamGenerateContent"
@@ -51,17 +51,6 @@ def every_byte_a_packet(*responses) -> list:
 def written(request):
     """One of the ways in which the same stream may arrive."""
     return request.param
-
-
-def joined(events: list) -> list:
-    """The events as they are, however their texts were cut."""
-    found = []
-    for event in events:
-        if found and type(event) is type(found[-1]) and isinstance(event, Text | Reasoning):
-            found[-1] = type(event)(found[-1].text + event.text)
-        else:
-            found.append(event)
-    return found
 
 
 @pytest.fixture

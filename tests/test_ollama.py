@@ -24,7 +24,8 @@ from ipychat.provider import Card
 from ipychat.providers import ollama
 from ipychat.providers.ollama import CLOUD, Ollama
 from ipychat.store import credentials
-from tests.loopback import FIN, HANG, answer, byte_by_byte, chunk, head
+from tests.loopback import FIN, HANG, answer, chunk, head
+from tests.protocols import CUTS, joined
 
 pytestmark = pytest.mark.usefixtures("sessions")
 CHAT, SHOW, TAGS = "/api/chat", "/api/show", "/api/tags"
@@ -674,28 +675,13 @@ STREAMS = {
         [ToolCall("call_0", "time", '{"a": 1}'), FinishReason("tool_calls")],
     ),
 }
-WAYS = {
-    "every event a packet": lambda pieces: answer(*pieces, content_type=NDJSON),
-    "one packet": lambda pieces: answer(b"".join(pieces), content_type=NDJSON),
-    "byte by byte": lambda pieces: byte_by_byte(b"".join(pieces), NDJSON),
-}
 
 
-def joined(given: list) -> list:
-    """The events, those that are text one with the text before them: how it is cut is no matter."""
-    whole: list = []
-    for event in given:
-        if whole and isinstance(event, Text | Reasoning) and type(whole[-1]) is type(event):
-            event = type(event)(whole.pop().text + event.text)
-        whole.append(event)
-    return whole
-
-
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", CUTS)
 @pytest.mark.parametrize("stream", STREAMS)
 async def test_a_stream_of_its_protocol_gives_its_events(events, stream, way):
     pieces, expected = STREAMS[stream]
-    given = await events(*WAYS[way](pieces))
+    given = await events(*answer(*CUTS[way](pieces), content_type=NDJSON))
     assert (given if way == "one packet" else joined(given)) == expected
 
 
@@ -709,7 +695,7 @@ async def test_what_comes_after_the_end_is_not_waited_for(events):
 async def test_one_json_body_is_whole(events, service, space, way):
     value = {**DONE, "message": {"role": "assistant", "content": "Hello ✓"}, "eval_count": 1}
     body = json.dumps(value, indent=space, ensure_ascii=False).encode()
-    given = await events(*WAYS[way]([body]), stream=False)
+    given = await events(*answer(*CUTS[way]([body]), content_type=NDJSON), stream=False)
     assert given == [Text("Hello ✓"), Usage(output=1), FinishReason("stop")]
     assert service.asked(CHAT)[0].json["stream"] is False
 
@@ -757,7 +743,12 @@ async def test_a_torn_last_line_is_an_answer_that_broke_off(service, torn):
 async def test_a_line_of_another_form_is_an_error_and_the_text_is_kept(service, odd, together):
     pieces = [part(content="so far"), odd, done()]
     service.on(SHOW, shown())
-    service.on(CHAT, WAYS["one packet" if together else "every event a packet"](pieces))
+    service.on(
+        CHAT,
+        answer(
+            *CUTS["one packet" if together else "every event a packet"](pieces), content_type=NDJSON
+        ),
+    )
     with pytest.raises(errors.FormatError) as caught:
         await ask("?", model="ollama:m", base_url=service.url)
     assert caught.value.reply.text == "so far"
@@ -775,7 +766,12 @@ async def test_a_line_of_another_form_is_an_error_and_the_text_is_kept(service, 
 async def test_an_error_in_mid_stream_keeps_the_text_and_the_calls(service, error, says, together):
     pieces = [part(content="so far"), part(tool_calls=[NOON]), line(error=error)]
     service.on(SHOW, shown())
-    service.on(CHAT, WAYS["one packet" if together else "every event a packet"](pieces))
+    service.on(
+        CHAT,
+        answer(
+            *CUTS["one packet" if together else "every event a packet"](pieces), content_type=NDJSON
+        ),
+    )
     with pytest.raises(errors.ServerError, match=says) as caught:
         await ask("?", model="ollama:m", base_url=service.url)
     assert caught.value.reply.text == "so far"

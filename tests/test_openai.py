@@ -13,8 +13,8 @@ from ipychat.presets import PRESETS
 from ipychat.providers import OpenAI, _form
 from ipychat.providers.openai import compatible
 from ipychat.wire import http
-from tests.loopback import END, FIN, HANG, answer, byte_by_byte, chunk, head
-from tests.protocols import OPENAI, completion, sse
+from tests.loopback import END, FIN, HANG, answer, chunk, head
+from tests.protocols import CUTS, OPENAI, completion, sse
 
 pytestmark = pytest.mark.usefixtures("sessions")
 PATH = "/chat/completions"
@@ -640,18 +640,13 @@ RECORDED = {
         ("so far", "", [], "length", Usage(11, 7, 3, 4)),
     ),
 }  # fmt: skip
-CUTS = {
-    "every event a packet": lambda pieces: answer(*pieces),
-    "in one packet": lambda pieces: answer(b"".join(pieces)),
-    "byte by byte": lambda pieces: byte_by_byte(b"".join(pieces)),
-}
 
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", RECORDED)
 async def test_a_recorded_stream_is_read_exactly_however_it_is_cut(events, name, cut):
     pieces, (text, reasoning, calls, finish, usage) = RECORDED[name]
-    given = await events(*CUTS[cut](pieces))
+    given = await events(*answer(*CUTS[cut](pieces)))
     assert "".join(event.text for event in given if isinstance(event, Text)) == text
     assert "".join(event.text for event in given if isinstance(event, Reasoning)) == reasoning
     assert [event for event in given if isinstance(event, ToolCall)] == calls

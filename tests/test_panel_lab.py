@@ -295,8 +295,8 @@ def test_system_prompt_parameters_and_files_go_along(opened, service):
 
 
 def test_the_picker_says_what_is_missing(opened):
-    opened.evaluate(
-        "() => { const cell = jupyterapp.shell.currentWidget.content.widgets[2]; cell.model.sharedModel.setSource('import os; del os.environ[\\'OPENAI_API_KEY\\'], os.environ[\\'OPENAI_BASE_URL\\']') }"
+    lab.write(
+        opened, 2, "import os; del os.environ['OPENAI_API_KEY'], os.environ['OPENAI_BASE_URL']"
     )
     lab.run(opened, 2)
     opened.get_by_role("combobox", name="Model").click()
@@ -310,9 +310,7 @@ def test_a_second_view_has_the_text_so_far(opened, service):
     service.on(PATH, stalled("so far"))
     ask(opened, "Hello")
     expect(log(opened)).to_contain_text("so far")
-    opened.evaluate(
-        "() => { const cell = jupyterapp.shell.currentWidget.content.widgets[2]; cell.model.sharedModel.setSource('import ipywidgets; ipywidgets.VBox([_])') }"
-    )
+    lab.write(opened, 2, "import ipywidgets; ipywidgets.VBox([_])")
     button(opened, "Stop").click()
     expect(button(opened, "Send")).to_be_visible()
     lab.run(opened, 2)
@@ -323,9 +321,7 @@ def test_a_second_view_has_the_text_so_far(opened, service):
 def test_a_reload_of_the_page_restores_it(opened):
     ask(opened, "Hello")
     expect(log(opened)).to_contain_text("You said: Hello")
-    lab.save(opened)
-    opened.reload()
-    opened.wait_for_function(lab.IDLE)
+    lab.reload(opened)
     expect(log(opened)).to_contain_text("You said: Hello")
     ask(opened, "again")
     expect(log(opened)).to_contain_text("You said: again")
@@ -342,9 +338,7 @@ def notebook_file(page):
 def test_what_comes_after_a_reload_is_in_the_saved_transcript_too(opened):
     ask(opened, "Hello")
     expect(log(opened)).to_contain_text("You said: Hello")
-    lab.save(opened)
-    opened.reload()
-    opened.wait_for_function(lab.IDLE)
+    lab.reload(opened)
     expect(log(opened)).to_contain_text("You said: Hello")
     ask(opened, "again")
     transcript = opened.locator(".ipychat-transcript")
@@ -358,9 +352,7 @@ def test_a_reload_in_mid_answer_goes_on_with_it(opened, service):
     service.on(PATH, slowly(ANSWER, size=4, pause=0.05))
     ask(opened, "Hello")
     expect(log(opened)).to_contain_text("short")
-    lab.save(opened)
-    opened.reload()
-    opened.wait_for_function(lab.IDLE)
+    lab.reload(opened)
     expect(log(opened)).to_contain_text("most_common(10)")
     expect(button(opened, "Send")).to_be_visible()
     expect(opened.locator(".ipychat-transcript")).to_contain_text("most_common(10)")
@@ -405,8 +397,9 @@ new MutationObserver(() => {
 
 def test_of_many_turns_the_newest_is_drawn_first(opened, service):
     service.on(PATH, OPENAI.whole("".join(f"{n}. **item** and `more`\n" for n in range(150))))
-    opened.evaluate(
-        "source => jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.setSource(source)",
+    lab.write(
+        opened,
+        2,
         "import ipychat\nfor n in range(20): _ = await ipychat.ask(f'question {n}', chat='default')",
     )
     lab.run(opened, 2)
@@ -452,9 +445,7 @@ def test_a_hostile_answer_runs_and_loads_nothing(opened, service):
 
 
 def test_a_question_waits_visibly_while_the_kernel_is_busy(opened):
-    opened.evaluate(
-        "() => { const cell = jupyterapp.shell.currentWidget.content.widgets[2]; cell.model.sharedModel.setSource('import time; time.sleep(2)') }"
-    )
+    lab.write(opened, 2, "import time; time.sleep(2)")
     lab.run(opened, 2, wait=False)
     opened.wait_for_timeout(200)
     ask(opened, "Hello")

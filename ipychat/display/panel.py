@@ -236,12 +236,17 @@ class Panel(anywidget.AnyWidget):
 
     def _follow(self, conversation: Conversation) -> None:
         """Show this conversation from now on."""
-        if self._write in self._conversation.changes.lasting:
-            self._conversation.changes.lasting.remove(self._write)
+        self._leave()
         self._conversation, self._told = conversation, Told()
         conversation.changes.lasting.append(self._write)
         self._write()
         self._loop.call_soon_threadsafe(self._start_following)
+
+    def _leave(self) -> None:
+        """Write no more of the conversation that is shown."""
+        lasting = self._conversation.changes.lasting
+        if self._write in lasting:
+            lasting.remove(self._write)
 
     def _start_following(self) -> None:
         if self._following is not None:
@@ -297,8 +302,7 @@ class Panel(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Take it off the page; the conversation goes on."""
-        if self._write in self._conversation.changes.lasting:
-            self._conversation.changes.lasting.remove(self._write)
+        self._leave()
         for task in (self._following, self._refreshing):
             if task is not None:
                 task.cancel()

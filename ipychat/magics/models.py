@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
@@ -19,7 +16,7 @@ from ipychat.magics import flags as flags_
 from ipychat.magics.flags import flag
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine
 
     from ipychat.login import Account
     from ipychat.magics.chat import ChatMagics
@@ -146,8 +143,10 @@ def _ask_for_key(account: Account) -> str:
     """Let the user type a key, unseen; the kernel waits meanwhile, as with every input."""
     import getpass
 
+    from ipychat.kernel.run import interruptible
+
     try:
-        with _interruptible():
+        with interruptible():
             return getpass.getpass(f"Key for {account.cls.label} at {account.host}: ")
     except KeyboardInterrupt:
         raise InterruptedAnswerError("Interrupted: no key is kept.") from None
@@ -156,19 +155,6 @@ def _ask_for_key(account: Account) -> str:
             "Nobody can be asked for a key here: set "
             f"{(*account.cls.key_variables, 'api_key=…')[0]} instead."
         ) from None
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt: an awaited cell's handler waits for the loop's turn."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # a subshell's thread gets no signals
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _default(chat: ChatMagics) -> tuple[str, str]:
