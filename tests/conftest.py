@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ipychat import config
+from ipychat import config, ledger
 from ipychat.wire import http
 from tests.kernels import Kernel
 from tests.loopback import Proxy, Service, SocksProxy
@@ -24,6 +24,9 @@ def _a_machine_of_its_own(tmp_path, monkeypatch):
     config.use(config.Config())
     yield
     config.use(config.Config())
+    ledger.save()  # what is gathered behind the answers is this test's, and no later one's
+    ledger._unsaved.clear()
+    ledger._kept.clear()
 
 
 @pytest.fixture
