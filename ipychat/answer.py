@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from ipychat import catalog, ledger, route, secrets
+from ipychat import catalog, ledger, replay, route, secrets
 from ipychat.errors import AnswerError, ChatError, MissingKeyError, ServiceError, UsageError
 from ipychat.messages import (
     ChatRequest,
@@ -26,12 +27,15 @@ from ipychat.messages import (
     Usage,
     parse_messages,
 )
+from ipychat.wire import large
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 TEXTS = {"api_key", "base_url", "proxy"}
 """Options that are texts whoever the provider is."""
 OWN = {"api_key", "base_url"}
 """Options that are of one service, and go to no other."""
+SWITCHES = {"cached", "allow_secrets"}
+"""Options that are ipychat's, and no provider's."""
 FAILURES = (ServiceError, AnswerError, MissingKeyError)
 """Errors after which another model may be asked."""
 
@@ -54,7 +58,8 @@ def request(
         if name in TEXTS and not isinstance(value, str):
             raise UsageError(f"The option {name} wants a text, not {type(value).__name__}.")
         secrets.register_option(name, value)
-    return ChatRequest(catalog.resolve(model), messages, MappingProxyType(given))
+    switches = {name: bool(given.pop(name)) for name in SWITCHES & given.keys()}
+    return ChatRequest(catalog.resolve(model), messages, MappingProxyType(given), **switches)
 
 
 def _for(model: ModelId, asked: ChatRequest) -> ChatRequest:
@@ -64,7 +69,7 @@ def _for(model: ModelId, asked: ChatRequest) -> ChatRequest:
         for name, value in asked.options.items()
         if name not in OWN and not secrets.holds_secret(name, value)
     }
-    return replace(asked, model=model, options=MappingProxyType(options))
+    return dataclasses.replace(asked, model=model, options=MappingProxyType(options))
 
 
 class Answer:
@@ -72,6 +77,11 @@ class Answer:
 
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
+        self.is_kept = False
+        """Whether it is an answer that was kept: nothing was sent, and it cost nothing."""
+        self._kept: Reply | None = None
+        self._hash: str | None = None
+        self._at = datetime.now(UTC).isoformat(timespec="seconds")
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._notices: list[str] = []
@@ -83,7 +93,49 @@ class Answer:
         self._seconds = 0.0
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Ask, and give the events. An error has in its `reply` what came before it.
+        """Give the answer's events: those of an answer that is kept, else by asking.
+
+        An error has in its `reply` what came before it.
+        """
+        receipt = await large.run(route.receipt, self.request)
+        self._hash = receipt.hash
+        kept = await replay.find(self.request, receipt)
+        if kept is not None:
+            for event in self._take(kept):
+                yield event
+            return
+        told = len(self._notices)
+        async with contextlib.aclosing(self._ask()) as events:
+            async for event in events:
+                self.add(event)
+                yield event
+        answered = dataclasses.replace(self.reply(), notices=tuple(self._notices[told:]))
+        if fault := await replay.keep(receipt, answered):
+            notice = Notice(fault)
+            self.add(notice)
+            yield notice
+
+    def _take(self, kept: Reply) -> Iterator[Event]:
+        """Have an earlier reply as the answer; give its events."""
+        self.is_kept = True
+        if not replay.is_on():  # else all is as it was
+            said = f"Cached: answered by {kept.model} at {kept.at}. Nothing was sent."
+            usage = kept.usage and dataclasses.replace(kept.usage, cost=0.0)
+            notices = (said, *kept.notices)
+            kept = dataclasses.replace(kept, cached=True, notices=notices, usage=usage)
+        self._kept = kept
+        yield from map(Notice, kept.notices)
+        if kept.reasoning:
+            yield Reasoning(kept.reasoning)
+        if kept.text:
+            yield Text(kept.text)
+        yield from kept.tool_calls
+        if kept.usage:
+            yield kept.usage
+        yield FinishReason(kept.finish or "stop")
+
+    async def _ask(self) -> AsyncGenerator[Event, None]:
+        """Ask, and give the events.
 
         Where the user names others who are asked if the model fails before its first word, they
         are, one after the other; each time a notice says so.
@@ -93,7 +145,6 @@ class Answer:
             try:
                 async with contextlib.aclosing(route.events(self.request)) as events:
                     async for event in events:
-                        self.add(event)
                         yield event
                 return
             except ChatError as error:
@@ -101,9 +152,8 @@ class Answer:
                 if not others or self._has_begun or not isinstance(error, FAILURES):
                     raise
                 fault = error
-            notice = Notice(self._ask_another(others, fault))
-            self.add(notice)
-            yield notice
+            yield Notice(self._ask_another(others, fault))
+            self._hash = (await large.run(route.receipt, self.request)).hash
 
     def _ask_another(self, others: list[str], fault: ChatError) -> str:
         """Turn the question to the next of `others` who can be asked; say who and why."""
@@ -127,7 +177,7 @@ class Answer:
         return bool(self._text or self._reasoning or self._tool_calls)
 
     def add(self, event: Event) -> None:
-        """Take an event into the reply; `events()` does it for all that the provider gives."""
+        """Take an event into the reply; `events()` does it for all that it gives."""
         self._seconds = time.monotonic() - self._begin
         match event:
             case Text(text):
@@ -147,6 +197,8 @@ class Answer:
 
     def reply(self) -> Reply:
         """Return what has come so far."""
+        if self._kept is not None:
+            return self._kept
         return Reply(
             request=self.request,
             text=secrets.mask("".join(self._text)),
@@ -157,4 +209,6 @@ class Answer:
             usage=self._usage,
             seconds=self._seconds,
             first_text=self._first_text,
+            at=self._at,
+            hash=self._hash,
         )

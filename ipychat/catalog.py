@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ipychat import cards, config, policy, provider, registry, secrets
+from ipychat import cards, config, policy, provider, registry, replay, secrets
 from ipychat.errors import ChatError, ModelNotSupportedError, UsageError
 from ipychat.messages import ModelId
 from ipychat.presets import PRESETS
@@ -21,8 +21,8 @@ from ipychat.store import credentials
 if TYPE_CHECKING:
     from ipychat.provider import Card, Provider
 
-OTHER_KEYS = ("OLLAMA_API_KEY",)
-"""Keys that choose no default: they serve beside a server of one's own."""
+GATEWAY = "(the gateway)"
+"""What stands for the gateway among the names that a cassette keeps."""
 LISTING: dict[str, Any] = {"retries": 0, "connect_timeout": 3.0, "timeout": 10.0}
 """How a question for a list of models travels."""
 FACTS = "context · takes · $ a million"
@@ -204,19 +204,26 @@ def resolve(name: str | None = None) -> ModelId:
 
     Raises ModelNotSupportedError with what comes near, or with the full names to choose from.
     """
-    own = (endpoint.key_variable for endpoint in config.current().endpoints.values())
-    for variable in (*KEYS, *OTHER_KEYS, *own):  # known before anything of it is kept or shown
-        secrets.register(os.environ.get(variable, ""))
+    settings = config.current()
+    own = (endpoint.key_variable for endpoint in settings.endpoints.values())
+    # known before anything of it is sent, kept or shown
+    secrets.register_environment(os.environ, filter(None, (*settings.secrets, *own)))
     credentials.register_kept()
+    name = _followed((name or "").strip() or settings.model or "")
+    found = replay.resolved(name) or _resolve(name or _followed(default()[0]))
+    replay.remember(name, found)
+    policy.check_model(str(found))
+    return found
+
+
+def _followed(name: str) -> str:
+    """Return what the user's aliases make of a name."""
     aliases = config.current().aliases
-    name = (name or "").strip() or default()[0]
     followed: set[str] = set()
     while name in aliases and name not in followed:
         followed.add(name)
         name = aliases[name]
-    found = _resolve(name)
-    policy.check_model(str(found))
-    return found
+    return name
 
 
 def _resolve(name: str) -> ModelId:
@@ -272,8 +279,12 @@ def _has_kept_key(name: str) -> bool:
 
 def answering() -> ModelId:
     """Return who answers behind the gateway: the first rule's that is not served by it."""
+    if recorded := replay.resolved(GATEWAY):
+        return recorded
     models = (resolve(name) for name, _ in _rules())
-    return next(model for model in models if not registry.is_offline(model.provider))
+    found = next(model for model in models if not registry.is_offline(model.provider))
+    replay.remember(GATEWAY, found)
+    return found
 
 
 def _look_up(name: str) -> ModelId:

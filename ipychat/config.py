@@ -4,13 +4,20 @@
 `%config IPyChat` only fill this value; code below reads it and never asks where it came from.
 """
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ipychat.errors import UsageError
+
 if TYPE_CHECKING:
     from ipychat.presets import Endpoint
 
+REPLAY = ("off", "auto", "refresh", "replay")
+"""Whether answers that are kept are looked up: no; first; no, but kept anew; yes, and no others."""
+REPLAY_VARIABLE = "IPYCHAT_REPLAY"
+CASSETTE_VARIABLE = "IPYCHAT_CASSETTE"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -44,6 +51,12 @@ class Config(NamedTuple):
     """How many earlier turns are sent along; None: all."""
     keep: bool = True
     """Whether conversations are kept on disk."""
+    replay: str = "off"
+    """One of `REPLAY`; the environment goes before it: see `replay()`."""
+    cassette: str | None = None
+    """The folder in which a notebook's answers are kept beside it; see `cassette()`."""
+    secrets: tuple[str, ...] = ()
+    """The environment's names for secrets that don't look like it."""
     allowed_models: tuple[str, ...] | None = None
     """The user's own limits, beside an administrator's: patterns of which one has to fit."""
     allowed_hosts: tuple[str, ...] | None = None
@@ -65,3 +78,19 @@ def use(settings: Config) -> None:
     """Put `settings` in force."""
     global _current  # noqa: PLW0603 - the one value this module exists to hold
     _current = settings
+
+
+def replay() -> str:
+    """Return whether answers that are kept are looked up.
+
+    The environment goes before the notebook's setting: who runs a notebook from outside decides.
+    """
+    named = os.environ.get(REPLAY_VARIABLE) or _current.replay
+    if named not in REPLAY:
+        raise UsageError(f"{REPLAY_VARIABLE} is one of {', '.join(REPLAY)}, not {named!r}.")
+    return named
+
+
+def cassette() -> str | None:
+    """Return the folder of the notebook's answers, if they are kept beside it."""
+    return os.environ.get(CASSETTE_VARIABLE) or _current.cassette

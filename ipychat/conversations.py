@@ -6,10 +6,11 @@ import contextlib
 import copy
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ipychat import config, markup, secrets
+from ipychat import config, markup, replay, route, secrets
 from ipychat.answer import NO_OPTIONS, request
 from ipychat.characters import shortened
 from ipychat.errors import StoreError, UsageError
@@ -24,6 +25,7 @@ from ipychat.messages import (
     parse_messages,
 )
 from ipychat.store import transcripts
+from ipychat.store.answers import Receipt
 from ipychat.store.transcripts import Transcript
 from ipychat.turns import Changes, Journal, Record, Turn, asked, ended, fold, insert, position
 
@@ -156,11 +158,16 @@ class Conversation:
         """How many turns stand after a cell that was run again since."""
         return sum(turn.stale for turn in self.turns)
 
-    def drop(self, number: int) -> Turn:
-        """Take out the turn of that number, the first being 1."""
+    def turn(self, number: int) -> Turn:
+        """Return the turn of that number, the first being 1."""
         if not 1 <= number <= len(self.turns):
             raise UsageError(f"There is no turn {number}: {self.name} has {len(self.turns)}.")
-        turn = self.turns.pop(number - 1)
+        return self.turns[number - 1]
+
+    def drop(self, number: int) -> Turn:
+        """Take out the turn of that number, the first being 1."""
+        turn = self.turn(number)
+        self.turns.remove(turn)
         self.changed({"type": "dropped", "turn": turn.id})
         return turn
 
@@ -179,6 +186,19 @@ class Conversation:
         """Write what has changed, and tell it to those who follow."""
         self.journal.change(*records)
         self.changes.tell(lasting=True)
+
+    def receipt(self, turn: Turn) -> Receipt | None:
+        """Return what `turn` asked, exactly; None where that can't be known any more."""
+        place = self.turns.index(turn) if turn in self.turns else len(self.turns)
+        asked = turn.reply.request
+        # of a turn that was read from disk, what went along is what still stands before it
+        head, own = asked.messages[: -len(turn.question)], asked.messages[-len(turn.question) :]
+        before = tuple(_history(self.turns[:place], config.current().history))
+        for one in (asked, replace(asked, messages=(*head, *before, *own))):
+            receipt = route.receipt(one)
+            if receipt.hash == turn.reply.hash:
+                return receipt
+        return None
 
     def fork(self, name: str) -> Conversation:
         """Return a new conversation that goes on from here; turns that are running stay out."""
@@ -231,19 +251,19 @@ def _quoted(message: Message, longest: int | None) -> str:
 
 # -- those that live in this kernel
 
-_live: dict[tuple[str | None, str], Conversation] = {}
-"""By the notebook they belong to, and their name."""
+_Place: TypeAlias = tuple[str | None, str | None, bool]
+_live: dict[tuple[_Place, str], Conversation] = {}
+"""By where they belong, and their name."""
 
 
 def conversation(name: str | None = None) -> Conversation:
     """Return the live conversation of that name, read from disk when it is first asked for."""
-    name = name or DEFAULT
-    notebook = config.current().notebook
+    name, here = name or DEFAULT, _place()
     folder = _folder()
     transcript = Transcript(folder / transcripts.file_name(name)) if folder else None
-    if (notebook, name) not in _live:
-        _live[notebook, name] = _open(name, transcript)
-    live = _live[notebook, name]
+    if (here, name) not in _live:
+        _live[here, name] = _open(name, transcript)
+    live = _live[here, name]
     if live.journal.transcript is None and not live.journal.fault:
         live.journal.transcript = transcript  # it was opened while nothing was kept
     return live
@@ -251,15 +271,23 @@ def conversation(name: str | None = None) -> Conversation:
 
 def _open(name: str, transcript: Transcript | None) -> Conversation:
     try:
-        return Conversation(name, transcript)
+        talk = Conversation(name, transcript)
+        if replay.is_apart() and talk.turns:
+            talk.clear()
+        return talk
     except StoreError as error:
         return Conversation(name, None, error)
+
+
+def _place() -> _Place:
+    """Where conversations belong: to a notebook; apart are those of which a cassette is made."""
+    return config.current().notebook, config.cassette(), replay.is_on()
 
 
 def _folder() -> Path | None:
     """Where the notebook's conversations are kept; None where they are not."""
     settings = config.current()
-    if settings.notebook is None or not settings.keep:
+    if settings.notebook is None or not settings.keep or replay.is_on():
         return None
     return transcripts.notebook_folder(settings.notebook)
 
@@ -269,22 +297,22 @@ def rename(talk: Conversation, name: str) -> None:
 
     Raises UsageError where there is one of that name already.
     """
-    notebook = config.current().notebook
+    here = _place()
     if name in names():
         raise UsageError(f"There is a conversation {name!r} already.")
     if not name.strip() or len(name) > MAX_NAME:
         raise UsageError(f"A conversation's name has 1 to {MAX_NAME} characters.")
     if talk.journal.transcript and (folder := _folder()):
         talk.journal.transcript.move(folder / transcripts.file_name(name))
-    _live[notebook, name] = _live.pop((notebook, talk.name))
+    _live[here, name] = _live.pop((here, talk.name))
     talk.journal.name = name
     talk.changed({"type": "named", "name": name})
 
 
 def names() -> list[str]:
     """Return the names of the notebook's conversations, live and on disk."""
-    folder, notebook = _folder(), config.current().notebook
-    live = {name for place, name in _live if place == notebook}
+    folder, here = _folder(), _place()
+    live = {name for place, name in _live if place == here}
     return sorted({*live, *(transcripts.names(folder) if folder else ())})
 
 

@@ -21,8 +21,10 @@
     │   ├── InterruptedAnswerError  the user interrupted it
     │   └── FormatError             it was not what its protocol allows
     └── StoreError                  what is kept on disk could not be read or written
+        └── NotRecordedError        nothing may be asked, and this answer is not kept
 
-Each says in one to five lines what happened and what to do, with every known secret masked. In a
+Each says in one to five lines what happened and what to do (NotRecordedError shows a difference
+between), with every known secret masked. In a
 notebook it shows as just these lines, without a traceback. An error that ends an answer carries
 what had arrived in `reply`.
 """
@@ -37,7 +39,6 @@ from ipychat.secrets import mask
 if TYPE_CHECKING:
     from ipychat.messages import Reply
 
-MAX_LINES = 5
 MAX_LINE = 500
 
 
@@ -46,6 +47,7 @@ class ChatError(Exception):
 
     reply: Reply | None = None
     """What had arrived when the answer went wrong."""
+    max_lines = 5
 
     def __str__(self) -> str:
         return mask(harmless(super().__str__()))
@@ -56,7 +58,7 @@ class ChatError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback: one to five lines."""
         first, *rest = str(self).splitlines() or [""]
-        lines = [f"{type(self).__name__}: {first}", *rest[: MAX_LINES - 1]]
+        lines = [f"{type(self).__name__}: {first}", *rest[: self.max_lines - 1]]
         return [line if len(line) <= MAX_LINE else line[:MAX_LINE] + " …" for line in lines]
 
 
@@ -146,3 +148,9 @@ class FormatError(AnswerError):
 
 class StoreError(ChatError):
     """What is kept on disk could not be read or written."""
+
+
+class NotRecordedError(StoreError):
+    """Nothing may be asked, and this question has no answer that is kept."""
+
+    max_lines = 17

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from ipychat import markup
 from ipychat.errors import UsageError
@@ -247,6 +247,10 @@ class ChatRequest:
     model: ModelId
     messages: tuple[Message, ...]
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    cached: bool = False
+    """Whether an answer that is kept will do, where it is not looked for anyway."""
+    allow_secrets: bool = False
+    """Whether the secrets in it are sent as they are."""
 
     def __repr__(self) -> str:
         return f"<ChatRequest {self.model}: {len(self.messages)} messages>"
@@ -329,6 +333,12 @@ class Reply:
     seconds: float = 0.0
     first_text: float | None = None
     """Seconds until the first text came."""
+    at: str | None = None
+    """When it was asked: UTC, in ISO form."""
+    hash: str | None = None
+    """Of what was asked, exactly; `%chat_receipt` shows it."""
+    cached: bool = False
+    """Whether it is an earlier answer to the same question: nothing was sent."""
 
     @property
     def model(self) -> ModelId:
@@ -360,3 +370,57 @@ class Reply:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What a notebook shows. No raw Markdown: a front end would run the scripts in it."""
         return {"text/html": markup.to_html(self.text, final=True), "text/plain": self.text}
+
+    def to_record(self) -> dict[str, Any]:
+        """Return all of it but the question, as JSON can carry it."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        del given["request"]
+        return given | {
+            "model": str(self.model),
+            "tool_calls": [asdict(call) for call in self.tool_calls],
+            "notices": list(self.notices),
+            "usage": self.usage and asdict(self.usage),
+        }
+
+    @classmethod
+    def of_record(cls, request: ChatRequest, record: Mapping[str, Any]) -> Reply:
+        """Read what `to_record` wrote, by whichever version, of an answer to `request`.
+
+        Raises TypeError for a field that someone has made something else.
+        """
+        check_fields(record, _RECORDED)
+        if model := record.get("model"):
+            request = replace(request, model=ModelId.parse(model))
+        return _made(cls, {
+            **record,
+            "request": request,
+            "tool_calls": tuple(_made(ToolCall, call) for call in record["tool_calls"]),
+            "notices": tuple(record["notices"]),
+            "usage": record["usage"] and _made(Usage, record["usage"]),
+        })  # fmt: skip
+
+
+OR_NONE = str | None
+_RECORDED: Mapping[str, Any] = {
+    **dict.fromkeys(("text", "reasoning"), str),
+    **dict.fromkeys(("model", "finish", "at", "hash"), OR_NONE),
+    "seconds": int | float,
+    "first_text": int | float | None,
+    "cached": bool,
+}
+
+
+def check_fields(given: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raise TypeError for a field that is not of its kind."""
+    for name, kind in kinds.items():
+        if name in given and not isinstance(given[name], kind):
+            raise TypeError(name)
+
+
+T = TypeVar("T", ToolCall, Usage, Reply)
+
+
+def _made(cls: type[T], given: Mapping[str, Any]) -> T:
+    """Make a value of what is given for its fields; a later version may know more of them."""
+    known = {one.name for one in fields(cls)}
+    return cls(**{name: value for name, value in given.items() if name in known})

@@ -74,6 +74,8 @@ def refusal() -> Callable[[str, str], str | None]:
 
 def check_url(url: str) -> None:
     """Raise PolicyError where no request may go to the host of `url`."""
+    if config.replay() == "replay":
+        raise PolicyError("Nothing is sent while answers are replayed: IPyChat.replay is 'replay'.")
     parts = urlsplit(url)
     host = (parts.hostname or "").lower().rstrip(".")
     _check(host, "allowed_hosts", f"requests to {host}", own=parts.netloc in _own)

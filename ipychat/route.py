@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ipychat import cards, catalog, config, policy, provider, registry, secrets
+from ipychat import cards, catalog, config, firewall, policy, provider, registry, secrets
 from ipychat.errors import PolicyError
-from ipychat.messages import ChatRequest, Event, Notice, Usage
+from ipychat.messages import (
+    ChatRequest,
+    Event,
+    FilePart,
+    ImagePart,
+    Message,
+    Notice,
+    Part,
+    TextPart,
+    Usage,
+)
+from ipychat.store.answers import Receipt, lines
+from ipychat.wire.http import Transport, is_loopback
 
 if TYPE_CHECKING:
     from ipychat.provider import Provider
+
+ALLOW = " --allow-secrets sends it as it is, once."
+HERE = "this machine"
+"""Stands in a receipt for every service on loopback, whatever its port and path."""
+TRAVEL = {one.name for one in fields(Transport) if one.init} | {
+    "api_key", "base_url", "concurrency", "connector", "kept_as", "stream",
+}  # fmt: skip
+"""Options that change no answer, or that a receipt says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +66,53 @@ class Route:
         return (
             self.root == getattr(self.provider, "base_url", "").rstrip("/") and not self.by_gateway
         )
+
+
+def receipt(request: ChatRequest) -> Receipt:
+    """Return what of `request` can change its answer, as it counts and as it may be shown."""
+    way = Route.of(request)
+    answering = way.provider
+    if way.by_gateway:
+        behind = catalog.answering()
+        at, answering = str(behind), registry.load(behind.provider)
+    elif way.root is None:
+        at = "chosen by the provider"
+    else:
+        at = HERE if is_loopback(way.root) else secrets.without_login(way.root)
+    options = {
+        name: secrets.without_login(value) if isinstance(value, str) else value
+        for name, value in request.options.items()
+        if name not in TRAVEL or (name == "base_url" and way.root is None)
+    }
+    asked = {
+        "model": str(request.model),
+        "at": at,
+        "messages": [*map(_message, request.messages)],
+        "options": options,
+    }
+    return Receipt.of(asked, repeatable=getattr(answering, "repeatable", True))
+
+
+def _message(message: Message) -> dict[str, Any]:
+    written = replace(message, content="").to_dict()
+    del written["content"]
+    if isinstance(message.content, str):
+        return written | {"text": lines(message.content)}
+    return written | {"parts": [*map(_part, message.content)]}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    match part:
+        case TextPart(text):
+            return {"text": lines(text)}
+        case ImagePart(url) if url.startswith("data:"):
+            head, _, data = url.partition(",")
+            return {"image": head, "sha256": hashlib.sha256(data.encode()).hexdigest()}
+        case ImagePart(url):
+            return {"image": url}
+        case FilePart(name, data, media_type):
+            digest = hashlib.sha256(data).hexdigest()
+            return {"file": name, "type": media_type, "bytes": len(data), "sha256": digest}
 
 
 def address(request: ChatRequest) -> str:
@@ -81,6 +149,12 @@ async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
         )
     elif url := config.current().urls.get(name):
         options.setdefault("base_url", url)
+    if not request.allow_secrets:
+        request, masked = firewall.masked(request)
+        if masked:
+            yield Notice(f"Masked in what was sent: {', '.join(masked)}.{ALLOW}")
+    elif way.by_gateway:
+        yield Notice("The gateway masks secrets in what it sends on, --allow-secrets or not.")
     asked = replace(request, options=options)
     async with contextlib.aclosing(provider.events(way.provider, asked)) as given:
         async for event in given:

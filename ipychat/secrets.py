@@ -1,7 +1,8 @@
 """The secrets that are known, and masking them in any text.
 
 A secret is registered once, where it enters (a key is read, a token arrives, a proxy address is
-parsed); from then on `mask` takes it out of every message, log line and `repr` of this package.
+parsed, the environment is looked at); from then on `mask` takes it out of every message, log line
+and `repr` of this package, and out of every question before it is sent.
 Texts shorter than twelve characters are refused: masking them would garble ordinary words.
 """
 
@@ -9,7 +10,7 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -20,18 +21,35 @@ _NAMES = "(?i:key|token|secret|passw|credential|authorization)"
 _LOGIN = r"//[^/?#\s]*@"
 _QUERY = rf"([?&][^=&#\s]*{_NAMES}[^=&#\s]*=)[^&#\s]+"
 
-_known: set[str] = set()
+_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]")
+"""How a value begins that says where a secret is, and is none."""
+
+_known: dict[str, str] = {}
+"""Each secret in each of its forms, and what it is called."""
 _pattern: re.Pattern[str] | None = None
 
 
-def register(secret: str) -> str:
+def register(secret: str, name: str = "a secret") -> str:
     """Remember `secret`, as it is and as it looks inside a URL or JSON; return it unchanged."""
     global _pattern  # noqa: PLW0603 - the one pattern is made anew when a secret is new
     if len(secret) >= MIN_LENGTH and secret not in _known:
         quoted = quote(secret, safe="", errors="surrogatepass")
-        _known.update({secret, quoted, json.dumps(secret)[1:-1]})
+        _known.update(dict.fromkeys((quoted, json.dumps(secret)[1:-1], secret), name))
         _pattern = None
     return secret
+
+
+def register_environment(environment: Mapping[str, str], also: Iterable[str] = ()) -> None:
+    """Register what looks like a secret in the environment, and the variables named in `also`."""
+    for name, value in environment.items():
+        if len(value) < MIN_LENGTH or value in _known:
+            continue
+        if "://" in value:
+            register_url(value)
+        elif re.search(_NAMES, name) and not _PATH.match(value):
+            register(value, name)
+    for name in also:
+        register(environment.get(name, ""), name)
 
 
 def register_url(url: str) -> str:
@@ -47,7 +65,7 @@ def register_option(name: str, value: Any) -> None:
     """Register what the name of an option says is a secret, or what is one within its value."""
     for inner, text in _texts(name, value):
         if re.search(_NAMES, inner):
-            register(text)
+            register(text, inner)
         elif "://" in text:
             register_url(text)
 
@@ -78,6 +96,37 @@ def without_login(url: str) -> str:
 def mask(text: str) -> str:
     """`text` with every known secret replaced."""
     return _any_known().sub(MASK, text) if _known else text
+
+
+def masked(value: Any) -> Any:
+    """Return a value that JSON can carry, with every known secret in its texts replaced."""
+    match value:
+        case str():
+            return mask(value)
+        case None | bool() | int() | float():
+            return value
+        case dict():
+            return {mask(str(name)): masked(one) for name, one in value.items()}
+        case list() | tuple():
+            return [masked(one) for one in value]
+    return mask(repr(value))
+
+
+def mask_bytes(data: bytes) -> bytes:
+    """As `mask`, for what may be no text: it stays as long as it was."""
+    for secret in sorted(_known, key=len, reverse=True):
+        written = secret.encode(errors="surrogatepass")
+        if written in data:
+            data = data.replace(written, b"*" * len(written))
+    return data
+
+
+def names_in(content: str | bytes) -> set[str]:
+    """Return what the known secrets in `content` are called."""
+    if isinstance(content, str):
+        return {name for secret, name in _known.items() if secret in content}
+    known = ((secret.encode(errors="surrogatepass"), name) for secret, name in _known.items())
+    return {name for secret, name in known if secret in content}
 
 
 def _any_known() -> re.Pattern[str]:

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Bool, Dict, Enum, Float, Integer, List, TraitError, Unicode, validate
+from traitlets import (
+    Bool,
+    Dict,
+    Enum,
+    Float,
+    Integer,
+    List,
+    TraitError,
+    Unicode,
+    Union,
+    validate,
+)
 from traitlets.config import Configurable
 
 if TYPE_CHECKING:
@@ -13,6 +25,8 @@ if TYPE_CHECKING:
 
 from ipychat import config
 
+CASSETTE = "__chat__"
+"""The folder of a notebook's answers, where the user names no other."""
 FORMATS = ("markdown", "text", "code", "json", "html")
 
 
@@ -62,6 +76,23 @@ class IPyChat(Configurable):
     ).tag(config=True)
     history = Integer(
         None, allow_none=True, min=0, help="How many earlier turns are sent along; None: all."
+    ).tag(config=True)
+    replay = Enum(
+        config.REPLAY,
+        "off",
+        help="Whether answers that are kept are looked up: off; auto, before a service is asked; "
+        "refresh, which only keeps anew; replay, and nothing is ever sent. "
+        "IPYCHAT_REPLAY goes before it.",
+    ).tag(config=True)
+    cassette = Union(
+        [Bool(), Unicode()],
+        default_value=False,
+        help="Keep this notebook's answers beside it: True for the folder __chat__, or a folder. "
+        "IPYCHAT_CASSETTE goes before it.",
+    ).tag(config=True)
+    secrets = List(
+        Unicode(),
+        help="Variables of the environment that hold secrets and don't look like it.",
     ).tag(config=True)
     allowed_models = List(
         Unicode(),
@@ -126,6 +157,9 @@ class IPyChat(Configurable):
         values = {name: getattr(self, name) for name in _names()}
         values["endpoints"] = {n: _endpoint(n, given) for n, given in self.endpoints.items()}
         values["fallbacks"] = {n: tuple(others) for n, others in self.fallbacks.items()}
+        values["secrets"] = tuple(self.secrets)
+        folder = CASSETTE if self.cassette is True else self.cassette
+        values["cassette"] = str(Path(folder).expanduser().absolute()) if folder else None
         for name in ("allowed_models", "allowed_hosts"):
             values[name] = None if values[name] is None else tuple(values[name])
         config.use(config.Config(**values, **self._beside))

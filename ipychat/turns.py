@@ -13,12 +13,13 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from ipychat import config, ledger, secrets
 from ipychat.answer import Answer
 from ipychat.errors import ChatError, StoreError, UsageError
 from ipychat.messages import (
+    OR_NONE,
     ChatRequest,
     Event,
     Message,
@@ -27,8 +28,8 @@ from ipychat.messages import (
     Reasoning,
     Reply,
     Text,
-    ToolCall,
     Usage,
+    check_fields,
     parse_messages,
 )
 from ipychat.store.transcripts import Transcript
@@ -252,7 +253,7 @@ class Turn:
     def _end(self, state: State, error: Exception | None = None) -> None:
         if self.state != "running" or self._answer is None:
             return
-        reply = self._answer.reply()
+        reply, is_kept = self._answer.reply(), self._answer.is_kept
         if state != "done":
             texts = secrets.mask_cut(reply.text), secrets.mask_cut(reply.reasoning)
             reply = dataclasses.replace(reply, text=texts[0], reasoning=texts[1])
@@ -261,7 +262,8 @@ class Turn:
             name = "" if isinstance(error, ChatError) else f"{type(error).__name__}: "
             self.error = secrets.mask(f"{name}{error}")
         bring_back(self)
-        self._count(reply)
+        if not is_kept:
+            self._count(reply)
         self.changes.tell(lasting=True)
         if self.journal:
             self.journal.record(ended(self))
@@ -406,23 +408,12 @@ def asked(turn: Turn, instead_of: Turn | None = None) -> Record:
 
 def ended(turn: Turn) -> Record:
     """Return the record of a turn that has ended, its whole reply in it."""
-    reply = turn.reply
     return {
         "type": "ended",
         "turn": turn.id,
         "state": turn.state,
         "error": turn.error,
-        "reply": {
-            "model": str(reply.model),
-            "text": reply.text,
-            "reasoning": reply.reasoning,
-            "tool_calls": [dataclasses.asdict(call) for call in reply.tool_calls],
-            "notices": reply.notices,
-            "finish": reply.finish,
-            "usage": reply.usage and dataclasses.asdict(reply.usage),
-            "seconds": reply.seconds,
-            "first_text": reply.first_text,
-        },
+        "reply": turn.reply.to_record(),
     }
 
 
@@ -450,7 +441,7 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
                 case "new":
                     turns.clear()
                 case "set":
-                    _check(record, {"model": OR_NONE, "system": OR_NONE})
+                    check_fields(record, {"model": OR_NONE, "system": OR_NONE})
                     settings.update(record)
         except (ChatError, LookupError, TypeError, ValueError, AttributeError) as error:
             # of another kernel's turn that is gone, or edited by hand
@@ -463,8 +454,8 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
 
 
 def _turn_of(record: Record) -> Turn:
-    _check(record, {"stale": bool, "background": bool, "at": str, "model": str})
-    _check(record, dict.fromkeys(("cell", "execution", "system"), OR_NONE))
+    check_fields(record, {"stale": bool, "background": bool, "at": str, "model": str})
+    check_fields(record, dict.fromkeys(("cell", "execution", "system"), OR_NONE))
     question = parse_messages(record["question"])
     system = record.get("system")
     sent = (Message("system", system), *question) if system else question
@@ -484,7 +475,7 @@ def _turn_of(record: Record) -> Turn:
 
 def _take_snapshot(turn: Turn, record: Record) -> None:
     if turn.state == "running":
-        _check(record, {"text": str, "reasoning": str})
+        check_fields(record, {"text": str, "reasoning": str})
         so_far = turn.reply
         turn.take(
             dataclasses.replace(
@@ -496,35 +487,8 @@ def _take_snapshot(turn: Turn, record: Record) -> None:
 
 
 def _take_end(turn: Turn, record: Record) -> None:
-    given = dict(record["reply"])
-    _check(record, {"state": str, "error": OR_NONE})
-    _check(given, {"text": str, "reasoning": str, "finish": OR_NONE, "seconds": int | float})
+    check_fields(record, {"state": str, "error": OR_NONE})
     if record["state"] not in get_args(State):
         raise ValueError(record["state"])
-    given["tool_calls"] = tuple(_made(ToolCall, call) for call in given["tool_calls"])
-    given["notices"] = tuple(given["notices"])
-    given["usage"] = given["usage"] and _made(Usage, given["usage"])
-    request = turn.request
-    if isinstance(model := given.get("model"), str):
-        request = dataclasses.replace(request, model=ModelId.parse(model))
-    turn.take(_made(Reply, {**given, "request": request}))
+    turn.take(Reply.of_record(turn.request, record["reply"]))
     turn.state, turn.error = record["state"], record["error"]
-
-
-OR_NONE = str | None
-
-
-def _check(given: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
-    """Raise TypeError for a field that someone has made something else."""
-    for name, kind in kinds.items():
-        if name in given and not isinstance(given[name], kind):
-            raise TypeError(name)
-
-
-T = TypeVar("T", ToolCall, Usage, Reply)
-
-
-def _made(cls: type[T], given: Mapping[str, Any]) -> T:
-    """Make a value of what is given for its fields; a later version may know more of them."""
-    known = {field.name for field in dataclasses.fields(cls)}
-    return cls(**{name: value for name, value in given.items() if name in known})

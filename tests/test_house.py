@@ -18,10 +18,10 @@ ROWS = [
     ["markup"],
     ["errors"],
     ["messages", "config"],
-    ["policy"],
+    ["policy", "firewall"],
     ["wire", "store.files"],
     ["store.credentials", "store.transcripts", "store.answers"],
-    ["provider", "ledger"],
+    ["provider", "ledger", "replay"],
     ["providers"],
     ["cards", "registry"],
     ["catalog", "local", "login"],
@@ -32,8 +32,8 @@ ROWS = [
     ["kernel"],
     ["gateway"],
     ["display"],
-    ["settings"],
-    ["magics", "audit"],
+    ["settings", "audit"],
+    ["magics"],
     [""],  # the package itself, whose names are found on use
 ]
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}

@@ -380,8 +380,13 @@ def _metadata(reply: Reply) -> dict[str, Any]:
     return {
         "ipychat": {
             "model": str(reply.model),
+            "provider": reply.provider,
+            "hash": reply.hash,
+            "at": reply.at,
+            **({"cached": True} if reply.cached else {}),
             "finish": reply.finish,
             "usage": asdict(reply.usage) if reply.usage else None,
+            "cost": reply.cost,
             "seconds": round(reply.seconds, 3),
             "first_text": None if reply.first_text is None else round(reply.first_text, 3),
         }

@@ -1,12 +1,23 @@
-"""A request as `--dry-run` shows it: every message as it would be sent, secrets masked."""
+"""What was asked, or would be: as `--dry-run` and `%chat_receipt` show it, secrets masked."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import Any
 
-from ipychat import cards, route, secrets
-from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, TextPart
+from ipychat import cards, firewall, route, secrets
+from ipychat.display import table
+from ipychat.messages import (
+    ChatRequest,
+    FilePart,
+    ImagePart,
+    Message,
+    Reply,
+    TextPart,
+    Usage,
+    dollars,
+)
+from ipychat.store.answers import Receipt
 
 MAX_SHOWN = 200_000
 """Characters of a message that are shown."""
@@ -14,35 +25,63 @@ MAX_URL = 60
 """Characters of an image's address that are shown; its bytes are not."""
 
 
-def bundle(request: ChatRequest) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return what a cell shows of `request`, and no metadata."""
-    summary = [
+def bundle(request: ChatRequest) -> dict[str, str]:
+    """Return what a cell shows of a request that is not sent."""
+    receipt = route.receipt(request)
+    tokens = cards.estimate_tokens(request)
+    asking = route.cost(request, Usage(input=tokens))
+    _, masked = firewall.masked(request)
+    rows = [
         ("model", str(request.model)),
         ("address", route.address(request)),
-        ("tokens", f"about {cards.estimate_tokens(request):,}"),
-        *((name, str(value)) for name, value in request.options.items()),
+        ("tokens", f"about {tokens:,}"),
+        ("cost", "not known" if asking is None else f"about {dollars(asking)}, and the answer's"),
+        *((name, secrets.without_login(str(one))) for name, one in request.options.items()),
+        ("hash", receipt.hash),
     ]
-    summary = [(name, secrets.without_login(value)) for name, value in summary]
-    messages = [(m.role, secrets.mask(_bounded(_text(m)))) for m in request.messages]
-    width = max(len(name) for name, _ in summary)
-    plain = "\n".join(
-        [
-            "Nothing was sent. This would be:",
-            *(f"{name:{width}}  {value}" for name, value in summary),
-            *(f"\n[{role}]\n{text}" for role, text in messages),
-        ]
-    )
-    rows = "".join(
-        f'<tr><td style="text-align:left">{escape(name)}</td>'
-        f'<td style="text-align:left">{escape(value)}</td></tr>'
-        for name, value in summary
-    )
+    if masked:
+        how = "sent, masked here only" if request.allow_secrets else "masked"
+        rows.append(("secrets", f"{', '.join(masked)}: {how}"))
+    return _bundle("Nothing was sent. This would be:", rows, request, receipt)
+
+
+def receipt(reply: Reply, receipt: Receipt | None) -> dict[str, str]:
+    """Return what a cell shows of an answer's receipt; None: its question is not known whole."""
+    rows = [
+        ("model", str(reply.model)),
+        ("asked at", reply.at or "not known"),
+        ("ended with", reply.finish or "nothing: it did not come to its end"),
+        ("took", f"{reply.seconds:.1f} s"),
+        ("usage", str(reply.usage or "not counted")),
+        *([("cached", "an earlier answer: nothing was sent")] if reply.cached else []),
+        ("hash", reply.hash or "none: it is older than receipts"),
+    ]
+    if receipt:
+        return _bundle("This was asked:", rows, reply.request, receipt)
+    note = "What stood before it has changed since, so what was asked is not known word by word."
+    return {
+        "text/html": f"<div>{table.html(rows)}<em>{note}</em></div>",
+        "text/plain": f"{table.plain(rows)}\n\n{note}",
+    }
+
+
+def _bundle(
+    title: str, rows: list[tuple[str, str]], request: ChatRequest, receipt: Receipt
+) -> dict[str, str]:
+    """Show a summary, the messages as they read, and exactly what the hash is of."""
+    exact = _bounded(receipt.text)
     shown = "".join(
-        f"<div><b>{escape(role)}</b><pre style='white-space:pre-wrap'>{escape(text)}</pre></div>"
-        for role, text in messages
+        f"<div><b>{escape(message.role)}</b><pre style='white-space:pre-wrap'>"
+        f"{escape(secrets.mask(_bounded(_text(message))))}</pre></div>"
+        for message in request.messages
     )
-    html = f"<div><em>Nothing was sent. This would be:</em><table>{rows}</table>{shown}</div>"
-    return {"text/html": html, "text/plain": plain}, {}
+    size = f"{len(receipt.text.encode()):,} bytes"
+    html = (
+        f"<div><em>{title}</em>{table.html(rows)}{shown}<details><summary>Exactly, in {size}: "
+        f"what the hash is of</summary><pre style='white-space:pre-wrap'>{escape(exact)}</pre>"
+        "</details></div>"
+    )
+    return {"text/html": html, "text/plain": f"{title}\n{table.plain(rows)}\n\n{exact}"}
 
 
 def _bounded(text: str) -> str:

@@ -91,6 +91,7 @@ class Helper(AsyncGeneratorProvider, ProviderModelMixin):
     default_model = "notebook"
     models = ["notebook"]
     working = True
+    repeatable = False
 
     @classmethod
     async def create_async_generator(

@@ -142,6 +142,10 @@ class ChatMagics(Magics):
         action="store_true",
         help="Show pages live, too: their scripts run, and can reach the network.",
     )
+    @flag(
+        "--cached", action="store_true", help="Take the answer of an earlier time, if there is one."
+    )
+    @flag("--allow-secrets", action="store_true", help="Send the secrets in it as they are, once.")
     @flag("--raw", action="store_true", help="Send the prompt as written: expand no {{…}}.")
     @flag("--dry-run", action="store_true", help="Show what would be sent, and send nothing.")
     @no_var_expand
@@ -172,6 +176,8 @@ class ChatMagics(Magics):
                 "max_tokens": flags.max_tokens,
                 "timeout": flags.timeout,
                 "proxy": flags.proxy,
+                "cached": flags.cached or None,
+                "allow_secrets": flags.allow_secrets or None,
                 **flags_.parse_options(flags.option),
             },
         }
@@ -307,7 +313,7 @@ class ChatMagics(Magics):
 
         cell, execution = notebook.running_cell(self.shell)
         request = conversation.request(question, cell=cell, execution=execution, **asked)
-        self.publish(*shown.bundle(request))
+        self.publish(shown.bundle(request))
 
     # -- how it is answered
 
@@ -351,10 +357,11 @@ class ChatMagics(Magics):
     def _header(self, conversation: Conversation, turn: Turn, manner: Manner) -> str:
         """Say who answers where that is not what was written, and what else must be known."""
         said = []
-        from ipychat import catalog
+        from ipychat import catalog, replay
 
-        written = manner.model or conversation.model or config.current().model
-        named = written or catalog.named_by_the_environment()
+        named = manner.model or conversation.model
+        if not replay.is_apart():  # else all that another machine's settings name is said, too
+            named = named or config.current().model or catalog.named_by_the_environment()
         if named not in {turn.model.name, str(turn.model)}:
             said.append(str(turn.model))
         if conversation.continues and conversation not in self._greeted:

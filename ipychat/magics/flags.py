@@ -47,7 +47,7 @@ def parser_of(magic: Any) -> MagicArgumentParser:
 
         text = inspect.cleandoc(function.__doc__ or "")
         function.parser = MagicArgumentParser(f"%{function.__name__}", description=text)
-        for names, how in function.flags:
+        for names, how in getattr(function, "flags", ()):
             function.parser.add_argument(*names, **how)
     parser: MagicArgumentParser = function.parser
     return parser

@@ -1,6 +1,7 @@
-"""The conversation and its turns.
+"""The conversation and its turns, and what is kept of them beside the notebook.
 
-`%chat_history`, `%chat_new`, `%chat_fork`, `%chat_undo` and `%chat_fix`.
+`%chat_history`, `%chat_new`, `%chat_fork`, `%chat_undo`, `%chat_fix`, `%chat_receipt`,
+`%chat_cassette` and `%chat_audit`.
 """
 
 from __future__ import annotations
@@ -101,6 +102,64 @@ class HistoryMagics(Magics):
             {"model": flags.model},
             Manner("markdown", model=flags.model, offers_code=True),
         )
+
+    @line_magic
+    def chat_receipt(self, line: str) -> None:
+        """Show what the last turn asked, exactly, and what it cost; or the turn of a number."""
+        from ipychat.display import request
+
+        conversation = self._chat.conversation()
+        number = line.strip() or str(len(conversation.turns))
+        if not number.isdecimal():
+            raise UsageError(f"%chat_receipt wants the number of a turn, not {number!r}.")
+        turn = conversation.turn(int(number))
+        self._chat.publish(request.receipt(turn.reply, conversation.receipt(turn)))
+
+    @line_magic
+    def chat_cassette(self, line: str) -> None:
+        """List the answers that are kept beside this notebook.
+
+        `%chat_cassette show ENTRY` shows one; `%chat_cassette prune` removes those that no notebook
+        asks any more: run the whole notebook first.
+        """
+        from ipychat import replay
+        from ipychat.display import cassette as shown
+
+        answers = replay.cassette()
+        match line.split():
+            case []:
+                listed = list(answers.all())
+                if listed:
+                    self._chat.publish(shown.entries(listed))
+                print(f"{counted(len(listed), 'answer')} in {answers.folder}")
+            case ["show", name]:
+                found = [one for one in answers.all() if one.receipt.hash.startswith(name)]
+                if len(found) != 1:
+                    raise UsageError(f"{len(found) or 'No'} entries begin with {name!r}.")
+                self._chat.publish(shown.entry(found[0]))
+            case ["prune"]:
+                gone = replay.prune()
+                if gone:
+                    self._chat.publish(shown.entries(gone))
+                print(f"Removed {counted(len(gone), 'answer')} from {answers.folder}")
+            case _:
+                raise UsageError("%chat_cassette takes nothing, show ENTRY, or prune.")
+
+    @no_var_expand
+    @line_magic
+    def chat_audit(self, line: str) -> None:
+        """Look for secrets in notebooks and cassettes: the files and folders that are named."""
+        from ipychat import audit
+        from ipychat.display import table
+
+        magic: Any = self.chat_audit  # type: ignore[misc] # IPython's hint forgets self
+        _, paths = flags_.parse_words(magic, line, self._chat.questions.expand)
+        if not paths:
+            raise UsageError("%chat_audit wants notebooks, cassettes or folders.")
+        looked_at, found = audit.scan(map(Path, paths))
+        if found:
+            self._chat.publish(table.bundle([one.row() for one in found], audit.HEADS))
+        print(audit.summary(looked_at, found))
 
 
 def _export(path: Path, text: str) -> None:

@@ -104,22 +104,15 @@ class ModelMagics(Magics):
     @line_magic
     def chat_setup(self, line: str) -> None:
         """Show which model answers and by which rule, and which keys and addresses were found."""
-        from html import escape
-
         from ipychat import catalog, policy
+        from ipychat.display import table
 
         rows = [
             ("model", *_default(self._chat)),
             *catalog.found(),
             *(("policy", what, whose) for what, whose in policy.in_force()),
         ]
-        width = max(len(what) for _, what, _ in rows)
-        plain = "\n".join(f"{kind:8} {what:{width}}  {found}" for kind, what, found in rows)
-        cells = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{escape(c)}</td>' for c in row) + "</tr>"
-            for row in rows
-        )
-        self._chat.publish({"text/html": f"<table>{cells}</table>", "text/plain": plain})
+        self._chat.publish(table.bundle(rows))
 
 
 async def _stoppable(work: Coroutine[Any, Any, T]) -> T:

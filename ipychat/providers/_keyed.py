@@ -93,7 +93,7 @@ class Keyed(AsyncGeneratorProvider, ProviderModelMixin):
 
 
 def _checked(key: str, where: str) -> Key:
-    key = secrets.register(key.strip())
+    key = secrets.register(key.strip(), where)
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise MissingKeyError(f"The key in {where} has a character that no key has.")
     return Key(key, where)

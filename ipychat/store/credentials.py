@@ -112,11 +112,12 @@ class ServiceSession:
 def _register(values: dict[str, str]) -> None:
     for name, value in values.items():
         if name != ROOT:
-            secrets.register(value)
+            secrets.register(value, f"the {name} of a service")
 
 
 # -- keys that the user gave
 
+KEYS = "keys.json"
 KEYRING = "ipychat"
 """What keys are filed under in the system's keyring."""
 
@@ -132,7 +133,7 @@ def kept_key(service: str, root: str) -> str | None:
         return None
     account = _account(service, root)
     key = entry.get("key") or _from_keyring.get(account) or _keyring_key(account)
-    return secrets.register(key) if isinstance(key, str) and key else None
+    return secrets.register(key, f"the key of {service}") if isinstance(key, str) and key else None
 
 
 def services() -> list[str]:
@@ -142,14 +143,14 @@ def services() -> list[str]:
 
 def register_kept() -> None:
     """Make every key in the private file known as a secret."""
-    for entry in _keys().values():
+    for name, entry in _keys().items():
         if isinstance(entry, dict) and isinstance(key := entry.get("key"), str):
-            secrets.register(key)
+            secrets.register(key, f"the key of {name}")
 
 
 def keep_key(service: str, root: str, key: str) -> str:
     """Keep a key; return where, in words. Raises StoreError where the disk does not take it."""
-    secrets.register(key)
+    secrets.register(key, f"the key of {service}")
     root = secrets.without_login(root)
     entry, where = {ROOT: root, "key": key}, "a private file"
     if _put_into_keyring(_account(service, root), key):
@@ -178,7 +179,7 @@ def _account(service: str, root: str) -> str:
 
 
 def _keys_file() -> Path:
-    return files.home() / "keys.json"
+    return files.home() / KEYS
 
 
 @functools.cache

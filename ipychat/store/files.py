@@ -28,15 +28,15 @@ ORPHAN_AGE = 3600.0
 def home() -> Path:
     """Return the folder for all that ipychat keeps: `IPYCHAT_HOME`, else the platform's place."""
     if given := os.environ.get("IPYCHAT_HOME"):
-        return _absolute(given)
+        return absolute(given)
     import platformdirs
 
     return Path(platformdirs.user_data_dir("ipychat", appauthor=False))
 
 
 @functools.cache
-def _absolute(path: str) -> Path:
-    """The same path wherever the process goes after it was first asked for."""
+def absolute(path: str) -> Path:
+    """Return the same path wherever the process goes after it was first asked for."""
     return Path(path).expanduser().absolute()
 
 
@@ -123,11 +123,12 @@ def _parse_or_move(path: Path) -> dict[str, Any]:
     try:
         return _parse(path)
     except _DamagedError as fault:
-        _move_aside(path, str(fault))
+        move_aside(path, str(fault))
         return {}
 
 
-def _move_aside(path: Path, fault: str) -> None:
+def move_aside(path: Path, fault: str) -> None:
+    """Keep a damaged file under another name, and warn."""
     aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     try:
         path.rename(aside)

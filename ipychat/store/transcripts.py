@@ -114,26 +114,13 @@ class Transcript:
 
 def _line(record: dict[str, Any]) -> bytes:
     try:
-        masked = _masked(record)
+        masked = secrets.masked(record)
         try:
             return json.dumps(masked, ensure_ascii=False).encode() + b"\n"
         except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 can't
             return json.dumps(masked).encode() + b"\n"
     except (ValueError, RecursionError) as error:
         raise StoreError(f"A record can't be written as JSON: {error}.") from None
-
-
-def _masked(value: Any) -> Any:
-    match value:
-        case str():
-            return secrets.mask(value)
-        case None | bool() | int() | float():
-            return value
-        case dict():
-            return {secrets.mask(str(name)): _masked(one) for name, one in value.items()}
-        case list() | tuple():
-            return [_masked(one) for one in value]
-    return secrets.mask(repr(value))
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

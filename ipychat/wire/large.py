@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, TextPart
+
 T = TypeVar("T")
 
 LARGE = 1 << 20
@@ -31,10 +33,19 @@ def dump(value: Any) -> bytes:
 
 def _size(value: Any) -> int:
     """Count the characters of all texts in `value`."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict | list | tuple):
-        return sum(map(_size, value.values() if isinstance(value, dict) else value))
+    match value:
+        case str() | bytes():
+            return len(value)
+        case dict():
+            return sum(map(_size, value.values()))
+        case list() | tuple():
+            return sum(map(_size, value))
+        case ChatRequest(messages=messages):
+            return _size(messages)
+        case Message(content=content):
+            return _size(content)
+        case TextPart(text=content) | ImagePart(url=content) | FilePart(data=content):
+            return len(content)
     return 0
 
 

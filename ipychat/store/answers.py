@@ -1,0 +1,210 @@
+"""Answers by what was asked: cache, cassette and receipts in one.
+
+An entry is one small JSON file, named by the hash of the question in it, made to be read and
+compared line by line. It is written whole or not at all. One whose hash is not its name's, or whose
+answer is not the one that was written, is damaged, and never taken for an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ipychat import secrets
+from ipychat.errors import StoreError
+from ipychat.store import files
+
+SUFFIX = ".json"
+NAMES = "names.json"
+NOT_TO_COMMIT = b".*\n!.gitignore\n"
+"""In a cassette's `.gitignore`: locks, and what a killed process left."""
+LOOKED_AT = 4_000
+"""Characters of a question by which the nearest one is found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was asked, exactly as it counts, known secrets masked, and the hash of that."""
+
+    text: str
+    hash: str
+    repeatable: bool = True
+    """Whether the same question will have the same answer later, as far as can be known."""
+
+    @classmethod
+    def of(cls, asked: Mapping[str, Any], *, repeatable: bool = True) -> Receipt:
+        """Write down what was asked, as JSON with sorted names."""
+        text = _written(secrets.masked(dict(asked)))
+        return cls(text, _hash(text), repeatable)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An answer, what it answers, and which notebooks asked."""
+
+    receipt: Receipt
+    answered: dict[str, Any]
+    notebooks: tuple[str, ...] = ()
+
+    def to_json(self) -> bytes:
+        """Write the entry as its file holds it."""
+        answered = secrets.masked(self.answered)
+        return _written({
+            "asked": json.loads(self.receipt.text),
+            "answered": answered,
+            "sha256": _hash(_written(answered)),
+            "notebooks": sorted(self.notebooks),
+        }).encode() + b"\n"  # fmt: skip
+
+    @classmethod
+    def of_json(cls, name: str, content: bytes) -> Entry:
+        """Read an entry. Raises ValueError for one that is damaged."""
+        match json.loads(content):
+            case {
+                "asked": dict(asked),
+                "answered": dict(answered),
+                "sha256": str(sha256),
+                "notebooks": list(notebooks),
+            }:
+                text = _written(asked)
+                if _hash(text) != name:
+                    raise ValueError("its question is not the one that it is named by")
+                if _hash(_written(answered)) != sha256:
+                    raise ValueError("its answer is not the one that was kept")
+                return cls(Receipt(text, name), answered, tuple(map(str, notebooks)))
+        raise ValueError("it holds no answer")
+
+
+class Answers:
+    """The entries in one folder. `shared` with others: it is committed beside its notebooks."""
+
+    def __init__(self, folder: Path, *, shared: bool) -> None:
+        self.folder = folder
+        self._shared = shared
+
+    def read(self, name: str) -> Entry | None:
+        """Return the entry of a hash; None where there is none. Raises StoreError for a damaged."""
+        path = self.folder / f"{name}{SUFFIX}"
+        try:
+            return Entry.of_json(name, path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{path} is damaged: {error}.") from None
+        except OSError as error:
+            raise StoreError(f"Can't read {path}: {error.strerror}.") from None
+
+    def keep(self, entry: Entry, names: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep an entry, and which model each notebook's names stood for. Raises StoreError.
+
+        Which notebooks asked the same before stays known. A damaged entry is moved aside.
+        """
+        path = self.folder / f"{entry.receipt.hash}{SUFFIX}"
+        if not self._shared:
+            files.write(path, entry.to_json())
+            return
+        with files.locked(self.folder / ".cassette"):
+            self._ignore()
+            try:
+                before = self.read(entry.receipt.hash)
+            except StoreError as error:
+                files.move_aside(path, str(error))
+                before = None
+            notebooks = {*entry.notebooks, *(before.notebooks if before else ())}
+            content = Entry(entry.receipt, entry.answered, tuple(notebooks)).to_json()
+            if before is None or before.to_json() != content:
+                files.write(path, content)
+            self._keep_names(names)
+
+    def _ignore(self) -> None:
+        path = self.folder / ".gitignore"
+        if not path.exists():
+            files.write(path, NOT_TO_COMMIT)
+
+    def _keep_names(self, names: Mapping[str, Mapping[str, str]]) -> None:
+        kept = self.names()
+        changed = {notebook: {**kept.get(notebook, {}), **new} for notebook, new in names.items()}
+        if (all_names := {**kept, **changed}) != kept:
+            files.write(self.folder / NAMES, _written(all_names).encode() + b"\n")
+
+    def names(self) -> dict[str, dict[str, str]]:
+        """Return which model each name stood for, by notebook. Raises StoreError."""
+        path = self.folder / NAMES
+        try:
+            given = json.loads(path.read_bytes())
+            return {
+                str(notebook): {str(name): str(model) for name, model in names.items()}
+                for notebook, names in given.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, RecursionError):
+            raise StoreError(f"{path} is damaged.") from None
+        except OSError as error:
+            raise StoreError(f"Can't read {path}: {error.strerror}.") from None
+
+    def all(self) -> Iterator[Entry]:
+        """Give every entry; damaged ones are logged and left out."""
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            if path.name != NAMES:
+                try:
+                    if entry := self.read(path.stem):
+                        yield entry
+                except StoreError as error:
+                    secrets.log.warning("%s", error)
+
+    def nearest(self, receipt: Receipt) -> tuple[Entry | None, int]:
+        """Return the entry whose question is most like another, and how many entries there are."""
+        wanted = difflib.SequenceMatcher(autojunk=False)
+        wanted.set_seq2(receipt.text[-LOOKED_AT:])
+        best, found, count = 0.0, None, 0
+        for entry in self.all():
+            count += 1
+            wanted.set_seq1(entry.receipt.text[-LOOKED_AT:])
+            if wanted.real_quick_ratio() > best and (likeness := wanted.quick_ratio()) > best:
+                best, found = likeness, entry
+        return found, count
+
+    def forget(self, name: str, notebook: str) -> bool:
+        """Take a notebook off an entry, which goes with the last; return whether it has gone."""
+        path = self.folder / f"{name}{SUFFIX}"
+        with files.locked(self.folder / ".cassette"):
+            if (entry := self.read(name)) is None:
+                return False
+            left = tuple(one for one in entry.notebooks if one != notebook)
+            if left:
+                files.write(path, Entry(entry.receipt, entry.answered, left).to_json())
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+        return not left
+
+
+def lines(text: str) -> str | list[str]:
+    """Write a text so that its lines can be compared: several are a list. Secrets are masked."""
+    text = secrets.mask(text)
+    return text.splitlines(keepends=True) if "\n" in text else text
+
+
+def text_of(given: str | list[str]) -> str:
+    """Return the text that `lines` has written."""
+    return "".join(given)
+
+
+def _written(value: Any) -> str:
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 can't
+        return json.dumps(value, indent=1, sort_keys=True)
+    return text
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
