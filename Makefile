@@ -7,10 +7,12 @@ PY = .venv/bin/python
 PIP = $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 NOTEBOOK = notebooks/quickstart.ipynb
 QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
+REPLAY = IPYCHAT_REPLAY=replay IPYCHAT_CASSETTE=__chat__
+RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__
 COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
 
 .DELETE_ON_ERROR:
-.PHONY: help test demo check fix bench panel clean
+.PHONY: help test demo check fix bench record panel clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -18,7 +20,7 @@ help:  ## show this list
 
 test: .venv/.test  ## run the tests, then the notebooks
 	@$(PY) -m pytest $(COVERED:%=--cov=%) --cov-fail-under=95
-	@$(PY) -m pytest --nbval --nbval-current-env notebooks
+	@$(REPLAY) $(PY) -m pytest --nbval --nbval-current-env notebooks
 
 demo: .venv/.demo  ## open the quickstart in JupyterLab; HEADLESS=1 prints its answers instead
 ifdef HEADLESS
@@ -42,6 +44,10 @@ bench: .venv/.test  ## what reading, loading and showing cost, beside the least 
 	@$(PY) -m bench.cell
 	@$(PY) -m bench.gateway
 	@$(PY) -m bench.panel
+
+record: .venv/.test  ## run the notebooks anew, and keep their answers and outputs
+	@for path in notebooks/*.ipynb; do $(RECORD) JPY_SESSION_NAME="$$PWD/$$path" $(PY) -m nbconvert \
+	$(QUIET) --execute --ExecutePreprocessor.record_timing=False --to notebook --inplace "$$path"; done
 
 panel:  ## build the panel's JavaScript, after a change in js/; needs Node
 	@cd js && npm install --silent --no-fund --no-audit && npm run --silent build

@@ -283,7 +283,9 @@ async def test_the_reply_is_what_counts_even_where_other_text_was_added(hasty):
 
 async def test_the_metadata_says_who_answered_how_it_ended_and_what_it_cost():
     known = {"at": "2026-11-21T12:00:00+00:00", "hash": "ab12"}
-    page = await show(words("hi"), usage=Usage(3, 5, cost=0.1), seconds=1.23456, first_text=0.5, **known)
+    page = await show(
+        words("hi"), usage=Usage(3, 5, cost=0.1), seconds=1.23456, first_text=0.5, **known
+    )
     assert page.outputs[0][2] == {
         "ipychat": {
             "model": "openai:gpt-4o-mini",

@@ -70,18 +70,21 @@ def _bundle(
 ) -> dict[str, str]:
     """Show a summary, the messages as they read, and exactly what the hash is of."""
     exact = _bounded(receipt.text)
-    shown = "".join(
-        f"<div><b>{escape(message.role)}</b><pre style='white-space:pre-wrap'>"
-        f"{escape(secrets.mask(_bounded(_text(message))))}</pre></div>"
-        for message in request.messages
-    )
+    *before, last = (_shown(message) for message in request.messages)
+    along = f"{len(before)} message{'' if len(before) == 1 else 's'} before it"
+    folded = f"<details><summary>{along}</summary>{''.join(before)}</details>" if before else ""
     size = f"{len(receipt.text.encode()):,} bytes"
     html = (
-        f"<div><em>{title}</em>{table.html(rows)}{shown}<details><summary>Exactly, in {size}: "
+        f"<div><em>{title}</em>{table.html(rows)}{folded}{last}<details><summary>Exactly, in {size}: "
         f"what the hash is of</summary><pre style='white-space:pre-wrap'>{escape(exact)}</pre>"
         "</details></div>"
     )
     return {"text/html": html, "text/plain": f"{title}\n{table.plain(rows)}\n\n{exact}"}
+
+
+def _shown(message: Message) -> str:
+    text = escape(secrets.mask(_bounded(_text(message))))
+    return f"<div><b>{escape(message.role)}</b><pre style='white-space:pre-wrap'>{text}</pre></div>"
 
 
 def _bounded(text: str) -> str:
