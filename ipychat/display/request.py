@@ -75,9 +75,9 @@ def _bundle(
     folded = f"<details><summary>{along}</summary>{''.join(before)}</details>" if before else ""
     size = f"{len(receipt.text.encode()):,} bytes"
     html = (
-        f"<div><em>{title}</em>{table.html(rows)}{folded}{last}<details><summary>Exactly, in {size}: "
-        f"what the hash is of</summary><pre style='white-space:pre-wrap'>{escape(exact)}</pre>"
-        "</details></div>"
+        f"<div><em>{title}</em>{table.html(rows)}{folded}{last}"
+        f"<details><summary>Exactly, in {size}: what the hash is of</summary>"
+        f"<pre style='white-space:pre-wrap'>{escape(exact)}</pre></details></div>"
     )
     return {"text/html": html, "text/plain": f"{title}\n{table.plain(rows)}\n\n{exact}"}
 

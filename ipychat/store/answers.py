@@ -105,22 +105,29 @@ class Answers:
 
         Which notebooks asked the same before stays known. A damaged entry is moved aside.
         """
-        path = self.folder / f"{entry.receipt.hash}{SUFFIX}"
-        if not self._shared:
-            files.write(path, entry.to_json())
-            return
-        with files.locked(self.folder / ".cassette"):
-            self._ignore()
+        with self._alone():
+            path = self.folder / f"{entry.receipt.hash}{SUFFIX}"
             try:
                 before = self.read(entry.receipt.hash)
             except StoreError as error:
                 files.move_aside(path, str(error))
                 before = None
-            notebooks = {*entry.notebooks, *(before.notebooks if before else ())}
-            content = Entry(entry.receipt, entry.answered, tuple(notebooks)).to_json()
+            notebooks = (*entry.notebooks, *(before.notebooks if before else ()))
+            content = Entry(entry.receipt, entry.answered, tuple({*notebooks})).to_json()
             if before is None or before.to_json() != content:
                 files.write(path, content)
-            self._keep_names(names)
+            if self._shared:
+                self._keep_names(names)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of a shared folder; in another no two entries have anything in common."""
+        if not self._shared:
+            yield
+            return
+        with files.locked(self.folder / ".cassette"):
+            self._ignore()
+            yield
 
     def _ignore(self) -> None:
         path = self.folder / ".gitignore"
@@ -174,15 +181,17 @@ class Answers:
     def forget(self, name: str, notebook: str) -> bool:
         """Take a notebook off an entry, which goes with the last; return whether it has gone."""
         path = self.folder / f"{name}{SUFFIX}"
-        with files.locked(self.folder / ".cassette"):
+        with self._alone():
             if (entry := self.read(name)) is None:
                 return False
             left = tuple(one for one in entry.notebooks if one != notebook)
             if left:
                 files.write(path, Entry(entry.receipt, entry.answered, left).to_json())
             else:
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise StoreError(f"Can't remove {path}: {error.strerror}.") from None
         return not left
 
 

@@ -1,0 +1,117 @@
+"""The project's notebooks: they run on their cassette, with no network, and are always the same."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
+NO_NETWORK = """
+import sys
+
+def _refuse(event, args):
+    if event in {"socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"}:
+        raise OSError(f"no network: {event} {args[1:]}")
+
+sys.addaudithook(_refuse)
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Another machine: the notebooks and nothing else, no key, no network but the kernel's own."""
+    folder = tmp_path / "another machine"
+    shutil.copytree(FOLDER, folder)
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00-no-network.py").write_text(NO_NETWORK)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("IPYCHAT_REPLAY", "replay")
+    monkeypatch.setenv("IPYCHAT_CASSETTE", "__chat__")
+    return folder
+
+
+def run(path: Path):
+    notebook = nbformat.read(path, 4)
+    client = NotebookClient(
+        notebook, record_timing=False, resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute()
+    return notebook
+
+
+def outputs(notebook) -> str:
+    """All that the cells show, but for tracebacks, whose look is Python's."""
+    shown = [cell.get("outputs") for cell in notebook.cells if cell.cell_type == "code"]
+    return json.dumps(
+        [{**one, "traceback": None} for cell in shown for one in cell], indent=1, sort_keys=True
+    )
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_shows_the_same_to_the_byte_without_a_key_and_a_network(
+    elsewhere, monkeypatch, tmp_path, name
+):
+    monkeypatch.setenv("IPYCHAT_HOME", str(tmp_path / "one"))
+    first = run(elsewhere / name)
+    monkeypatch.setenv("IPYCHAT_HOME", str(tmp_path / "two"))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:something-else")
+    second = run(elsewhere / name)
+    assert json.dumps(first.cells) == json.dumps(second.cells)
+    assert outputs(first) == outputs(nbformat.read(FOLDER / name, 4))
+    assert not (tmp_path / "one").exists(), "a replay keeps nothing"
+
+
+def test_those_runs_really_have_no_network(elsewhere):
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("import socket; socket.create_connection(('127.0.0.1', 9))")
+        ]
+    )
+    nbformat.write(notebook, elsewhere / "connects.ipynb")
+    with pytest.raises(CellExecutionError, match="no network: socket"):
+        run(elsewhere / "connects.ipynb")
+
+
+def test_a_question_that_was_never_asked_fails_such_a_run(elsewhere):
+    path = elsewhere / "quickstart.ipynb"
+    notebook = nbformat.read(path, 4)
+    [cell] = [cell for cell in notebook.cells if "What can you do?" in cell.source]
+    cell.source = cell.source.replace("What can you do?", "What can you do")
+    nbformat.write(notebook, path)
+    with pytest.raises(CellExecutionError) as caught:
+        run(path)
+    assert '-   "text": "What can you do?"' in str(caught.value)
+    assert '+   "text": "What can you do"' in str(caught.value)
+
+
+COMMANDS = {
+    "nbconvert": ["--execute", "--to", "notebook", "--output", "out.ipynb", "quickstart.ipynb"],
+    "papermill": ["--no-progress-bar", "quickstart.ipynb", "out.ipynb"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_other_runners_show_the_same(elsewhere, command):
+    done = subprocess.run(
+        [sys.executable, "-m", command, *COMMANDS[command]],
+        cwd=elsewhere,
+        capture_output=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    recorded = nbformat.read(FOLDER / "quickstart.ipynb", 4)
+    ran = nbformat.read(elsewhere / "out.ipynb", 4)
+    # papermill counts an error that a cell is meant to show as one, and puts a cell above it
+    assert done.returncode == 0 or (command == "papermill" and b"FrontEndAgnet" in done.stderr)
+    known = {cell.id for cell in recorded.cells}
+    ran.cells = [cell for cell in ran.cells if cell.id in known]
+    assert outputs(ran) == outputs(recorded)

@@ -1,0 +1,802 @@
+"""Answers that are kept: who finds which again, what is never taken for one, cassettes, receipts."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import ipychat
+from ipychat import config, conversations, errors, ledger, registry, replay, route
+from ipychat.answer import request
+from ipychat.messages import FilePart, ImagePart, Message, TextPart
+from ipychat.store import files
+from ipychat.store.answers import Answers, Entry
+from tests.loopback import answer
+from tests.protocols import OPENAI, completion, sse
+from tests.test_magics import PATH
+from tests.test_usage import counted
+
+pytestmark = pytest.mark.usefixtures("sessions")
+KEY = "sk-a-key-of-the-tests"
+
+
+def use(**settings):
+    config.use(config.Config(**settings))
+
+
+@pytest.fixture(autouse=True)
+def _a_kernel_of_its_own(monkeypatch):
+    """Nothing that an earlier test's kernel has asked is known."""
+    for name in ("_stood_for", "_asked"):
+        monkeypatch.setattr(replay, name, {})
+    monkeypatch.setattr(replay, "_unsaved", set())
+    monkeypatch.setattr(conversations, "_live", {})
+
+
+@pytest.fixture
+def openai(service, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", service.url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    service.on(PATH, counted("one"), counted("two"), counted("three"))
+    return service
+
+
+@pytest.fixture
+def cassette(tmp_path):
+    """The notebook `n.ipynb` keeps its answers beside it; gives the folder."""
+    folder = tmp_path / "__chat__"
+
+    def mode(name="off", notebook="n.ipynb"):
+        use(cassette=str(folder), replay=name, notebook=str(tmp_path / notebook))
+        return folder
+
+    mode.folder = folder
+    return mode
+
+
+def entries(folder):
+    return [path for path in folder.glob("*.json") if path.name != "names.json"]
+
+
+async def ask(question="Hi", **how):
+    return await ipychat.ask(question, **{"model": "openai:m", **how})
+
+
+# -- looked up before anything is sent
+
+
+async def test_an_answer_that_is_kept_is_given_again_says_so_and_costs_nothing(openai):
+    use(replay="auto")
+    first, again = await ask(), await ask()
+    assert len(openai.asked(PATH)) == 1
+    assert (first.text, again.text) == ("one", "one")
+    assert again.cached
+    assert not first.cached
+    assert again.cost == 0
+    assert again.usage.input == 1000
+    assert again.notices == (f"Cached: answered by openai:m at {first.at}. Nothing was sent.",)
+    assert len(list(ledger.entries())) == 1, "what was not asked is not counted"
+
+
+async def test_by_default_nothing_is_looked_up_and_nothing_kept(openai):
+    assert [(await ask()).text for _ in range(2)] == ["one", "two"]
+    assert not (files.home() / "answers").exists()
+
+
+async def test_refresh_asks_anew_and_keeps_the_new_answer(openai):
+    use(replay="auto")
+    await ask()
+    use(replay="refresh")
+    assert (await ask()).text == "two"
+    use(replay="auto")
+    assert (await ask()).text == "two"
+
+
+async def test_one_question_may_take_what_is_kept(openai):
+    assert [(await ask(cached=True)).text for _ in range(2)] == ["one", "one"]
+    assert (await ask()).text == "two"
+
+
+async def test_a_stream_from_disk_has_the_same_text(openai):
+    use(replay="auto")
+    said = ["".join([text async for text in ipychat.stream("Hi", model="openai:m")]) for _ in "12"]
+    assert said == ["one", "one"]
+
+
+async def test_the_environment_goes_before_the_setting(openai, monkeypatch):
+    use(replay="auto")
+    await ask()
+    monkeypatch.setenv("IPYCHAT_REPLAY", "off")
+    assert (await ask()).text == "two"
+
+
+async def test_a_mode_that_is_none_is_refused(openai, monkeypatch):
+    monkeypatch.setenv("IPYCHAT_REPLAY", "always")
+    with pytest.raises(errors.UsageError, match="one of off, auto, refresh, replay, not 'always'"):
+        await ask()
+    assert not openai.requests
+
+
+@pytest.mark.parametrize("finish", ["length", "content_filter", "something_else"])
+async def test_an_answer_that_was_cut_off_is_not_kept(openai, finish):
+    use(replay="auto")
+    cut = answer(completion({"content": "cu"}), completion(finish=finish), sse("[DONE]"))
+    openai.on(PATH, cut, counted("whole"))
+    assert [(await ask()).text for _ in range(2)] == ["cu", "whole"]
+
+
+async def test_an_answer_that_broke_off_is_not_kept(openai):
+    use(replay="auto")
+    openai.on(PATH, answer(completion({"content": "cu"})), counted("whole"))
+    with pytest.raises(errors.BrokenAnswerError):
+        await ask()
+    assert (await ask()).text == "whole"
+
+
+async def test_a_stream_that_was_closed_is_not_kept(openai):
+    use(replay="auto")
+    openai.on(PATH, [*counted("one")[:2], 0.2, *counted("one")[2:]], counted("two"))
+    stream = ipychat.stream("Hi", model="openai:m")
+    assert await anext(stream) == "one"
+    await stream.aclose()
+    assert (await ask()).text == "two"
+
+
+async def test_what_looks_at_more_than_the_question_is_not_taken_from_disk():
+    use(replay="auto")
+    for name in ("helper:notebook", "helper"):
+        await ipychat.ask("what variables", model=name)
+        assert not (await ipychat.ask("what variables", model=name)).cached
+
+
+async def test_another_that_spoke_in_place_of_the_model_is_not_taken_for_it(openai):
+    use(replay="auto", fallbacks={"openai:m": ("openai:other",)})
+    broken = answer(b"{}", status=400)
+    openai.on(PATH, broken, counted("the other's"), counted("its own"))
+    assert (await ask()).text == "the other's"
+    assert (await ask()).text == "its own"
+
+
+# -- what counts
+
+
+ASKED = {"model": "openai:m", "system": "Be brief.", "options": {"temperature": 0.5, "seed": 1}}
+PROMPT = [Message("user", "What is up?"), Message("assistant", "You."), Message("user", "And?")]
+PICTURE = ImagePart.of_bytes(b"picture", "image/png")
+
+
+def receipt_of(prompt=PROMPT, **changed):
+    asked = ASKED | changed
+    return route.receipt(request(prompt, **asked))
+
+
+def more(**options):
+    return {"options": ASKED["options"] | options}
+
+
+def with_part(part):
+    return {"prompt": [Message("user", (TextPart("See:"), part))]}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"prompt": [*PROMPT[:2], Message("user", "And!")]},
+        {"prompt": [*PROMPT[:2], Message("user", "And? ")]},
+        {"prompt": [PROMPT[1], PROMPT[0], PROMPT[2]]},
+        {"prompt": PROMPT[2:]},
+        {"prompt": [*PROMPT[:2], Message("assistant", "And?")]},
+        {"model": "openai:n"},
+        {"model": "groq:m"},
+        {"system": None},
+        {"system": "Be brief!"},
+        more(temperature=0.6),
+        more(seed=None),
+        more(tools=[{"type": "function", "function": {"name": "f"}}]),
+        more(response_format={"type": "json_schema", "json_schema": {"name": "a"}}),
+        more(stop=["\n"]),
+        more(base_url="https://models.example/v1"),
+        with_part(PICTURE),
+    ],
+    ids=str,
+)
+def test_whatever_can_change_the_answer_is_another_question(changed):
+    assert receipt_of(**changed).hash != receipt_of().hash
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (PICTURE, ImagePart.of_bytes(b"pictures", "image/png")),
+        (FilePart("a.txt", b"a"), FilePart("a.txt", b"b")),
+        (FilePart("a.txt", b"a"), FilePart("b.txt", b"a")),
+        (ImagePart("https://a.example/x.png"), ImagePart("https://a.example/y.png")),
+        (TextPart("a\nb"), TextPart("a\n\nb")),
+    ],
+)
+def test_another_attachment_is_another_question(one, other):
+    assert receipt_of(**with_part(one)).hash != receipt_of(**with_part(other)).hash
+
+
+def test_a_text_of_lines_is_no_list_of_lines():
+    one, other = more(stop="a\nb"), more(stop=["a\n", "b"])
+    assert receipt_of(**one).hash != receipt_of(**other).hash
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        more(timeout=5),
+        more(idle_timeout=5, connect_timeout=1, retries=0),
+        more(api_key="sk-another-key-of-the-tests"),
+        more(proxy="http://me:a-long-password@proxy.example:3128"),
+        more(stream=False),
+        more(cached=True),
+        {"options": {"seed": 1, "temperature": 0.5}},
+    ],
+    ids=str,
+)
+def test_how_a_question_travels_makes_no_other_of_it(changed):
+    assert receipt_of(**changed).hash == receipt_of().hash
+
+
+@pytest.mark.parametrize(
+    "other", ["http://127.0.0.1:2/v2", "http://localhost:9", "http://[::1]:3/x"]
+)
+def test_a_server_on_this_machine_counts_by_its_model_whatever_port_and_path(other):
+    here = receipt_of(**more(base_url="http://127.0.0.1:1/v1"))
+    assert receipt_of(**more(base_url=other)).hash == here.hash
+    assert receipt_of(**more(base_url="http://10.0.0.1/v1")).hash != here.hash
+
+
+def test_a_login_in_the_address_makes_no_other_question():
+    one, other = (
+        more(base_url=f"https://{who}@models.example/v1") for who in ("me:pw1", "you:pw2")
+    )
+    assert receipt_of(**one).hash == receipt_of(**other).hash
+    assert "pw1" not in receipt_of(**one).text
+
+
+async def test_behind_the_gateway_the_model_that_answers_counts(monkeypatch):
+    async def gateway():
+        return "http://127.0.0.1:1"
+
+    use(gateway=gateway)
+    before = receipt_of(model="FrontEndAgent")
+    assert json.loads(before.text)["at"] == "helper:notebook"
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-a-key-of-the-tests")
+    assert receipt_of(model="FrontEndAgent").hash != before.hash
+
+
+def test_the_hash_is_of_the_text_that_is_shown():
+    receipt = receipt_of()
+    assert receipt.hash == hashlib.sha256(receipt.text.encode()).hexdigest()
+    assert '"text": "What is up?"' in receipt.text
+
+
+def test_a_question_that_utf8_cannot_write_has_a_receipt_too():
+    assert receipt_of(prompt="\ud83d!").hash != receipt_of(prompt="\ud83e!").hash
+
+
+# -- nothing wrong is ever taken for an answer
+
+
+def torn(content):
+    return content[: len(content) // 2]
+
+
+def another_answer(content):
+    return content.replace(b'"one"', b'"two"')
+
+
+def another_question(content):
+    return content.replace(b'"text": "Hi"', b'"text": "Ho"')
+
+
+def another_form(content):
+    return json.dumps(json.loads(content) | {"answered": []}).encode()
+
+
+DAMAGES = [
+    torn,
+    another_answer,
+    another_question,
+    another_form,
+    lambda _: b"",
+    lambda _: b"[" * 10**5,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_entry_is_never_an_answer(openai, cassette, damage):
+    folder = cassette()
+    await ask()
+    [path] = entries(folder)
+    path.write_bytes(damage(path.read_bytes()))
+    damaged = path.read_bytes()
+    cassette("replay")
+    with pytest.raises(errors.StoreError, match="damaged"):
+        await ask()
+    assert path.read_bytes() == damaged, "a replay changes nothing"
+    cassette("auto")
+    with pytest.warns(UserWarning, match="Kept as"):
+        assert (await ask()).text == "two"
+    [aside] = folder.glob("*.damaged-*")
+    assert aside.read_bytes() == damaged
+    cassette("replay")
+    assert (await ask()).text == "two"
+
+
+async def test_an_entry_under_another_name_is_no_answer_to_that_question(openai, cassette):
+    folder = cassette()
+    await ask()
+    other = receipt_of(prompt="Ho", system=None, options={})
+    entries(folder)[0].rename(folder / f"{other.hash}.json")
+    cassette("replay")
+    with pytest.raises(errors.StoreError, match="not the one that it is named by"):
+        await ask("Ho")
+
+
+async def test_other_spacing_in_an_entry_is_no_damage(openai, cassette):
+    folder = cassette()
+    await ask()
+    [path] = entries(folder)
+    path.write_text(json.dumps(json.loads(path.read_bytes()), indent=4, sort_keys=True))
+    cassette("replay")
+    assert (await ask()).text == "one"
+
+
+async def test_a_later_versions_entry_with_more_in_it_is_read(openai, cassette):
+    folder = cassette()
+    await ask()
+    [path] = entries(folder)
+    entry = Entry.of_json(path.stem, path.read_bytes())
+    later = Entry(entry.receipt, {**entry.answered, "mood": "good"}, entry.notebooks)
+    path.write_bytes(later.to_json())
+    cassette("replay")
+    assert (await ask()).text == "one"
+
+
+async def test_what_a_foreign_cassette_says_does_not_act(openai, cassette):
+    folder = cassette()
+    await ask()
+    [path] = entries(folder)
+    entry = Entry.of_json(path.stem, path.read_bytes())
+    hostile = {**entry.answered, "notices": ["\x1b[2Jgone"], "text": "<script>alert(1)</script>"}
+    path.write_bytes(Entry(entry.receipt, hostile).to_json())
+    cassette("replay")
+    reply = await ask()
+    assert reply.notices == ("[2Jgone",)
+    assert "<script" not in reply._repr_mimebundle_()["text/html"]
+
+
+# -- cassettes
+
+
+async def test_a_cassette_is_readable_and_lists_who_asked(openai, cassette):
+    folder = cassette()
+    openai.on(PATH, OPENAI.whole("first line\nsecond line"))
+    await ask("a question\nin two lines")
+    cassette(notebook="other.ipynb")
+    await ask("a question\nin two lines")
+    [path] = entries(folder)
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    assert {'"a question\\n",', '"in two lines"', '"first line\\n",', '"second line"'} <= {*lines}
+    assert json.loads(path.read_bytes())["notebooks"] == ["n.ipynb", "other.ipynb"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_second_hit_changes_no_byte_of_the_cassette(openai, cassette):
+    folder = cassette("auto")
+    await ask()
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("*.json")}
+    await ask()
+    assert before == {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("*.json")
+    }
+
+
+async def test_a_hit_lists_the_notebook_that_had_not_asked_before(openai, cassette):
+    folder = cassette("auto")
+    await ask()
+    cassette("auto", notebook="other.ipynb")
+    assert (await ask()).cached
+    assert json.loads(entries(folder)[0].read_bytes())["notebooks"] == ["n.ipynb", "other.ipynb"]
+    assert set(Answers(folder, shared=True).names()) == {"n.ipynb", "other.ipynb"}
+
+
+async def test_locks_and_leftovers_are_not_for_committing(openai, cassette):
+    folder = cassette()
+    await ask()
+    subprocess.run(["git", "init", "-q", folder.parent], check=True)
+    listed = subprocess.run(
+        ["git", "-C", folder.parent, "ls-files", "-o", "--exclude-standard", "__chat__"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    names = {line.removeprefix("__chat__/") for line in listed.stdout.split()}
+    assert names == {".gitignore", "names.json", entries(folder)[0].name}
+
+
+async def test_a_replay_asks_nothing_and_shows_everything_as_it_was(openai, cassette):
+    cassette()
+    first = await ask()
+    cassette("replay")
+    again = await ask()
+    assert again.to_record() == {
+        **first.to_record(),
+        "seconds": round(first.seconds, 3),
+        "first_text": round(first.first_text, 3),
+    }
+    assert len(openai.requests) == 1
+    assert len(list(ledger.entries())) == 1
+
+
+async def test_a_replay_needs_no_key_and_no_address(openai, cassette, monkeypatch):
+    cassette()
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
+    await ipychat.ask("Hi")
+    for name in ("OPENAI_API_KEY", "IPYCHAT_MODEL"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/elsewhere")
+    cassette("replay")
+    assert str((await ipychat.ask("Hi")).model) == "openai:m"
+
+
+async def test_a_question_that_was_never_asked_is_an_error_with_the_difference(openai, cassette):
+    folder = cassette()
+    await ask("A long question about the sea", temperature=0.5)
+    await ask("Something else entirely")
+    cassette("replay")
+    with pytest.raises(errors.NotRecordedError) as caught:
+        await ask("A long question about the sky", temperature=0.5)
+    lines = caught.value._render_traceback_()
+    assert f"among the 2 in {folder}" in lines[0]
+    assert '-   "text": "A long question about the sea"' in lines
+    assert '+   "text": "A long question about the sky"' in lines
+    assert "IPYCHAT_REPLAY=auto" in lines[-1]
+    assert len(openai.requests) == 2
+
+
+async def test_a_difference_of_many_lines_is_cut_and_says_so(openai, cassette):
+    cassette()
+    await ask("\n".join(map(str, range(100))))
+    cassette("replay")
+    with pytest.raises(errors.NotRecordedError) as caught:
+        await ask("\n".join(map(str, range(1000, 1100))))
+    lines = caught.value._render_traceback_()
+    assert len(lines) <= 17
+    assert "more lines" in lines[-2]
+
+
+async def test_an_empty_cassette_says_that_it_is_empty(cassette):
+    cassette("replay")
+    with pytest.raises(errors.NotRecordedError, match="among the 0 in"):
+        await ask()
+
+
+async def test_a_replay_tells_who_spoke_in_place_of_whom(openai, cassette):
+    def settings(mode):
+        use(cassette=str(cassette.folder), replay=mode, fallbacks={"openai:m": ("openai:other",)})
+
+    settings("off")
+    openai.on(PATH, answer(b"{}", status=400), counted("the other's"))
+    first = await ask()
+    settings("replay")
+    again = await ask()
+    assert (again.text, str(again.model), again.notices) == (
+        "the other's", "openai:other", first.notices,
+    )  # fmt: skip
+    assert again.hash == first.hash
+
+
+async def test_what_is_not_kept_is_said(openai, cassette):
+    cassette()
+    cut = answer(completion({"content": "cu"}), completion(finish="length"), sse("[DONE]"))
+    openai.on(PATH, cut)
+    assert (await ask()).notices == ("Not kept in the cassette: it ended with length.",)
+
+
+async def test_a_full_disk_costs_the_entry_and_not_the_answer(openai, cassette, monkeypatch):
+    folder = cassette("auto")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        reply = await ask()
+    assert reply.text == "one"
+    assert "No space left on device" in reply.notices[0]
+    assert "not kept for a replay" in reply.notices[0]
+    assert not entries(folder)
+    assert (await ask()).text == "two"
+    assert not (await ask()).notices[0].startswith("Can't")
+
+
+async def test_nothing_else_reaches_the_network_while_answers_are_replayed(openai, monkeypatch):
+    from ipychat import catalog
+
+    use(replay="replay")
+    faults = await catalog.refresh()
+    assert not openai.requests
+    assert all("Nothing is sent" in fault for fault in faults.values())
+
+
+# -- conversations
+
+
+async def test_recording_and_replaying_begin_with_an_empty_conversation(openai, cassette):
+    use(notebook=str(cassette.folder.parent / "n.ipynb"))
+    await ask("before", chat="talk")
+    cassette()
+    await ask("first", chat="talk")
+    await ask("second", chat="talk")
+    assert [m["content"] for m in openai.requests[-1].json["messages"]] == [
+        "first",
+        "two",
+        "second",
+    ]
+    for _ in range(2):
+        conversations._live.clear()
+        cassette("replay")
+        assert str(await ask("first", chat="talk")) == "two"
+        assert str(await ask("second", chat="talk")) == "three"
+    assert len(openai.requests) == 3
+
+
+async def test_a_replay_writes_nothing_but_what_it_reads(openai, cassette, monkeypatch, tmp_path):
+    cassette()
+    await ask("first", chat="talk")
+    ledger.save()
+    monkeypatch.setenv("IPYCHAT_HOME", str(tmp_path / "nowhere"))
+    before = {path: path.stat().st_mtime_ns for path in cassette.folder.rglob("*")}
+    cassette("replay")
+    await ask("first", chat="talk")
+    assert before == {path: path.stat().st_mtime_ns for path in cassette.folder.rglob("*")}
+    ledger.save()
+    assert not (tmp_path / "nowhere").exists()
+
+
+# -- names
+
+
+@pytest.fixture
+def two_services(openai, monkeypatch):
+    """Two providers of the user's own that offer the same model."""
+    monkeypatch.setattr(registry, "_registered", {})
+    for name in ("north", "south"):
+
+        class Own:
+            models = ["shared"]
+            key = name
+
+            @classmethod
+            async def create_async_generator(cls, model, messages, **options):
+                yield cls.key
+
+        registry.register(Own, name)
+
+
+async def test_a_name_stands_for_the_model_that_it_stood_for(openai, cassette, monkeypatch):
+    cassette()
+    use(
+        cassette=str(cassette.folder),
+        notebook=str(cassette.folder.parent / "n.ipynb"),
+        aliases={"quick": "openai:m"},
+    )
+    first = await ipychat.ask("Hi", model="quick")
+    assert str(first.model) == "openai:m"
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-a-key-of-the-tests")
+    cassette("replay")
+    assert str(await ipychat.ask("Hi", model="openai:m")) == "one"
+
+
+async def test_what_answers_by_default_is_what_answered_then(openai, cassette, monkeypatch):
+    cassette()
+    await ipychat.ask("Hi", model=None)
+    named = json.loads((cassette.folder / "names.json").read_bytes())["n.ipynb"][""]
+    assert named.startswith("openai:")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-a-key-of-the-tests")
+    cassette("replay")
+    assert str(await ipychat.ask("Hi")) == "one"
+
+
+async def test_a_notebook_that_is_not_known_takes_what_all_agree_on(openai, cassette, monkeypatch):
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
+    cassette()
+    await ipychat.ask("Hi")
+    cassette(notebook="other.ipynb")
+    await ipychat.ask("Hi")
+    monkeypatch.delenv("IPYCHAT_MODEL")
+    use(cassette=str(cassette.folder), replay="replay", notebook="kernel-1")
+    assert str(await ipychat.ask("Hi")) == "two"
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:n")
+    cassette(notebook="third.ipynb")
+    await ipychat.ask("Hi")
+    use(cassette=str(cassette.folder), replay="replay", notebook="kernel-1")
+    with pytest.raises(errors.UsageError, match=r"openai:m in .*, openai:n in third\.ipynb"):
+        await ipychat.ask("Hi")
+
+
+# -- many kernels, and kills
+
+RECORD = """
+import asyncio, os, sys, ipychat
+from ipychat import config
+
+who = sys.argv[1]
+config.use(config.Config(cassette=os.environ["FOLDER"], notebook=os.path.join(os.path.dirname(os.environ["FOLDER"]), f"{who}.ipynb")))
+
+async def main():
+    for number in range(20):
+        print(await ipychat.ask(f"question {number}", model="openai:m"), flush=True)
+
+asyncio.run(main())
+"""
+
+
+def recorder(folder, who):
+    return subprocess.Popen(
+        [sys.executable, "-c", RECORD, str(who)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "FOLDER": str(folder)},
+    )
+
+
+def echo(received):
+    return counted(f"re {received.json['messages'][-1]['content']}")
+
+
+def whole(folder):
+    """Every entry of a cassette, by its question; a damaged one raises."""
+    read = [Entry.of_json(path.stem, path.read_bytes()) for path in entries(folder)]
+    return {json.loads(one.receipt.text)["messages"][-1]["text"]: one for one in read}
+
+
+def test_of_eight_kernels_on_one_cassette_no_entry_and_no_notebook_is_lost(openai, cassette):
+    openai.on(PATH, echo)
+    running = [recorder(cassette.folder, who) for who in range(8)]
+    for process in running:
+        process.communicate(timeout=100)
+        assert process.returncode == 0
+    kept = whole(cassette.folder)
+    assert len(kept) == 20
+    for question, entry in kept.items():
+        assert entry.answered["text"] == f"re {question}"
+        assert sorted(entry.notebooks) == [f"{who}.ipynb" for who in range(8)]
+    assert len(Answers(cassette.folder, shared=True).names()) == 8
+
+
+def test_a_kernel_that_is_killed_leaves_whole_entries_only(openai, cassette):
+    openai.on(PATH, echo)
+    for number in range(12):
+        process = recorder(cassette.folder, number)
+        for _ in range(1 + number):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=30)
+    kept = whole(cassette.folder)
+    assert len(kept) >= 11, "what was shown is kept, but for the last"
+    for question, entry in kept.items():
+        assert entry.answered["text"] == f"re {question}"
+    recorder(cassette.folder, "last").communicate(timeout=60)
+    assert len(whole(cassette.folder)) == 20
+
+
+# -- receipts
+
+
+async def test_a_reply_carries_the_hash_of_what_was_asked(openai):
+    first = await ask(temperature=0.5)
+    asked = request("Hi", model="openai:m", options={"temperature": 0.5})
+    assert first.hash == route.receipt(asked).hash
+    assert first.at.startswith(time.strftime("%Y-", time.gmtime()))
+
+
+async def test_after_another_spoke_the_hash_is_of_what_it_was_asked(openai):
+    use(fallbacks={"openai:m": ("openai:other",)})
+    openai.on(PATH, answer(b"{}", status=400), counted("the other's"))
+    first = await ask()
+    assert first.hash == route.receipt(request("Hi", model="openai:other")).hash
+
+
+async def test_the_receipt_of_a_turn_is_found_again_after_a_restart(openai, cassette):
+    use(notebook=str(cassette.folder))
+    await ask("first", chat="talk")
+    await ask("second", chat="talk", temperature=1)
+    hashes = [turn.reply.hash for turn in ipychat.conversation("talk").turns]
+    conversations._live.clear()
+    talk = ipychat.conversation("talk")
+    assert [talk.receipt(turn).hash for turn in talk.turns] == hashes
+    talk.drop(1)
+    assert talk.receipt(talk.turns[0]) is None, "what went along has changed"
+
+
+def test_a_dry_run_shows_what_the_receipt_will_say(notebook, service):
+    service.on(PATH, counted("one"))
+    dry = notebook.run("%%chat --dry-run --temperature 0.5\nHi\nthere").shown()
+    ran = notebook.run("%%chat --temperature 0.5\nHi\nthere")
+    receipt = notebook.run("%chat_receipt").shown()
+    [shown] = ran.outputs
+    digest = shown["metadata"]["ipychat"]["hash"]
+    text = dry[dry.index("{") :]
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
+    assert receipt.endswith(text)
+    for said in (f"hash        {digest}", "asked at", "openai:m", "1,000 tokens in, 200 out"):
+        assert said in receipt, said
+
+
+def test_a_receipt_of_a_turn_that_is_not_there_is_an_error(notebook):
+    assert "There is no turn 0" in notebook.run("%chat_receipt").error
+    assert "the number of a turn" in notebook.run("%chat_receipt last").error
+
+
+def test_the_outputs_metadata_say_where_the_text_came_from(notebook, service):
+    service.on(PATH, counted("one"))
+    [shown] = notebook.run("%chat Hi").outputs
+    known = shown["metadata"]["ipychat"]
+    assert (known["model"], known["provider"]) == ("openai:m", "openai")
+    assert {"hash", "at", "usage", "cost", "finish", "seconds"} <= known.keys()
+
+
+# -- the magics
+
+
+def test_a_cell_takes_what_is_kept_and_says_so(notebook, service):
+    service.on(PATH, counted("one"), counted("two"))
+    cell = "%%chat --cached --no-history\nHi"
+    assert notebook.run(cell).shown() == "one"
+    again = notebook.run(cell)
+    assert again.shown() == "one"
+    assert "Cached: answered by openai:m at" in again.shown("text/html")
+    assert "$0" in again.shown("text/html")
+    assert again.outputs[0]["metadata"]["ipychat"]["cached"] is True
+    assert notebook.run("%chat --no-history Hi").shown() == "two"
+
+
+def test_the_cassette_lists_shows_and_prunes(notebook, service, tmp_path):
+    service.on(PATH, counted("one"), counted("two"))
+    assert "has no cassette" in notebook.run("%chat_cassette").error
+    notebook.run("%config IPyChat.cassette = True")
+    assert notebook.run("%chat_cassette").stdout.startswith("0 answers in")
+    notebook.run("%chat --no-history first question")
+    notebook.run("%chat --no-history second question")
+    folder = tmp_path / "__chat__"
+    listed = notebook.run("%chat_cassette")
+    assert listed.stdout.startswith(f"2 answers in {folder}")
+    assert "first question" in listed.shown()
+    assert "a notebook.ipynb" in listed.shown()
+    name = next(path.stem for path in entries(folder) if b"first question" in path.read_bytes())
+    shown = notebook.run(f"%chat_cassette show {name[:8]}")
+    assert "one" in shown.shown()
+    assert "No entries begin with" in notebook.run("%chat_cassette show 0x").error
+    assert "takes nothing, show ENTRY, or prune" in notebook.run("%chat_cassette wipe").error
+    assert notebook.run("%chat_cassette prune").stdout.startswith("Removed 0 answers")
+
+
+def test_what_is_asked_no_more_is_pruned(kernel, service, tmp_path):
+    service.on(PATH, echo)
+    path = tmp_path / "a notebook.ipynb"
+    cassette = {"IPYCHAT_CASSETTE": "__chat__"}
+    before = kernel(**cassette)
+    shown = before.run("%chat --no-history shown").outputs[0]["metadata"]
+    for question in ("asked again", "asked no more"):
+        before.run(f"%chat --no-history {question}")
+    path.write_text(json.dumps({"cells": [{"outputs": [{"metadata": shown}]}]}))
+    other = tmp_path / "other.ipynb"
+    other.touch()
+    kernel(**cassette, JPY_SESSION_NAME=str(other)).run("%chat --no-history the other's")
+    gone = tmp_path / "gone.ipynb"
+    kernel(**cassette, JPY_SESSION_NAME=str(gone)).run(
+        "%chat --no-history of a notebook that is gone"
+    )
+    now = kernel(**cassette)
+    now.run("%chat --no-history asked again")
+    pruned = now.run("%chat_cassette prune")
+    assert pruned.stdout.startswith("Removed 2 answers")
+    assert {*whole(tmp_path / "__chat__")} == {"shown", "asked again", "the other's"}
