@@ -43,6 +43,7 @@ bench: .venv/.test  ## what reading, loading and showing cost, beside the least 
 	@$(PY) -m bench.loading
 	@$(PY) -m bench.cell
 	@$(PY) -m bench.gateway
+	@$(PY) -m bench.replay
 	@$(PY) -m bench.panel
 
 record: .venv/.test  ## run the notebooks anew, and keep their answers and outputs

@@ -122,7 +122,9 @@ async def find(request: ChatRequest, receipt: Receipt) -> Reply | None:
         return reply
     if reply.model != request.model:  # another spoke for it then: it may be able to now
         return None
-    if cassette and (notebook() not in entry.notebooks or (cassette, notebook()) in _unsaved):
+    mine = notebook()
+    is_new = bool(mine) and mine not in entry.notebooks
+    if cassette and (is_new or (cassette, mine) in _unsaved):
         await _write(entry)
     return reply
 

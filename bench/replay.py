@@ -1,0 +1,107 @@
+"""What it costs to keep answers, and to find them again among many.
+
+`make bench` prints a table. The floor of a hit is to read the same file and parse it.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import ipychat
+from bench.gateway import FIRST, MODEL, process
+from bench.wire import row, verdict
+from ipychat import config, route
+from ipychat.answer import request
+from ipychat.messages import Reply, Text
+from ipychat.store.answers import Answers, Entry, lines
+from ipychat.wire import http
+
+ENTRIES, HITS, ASKS = 20_000, 500, 100
+TEXT = "An answer of some length, as they are. " * 20
+
+
+def asked(number: int):
+    return request(f"Question {number}", model=MODEL, options={"seed": number})
+
+
+def fill(folder: Path) -> None:
+    """Keep so many answers; alone, no lock is needed."""
+    answers = Answers(folder, shared=False)
+    for number in range(ENTRIES):
+        one = asked(number)
+        record = Reply(one, TEXT, finish="stop", seconds=1.0).to_record() | {"text": lines(TEXT)}
+        answers.keep(Entry(route.receipt(one), record), {})
+
+
+async def hits(folder: Path) -> None:
+    floor, ours = [], []
+    for number in range(0, ENTRIES, ENTRIES // HITS):
+        path = folder / f"{route.receipt(asked(number)).hash}.json"
+        begin = time.perf_counter()
+        json.loads(path.read_bytes())
+        floor.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        reply = await ipychat.ask(f"Question {number}", model=MODEL, seed=number)
+        ours.append(time.perf_counter() - begin)
+        assert reply.cached
+    middle, least = statistics.median(ours) * 1e3, statistics.median(floor) * 1e3
+    row(
+        f"A hit among {ENTRIES:,}, ms",
+        f"{least:.3f}",
+        f"{middle:.3f}",
+        "≤ 1",
+        verdict(middle, at_most=1),
+    )
+
+
+async def first_word(seed: int) -> float:
+    begin = time.perf_counter()
+    events = ipychat.events(FIRST, model=MODEL, seed=seed)
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, Text):
+                took = time.perf_counter() - begin
+                async for _ in events:
+                    pass
+                return took
+    raise SystemExit("no word came")
+
+
+async def recording(cassette: str) -> None:
+    took: dict[str, list[float]] = {"off": [], "auto": []}
+    for number in range(2 * ASKS):
+        mode = "auto" if number % 2 else "off"
+        config.use(config.Config(replay=mode, cassette=cassette if number % 2 else None))
+        took[mode].append(await first_word(ENTRIES + number))
+    off, on = (statistics.median(took[mode][5:]) * 1e3 for mode in took)
+    added = on - off
+    row(
+        "Until the first word, kept or not, ms",
+        f"{off:.3f}",
+        f"{on:.3f}",
+        "+ ≤ 1",
+        verdict(added, at_most=1),
+    )
+
+
+async def main() -> None:
+    for name in [name for name in os.environ if name.startswith(("OPENAI_", "IPYCHAT_"))]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory() as home, process("bench.gateway", "serve") as (url, _):
+        os.environ |= {"IPYCHAT_HOME": home, "OPENAI_BASE_URL": url}
+        folder = Path(home) / "__chat__"
+        fill(folder)
+        row("", "floor", "ours", "bound")
+        config.use(config.Config(replay="auto", cassette=str(folder)))
+        await hits(folder)
+        await recording(str(folder))
+    await http.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
