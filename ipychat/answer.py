@@ -25,6 +25,7 @@ from ipychat.messages import (
     Text,
     ToolCall,
     Usage,
+    date,
     parse_messages,
 )
 from ipychat.wire import large
@@ -119,7 +120,7 @@ class Answer:
         """Have an earlier reply as the answer; give its events."""
         self.is_kept = True
         if not replay.is_on():  # else all is as it was
-            said = f"Cached: answered by {kept.model} at {kept.at}. Nothing was sent."
+            said = f"Cached: answered by {kept.model} at {date(kept.at or '')}. Nothing was sent."
             usage = kept.usage and dataclasses.replace(kept.usage, cost=0.0)
             notices = (said, *kept.notices)
             kept = dataclasses.replace(kept, cached=True, notices=notices, usage=usage)

@@ -291,6 +291,11 @@ class Usage:
         return f"{self.input:,} {unit} in{cached}, {self.output:,} out{cost}"
 
 
+def date(at: str) -> str:
+    """Write a time, which is in ISO form and UTC, as people do."""
+    return at.replace("T", " ").replace("+00:00", " UTC")
+
+
 def dollars(amount: float) -> str:
     """Write an amount so that something of it is seen, however small."""
     if amount == 0:

@@ -13,7 +13,7 @@ import pytest
 import ipychat
 from ipychat import config, conversations, errors, ledger, registry, replay, route
 from ipychat.answer import request
-from ipychat.messages import FilePart, ImagePart, Message, TextPart
+from ipychat.messages import FilePart, ImagePart, Message, TextPart, date
 from ipychat.store import files
 from ipychat.store.answers import Answers, Entry
 from tests.loopback import answer
@@ -79,7 +79,9 @@ async def test_an_answer_that_is_kept_is_given_again_says_so_and_costs_nothing(o
     assert not first.cached
     assert again.cost == 0
     assert again.usage.input == 1000
-    assert again.notices == (f"Cached: answered by openai:m at {first.at}. Nothing was sent.",)
+    assert again.notices == (
+        f"Cached: answered by openai:m at {date(first.at)}. Nothing was sent.",
+    )
     assert len(list(ledger.entries())) == 1, "what was not asked is not counted"
 
 

@@ -9,6 +9,7 @@ from html import escape
 from ipychat import markup
 from ipychat.characters import shortened
 from ipychat.display import table
+from ipychat.messages import date
 from ipychat.store.answers import Entry, text_of
 
 HEADS = ("entry", "question", "answered by", "asked at", "notebooks")
@@ -42,6 +43,6 @@ def _row(one: Entry) -> tuple[str, ...]:
         one.receipt.hash[:12],
         shortened(question, LONGEST),
         str(answered.get("model")),
-        str(answered.get("at")),
+        date(str(answered.get("at"))),
         ", ".join(one.notebooks) or "not known",
     )

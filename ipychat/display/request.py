@@ -15,6 +15,7 @@ from ipychat.messages import (
     Reply,
     TextPart,
     Usage,
+    date,
     dollars,
 )
 from ipychat.store.answers import Receipt
@@ -49,7 +50,7 @@ def receipt(reply: Reply, receipt: Receipt | None) -> dict[str, str]:
     """Return what a cell shows of an answer's receipt; None: its question is not known whole."""
     rows = [
         ("model", str(reply.model)),
-        ("asked at", reply.at or "not known"),
+        ("asked at", date(reply.at) if reply.at else "not known"),
         ("ended with", reply.finish or "nothing: it did not come to its end"),
         ("took", f"{reply.seconds:.1f} s"),
         ("usage", str(reply.usage or "not counted")),

@@ -8,6 +8,8 @@ from html import escape
 from ipychat.characters import harmless
 
 Row = Sequence[str]
+LONG = 20
+"""Characters of a word that may be cut where a column is narrow."""
 
 
 def plain(rows: Sequence[Row]) -> str:
@@ -32,5 +34,10 @@ def bundle(rows: Sequence[Row], heads: Row = ()) -> dict[str, str]:
 
 
 def _row(row: Row, tag: str) -> str:
-    style = "text-align:left;overflow-wrap:anywhere"
-    return "<tr>" + "".join(f'<{tag} style="{style}">{escape(c)}</{tag}>' for c in row) + "</tr>"
+    return f"<tr>{''.join(_cell(text, tag) for text in row)}</tr>"
+
+
+def _cell(text: str, tag: str) -> str:
+    is_long = any(len(word) > LONG for word in text.split())
+    anywhere = ";overflow-wrap:anywhere" if is_long else ""
+    return f'<{tag} style="text-align:left{anywhere}">{escape(text)}</{tag}>'
