@@ -19,6 +19,7 @@ from ipychat.presets import PRESETS
 from ipychat.store import credentials
 
 if TYPE_CHECKING:
+    from ipychat.local.servers import Server
     from ipychat.provider import Card, Provider
 
 GATEWAY = "(the gateway)"
@@ -29,6 +30,8 @@ FACTS = "context · takes · $ a million"
 SCREEN = 40
 """Lines of a list from which on those that aren't ready are drawn together."""
 MODEL_VARIABLE = "IPYCHAT_MODEL"
+SERVERS_VARIABLE = "IPYCHAT_SERVERS"
+"""Where it says off, servers on this machine are not looked for."""
 KEYS = {
     "ANTHROPIC_API_KEY": "anthropic",
     "OPENAI_API_KEY": "openai",
@@ -189,7 +192,16 @@ def found() -> list[Found]:
             given = name in config.current().urls
             where = "%config IPyChat.urls" if given else " or ".join(cls.url_variables)
             addresses.append(Found("address", name, f"{secrets.without_login(place)} ({where})"))
-    return [*(keys or [Found("key", "none", "%chat_login PROVIDER asks for one")]), *addresses]
+    here = [Found("server", one.product, _told(one)) for one in servers()]
+    no_key = Found("key", "none", "%chat_login PROVIDER asks for one")
+    return [*(keys or [no_key]), *addresses, *here]
+
+
+def _told(server: Server) -> str:
+    first, *others = server.models or ("no model",)
+    models = f"{first}, {len(others)} more" if others else first
+    why_not = f"; not used unasked: {server.why_not}" if server.why_not else ""
+    return f"{models}, at {server.root}{why_not}"
 
 
 def format_of(name: str | None) -> str | None:
@@ -210,7 +222,7 @@ def resolve(name: str | None = None) -> ModelId:
     secrets.register_environment(os.environ, filter(None, (*settings.secrets, *own)))
     credentials.register_kept()
     name = _followed((name or "").strip() or settings.model or "")
-    found = replay.resolved(name) or _resolve(name or _followed(default()[0]))
+    found = replay.resolved(name) or _resolve(name or _followed(default().name))
     replay.remember(name, found)
     policy.check_model(str(found))
     return found
@@ -250,25 +262,62 @@ def named_by_the_environment() -> str | None:
     return os.environ.get(MODEL_VARIABLE)
 
 
-def default() -> tuple[str, str]:
-    """Return the name that answers where none is given, and the rule that chose it."""
+class Default(NamedTuple):
+    """Who answers where no model is named."""
+
+    name: str
+    rule: str
+    """Why."""
+    announced: str = ""
+    """What is said of it above the answer, where the user has done nothing that would choose it."""
+
+
+def default() -> Default:
+    """Return who answers where no model is named, by the first rule that holds."""
     return next(_rules())
 
 
-def _rules() -> Iterator[tuple[str, str]]:
+def _rules() -> Iterator[Default]:
     """Give what each rule that holds chooses, the first one first; the last always holds."""
     if model := config.current().model:
-        yield model, "set by %config IPyChat.model"
+        yield Default(model, "set by %config IPyChat.model")
     if model := named_by_the_environment():
-        yield model, f"set by {MODEL_VARIABLE}"
+        yield Default(model, f"set by {MODEL_VARIABLE}")
     for variable, name in KEYS.items():
         if os.environ.get(variable):
-            yield name, f"{variable} is in the environment"
+            yield Default(name, f"{variable} is in the environment")
     kept = credentials.services()
     for name in dict.fromkeys(KEYS.values()):
         if name in kept and _has_kept_key(name):
-            yield name, f"%chat_login {name} has kept a key"
-    yield registry.HELPER, "no key was found: the built-in helper, which is no AI model"
+            yield Default(name, f"%chat_login {name} has kept a key")
+    for server in servers():
+        if server.why_not is None:
+            registry.found_at(server.provider, server.root)
+            said = f"{server.product} runs at {server.root}"
+            yield Default(f"{server.provider}:{server.models[0]}", said, said)
+    if _has_weights():
+        yield Default(registry.LOCAL, "its weights are on this machine")
+    yield Default(
+        registry.HELPER, "no key, server or weights: the built-in helper, which is no AI model"
+    )
+
+
+def _has_weights() -> bool:
+    from ipychat.local.provider import Local
+
+    return Local.missing("") is None
+
+
+def servers() -> list[Server]:
+    """Return the servers that run on this machine, the preferred one first.
+
+    They are looked for twice a minute at most. The user can forbid it.
+    """
+    if os.environ.get(SERVERS_VARIABLE) == "off" or replay.is_on():
+        return []
+    from ipychat.local import servers
+
+    return servers.known()
 
 
 def _has_kept_key(name: str) -> bool:
@@ -281,7 +330,7 @@ def answering() -> ModelId:
     """Return who answers behind the gateway: the first rule's that is not served by it."""
     if recorded := replay.resolved(GATEWAY):
         return recorded
-    models = (resolve(name) for name, _ in _rules())
+    models = (resolve(rule.name) for rule in _rules())
     found = next(model for model in models if not registry.is_offline(model.provider))
     replay.remember(GATEWAY, found)
     return found

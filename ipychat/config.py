@@ -55,6 +55,10 @@ class Config(NamedTuple):
     """One of `REPLAY`; the environment goes before it: see `replay()`."""
     cassette: str | None = None
     """The folder in which a notebook's answers are kept beside it; see `cassette()`."""
+    local_context: int = 8192
+    """How many tokens a question and its answer may have at the engine on this machine."""
+    local_idle: float = 10.0
+    """Minutes after which that engine lets go of its weights."""
     secrets: tuple[str, ...] = ()
     """The environment's names for secrets that don't look like it."""
     allowed_models: tuple[str, ...] | None = None

@@ -58,7 +58,8 @@ PRESETS = {
     "huggingface": Endpoint(
         "Hugging Face", "https://router.huggingface.co/v1", "HF_TOKEN", "openai/gpt-oss-120b"
     ),
-    "lmstudio": Endpoint("LM Studio", "http://localhost:1234/v1"),
-    "vllm": Endpoint("vLLM", "http://localhost:8000/v1"),
-    "llamacpp": Endpoint("llama.cpp", "http://localhost:8080/v1", "", "default"),
+    "lmstudio": Endpoint("LM Studio", "http://127.0.0.1:1234/v1"),
+    "vllm": Endpoint("vLLM", "http://127.0.0.1:8000/v1"),
+    "llamacpp": Endpoint("llama.cpp", "http://127.0.0.1:8080/v1", "", "default"),
+    "jan": Endpoint("Jan", "http://127.0.0.1:1337/v1"),
 }

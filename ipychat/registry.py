@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from ipychat.provider import AsyncGeneratorProvider, Provider
 
 HELPER = "helper"
+LOCAL = "local"
 BUILT_IN = {
     HELPER: "ipychat.gateway.helper:Helper",
     "anthropic": "ipychat.providers.anthropic:Anthropic",
     "autonomous": "ipychat.providers.autonomous:AutonomousAI",
     "gemini": "ipychat.providers.gemini:Gemini",
+    LOCAL: "ipychat.local.provider:Local",
     "koala": "ipychat.providers.koala:Koala",
     "ollama": "ipychat.providers.ollama:Ollama",
     "openai": "ipychat.providers.openai:OpenAI",
@@ -36,6 +38,8 @@ NAME = re.compile(r"\w[\w.-]*")
 """What a provider may be called; files have the same names."""
 
 _registered: dict[str, type[Provider]] = {}
+_found: dict[str, str] = {}
+"""Where on this machine a provider's server was found, in place of its usual address."""
 
 P = TypeVar("P", bound=type)
 
@@ -112,7 +116,15 @@ def is_ours(name: str) -> bool:
 
 def root(name: str, cls: type[AsyncGeneratorProvider]) -> str:
     """Return where a provider is asked if the question does not say where."""
-    return cls.root(config.current().urls.get(name))
+    if given := config.current().urls.get(name):
+        return cls.root(given)
+    named = cls.root()
+    return _found.get(name, named) if named == cls.base_url.rstrip("/") else named
+
+
+def found_at(name: str, root: str) -> None:
+    """Have a provider asked where its server was found, if the user names no other address."""
+    _found[name] = root
 
 
 def is_offline(name: str) -> bool:

@@ -22,6 +22,7 @@ from ipychat.messages import (
     Usage,
 )
 from ipychat.store.answers import Receipt, lines
+from ipychat.wire import large
 from ipychat.wire.http import Transport, is_loopback
 
 if TYPE_CHECKING:
@@ -147,10 +148,10 @@ async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
             f"{way.provider.__name__} · {request.model.name}: upstream is offline, "
             f"served here by {catalog.answering()}."
         )
-    elif url := config.current().urls.get(name):
-        options.setdefault("base_url", url)
+    elif way.root and way.root != way.provider.root():  # type: ignore[attr-defined] # has a root
+        options["base_url"] = way.root
     if not request.allow_secrets:
-        request, masked = firewall.masked(request)
+        request, masked = await large.run(firewall.masked, request)
         if masked:
             yield Notice(f"Masked in what was sent: {', '.join(masked)}.{ALLOW}")
     elif way.by_gateway:

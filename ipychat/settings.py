@@ -90,6 +90,12 @@ class IPyChat(Configurable):
         help="Keep this notebook's answers beside it: True for the folder __chat__, or a folder. "
         "IPYCHAT_CASSETTE goes before it.",
     ).tag(config=True)
+    local_context = Integer(
+        8192, min=256, help="Tokens of a question and its answer at the engine on this machine."
+    ).tag(config=True)
+    local_idle = Float(
+        10.0, min=0.1, help="Minutes after which that engine lets go of its weights."
+    ).tag(config=True)
     secrets = List(
         Unicode(),
         help="Variables of the environment that hold secrets and don't look like it.",

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from ipychat import config, ledger
+from ipychat import config, ledger, registry
 from ipychat.wire import http
 from tests.kernels import Kernel
 from tests.loopback import Proxy, Service, SocksProxy
 
-OURS = ("IPYCHAT_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OLLAMA_")
+OURS = ("IPYCHAT_", "JUPYTERHUB_", "HF_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OLLAMA_")
 KEYS = ("_API_KEY", "HF_TOKEN")
 
 
@@ -21,6 +21,8 @@ def _a_machine_of_its_own(tmp_path, monkeypatch):
         if name.startswith(OURS) or name.endswith(KEYS) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("IPYCHAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IPYCHAT_SERVERS", "off")
+    monkeypatch.setattr(registry, "_found", {})
     config.use(config.Config())
     yield
     config.use(config.Config())

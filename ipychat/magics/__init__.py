@@ -90,6 +90,10 @@ class _Loaded:
             from ipychat.display import panel
 
             panel.close_all()
+        if "ipychat.local.engine" in sys.modules:
+            from ipychat.local import engine
+
+            engine.end()
         if "aiohttp" not in sys.modules:
             return
         import asyncio

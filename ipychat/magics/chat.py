@@ -364,6 +364,8 @@ class ChatMagics(Magics):
             named = named or config.current().model or catalog.named_by_the_environment()
         if named not in {turn.model.name, str(turn.model)}:
             said.append(str(turn.model))
+        if not (named or replay.is_apart()) and (found := catalog.default().announced):
+            said.append(found)
         if conversation.continues and conversation not in self._greeted:
             turns = counted(conversation.continues, "turn")
             said.append(f"continues {turns}; %chat_new starts clean")

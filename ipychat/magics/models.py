@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ipychat import config
-from ipychat.errors import InterruptedAnswerError, UsageError
+from ipychat.errors import InterruptedAnswerError, MissingRequirementsError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
 from ipychat.magics.flags import flag
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
+    from ipychat.local import weights
     from ipychat.login import Account
     from ipychat.magics.chat import ChatMagics
 
@@ -101,21 +102,72 @@ class ModelMagics(Magics):
         conversation.model = str(model)
         print(f"{conversation.name} asks {model} from now on.")
 
+    @no_var_expand
     @line_magic
-    def chat_setup(self, line: str) -> None:
-        """Show which model answers and by which rule, and which keys and addresses were found."""
+    @waits
+    async def chat_setup(self, line: str) -> None:
+        """Show who answers and by which rule, and which keys, addresses and servers were found.
+
+        `%chat_setup local` offers models that run on this machine, and fetches the one you choose.
+        """
+        match line.split():
+            case []:
+                self._show_setup()
+            case ["local"]:
+                await self._set_up_local(None)
+            case ["local", name]:
+                await self._set_up_local(name)
+            case _:
+                raise UsageError("%chat_setup takes nothing, or local with a name.")
+
+    def _show_setup(self) -> None:
         from ipychat import catalog, policy
         from ipychat.display import table
 
+        self._chat.publish(
+            table.bundle(
+                [
+                    ("model", *_default(self._chat)),
+                    *catalog.found(),
+                    *(("policy", what, whose) for what, whose in policy.in_force()),
+                ]
+            )
+        )
+
+    async def _set_up_local(self, name: str | None) -> None:
+        """Offer weights, and fetch those that the user chooses: naming them on the line does."""
+        from ipychat.display import table
+        from ipychat.local import engine, weights
+
+        there = weights.there()
         rows = [
-            ("model", *_default(self._chat)),
-            *catalog.found(),
-            *(("policy", what, whose) for what, whose in policy.in_force()),
+            (one, weights.size(offer.bytes), offer.licence, offer.good_for, "here" * (one in there))
+            for one, offer in weights.OFFERS.items()
         ]
-        self._chat.publish(table.bundle(rows))
+        if name is None:
+            heads = ("name", "size", "licence", "for", "here?")
+            self._chat.publish(table.bundle(rows, heads))
+            print(f"They are fetched from {weights.hub()} into {weights.folder()}.")
+        if lacking := engine.missing():
+            raise MissingRequirementsError(f"The engine can't run here: {lacking}.")
+        name = name or _ask(input, "Which one? Nothing fetches none: ").strip()
+        if name:
+            path = await _stoppable(weights.pull(name, progress=self._bar()), weights.IS_KEPT)
+            print(f"{path.name} is here: %%chat --model local:{name} asks it.")
+
+    def _bar(self) -> weights.Progress:
+        from ipychat.kernel import notebook
+
+        if notebook.is_kernel(self.shell):
+            from ipychat.display.download import Bar
+
+            return Bar(notebook.publisher(self.shell))
+        from ipychat.local.progress import Line
+
+        return Line()
 
 
-async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
+async def _stoppable(work: Coroutine[Any, Any, T], so_far: str = "") -> T:
     """Wait for work that an interrupt of the user's ends."""
     from ipychat.kernel.run import Run, in_front
 
@@ -128,26 +180,29 @@ async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
     with in_front(run):
         await run.wait()
     if not done:
-        raise InterruptedAnswerError("Interrupted.")
+        raise InterruptedAnswerError(f"Interrupted. {so_far}".rstrip())
     return done[0]
 
 
 def _ask_for_key(account: Account) -> str:
-    """Let the user type a key, unseen; the kernel waits meanwhile, as with every input."""
+    """Let the user type a key, unseen."""
     import getpass
 
+    other = f"set {(*account.cls.key_variables, 'api_key=…')[0]} instead"
+    return _ask(getpass.getpass, f"Key for {account.cls.label} at {account.host}: ", other)
+
+
+def _ask(how: Callable[[str], str], question: str, other: str = "name it on the line") -> str:
+    """Let the user type something; the kernel waits meanwhile, as with every input."""
     from ipychat.kernel.run import interruptible
 
     try:
         with interruptible():
-            return getpass.getpass(f"Key for {account.cls.label} at {account.host}: ")
+            return how(question)
     except KeyboardInterrupt:
-        raise InterruptedAnswerError("Interrupted: no key is kept.") from None
+        raise InterruptedAnswerError("Interrupted: nothing has changed.") from None
     except (EOFError, NotImplementedError, RuntimeError):  # a headless kernel's
-        raise UsageError(
-            "Nobody can be asked for a key here: set "
-            f"{(*account.cls.key_variables, 'api_key=…')[0]} instead."
-        ) from None
+        raise UsageError(f"Nobody can be asked here: {other}.") from None
 
 
 def _default(chat: ChatMagics) -> tuple[str, str]:
@@ -156,7 +211,7 @@ def _default(chat: ChatMagics) -> tuple[str, str]:
     try:
         if own := chat.conversation().model:
             return str(catalog.resolve(own)), "set by %chat_use for this conversation"
-        name, rule = catalog.default()
-        return str(catalog.resolve(name)), rule
+        chosen = catalog.default()
+        return str(catalog.resolve(chosen.name)), chosen.rule
     except UsageError as error:
         return "none", str(error).replace("\n", " ")

@@ -1,0 +1,60 @@
+"""`python -m ipychat.local`: what weights there are, and fetching them, for scripts and images."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from ipychat.errors import ChatError
+from ipychat.local import engine, weights
+from ipychat.local.progress import Line
+from ipychat.wire import http
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
+    made = argparse.ArgumentParser("python -m ipychat.local", description=__doc__)
+    commands = made.add_subparsers(dest="command", required=True, metavar="list | pull NAME")
+    commands.add_parser("list", help="what can be had, and what is there")
+    pull = commands.add_parser("pull", help="fetch weights, or go on fetching them")
+    pull.add_argument("name", help="as in the list")
+    commands.add_parser("serve")  # the engine's process: see engine.py
+    return made
+
+
+def show() -> None:
+    """Print what can be had, what is there and where it is kept."""
+    there = weights.there()
+    for name, offer in weights.OFFERS.items():
+        print(f"{name:20} {'there' if name in there else '-':6} {offer}")  # noqa: T201 - what it is for
+    print(f"kept in {weights.folder()}")  # noqa: T201 - as above
+
+
+async def pull(name: str) -> None:
+    """Fetch weights, with a line that says how far it is; print where they are."""
+    try:
+        print(await weights.pull(name, progress=Line()))  # noqa: T201 - what it is for
+    finally:
+        await http.close()
+
+
+def main() -> None:
+    """Run the command."""
+    given = parser().parse_args()
+    try:
+        match given.command:
+            case "list":
+                show()
+            case "pull":
+                asyncio.run(pull(given.name))
+            case "serve":
+                engine.serve()
+    except ChatError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"Stopped. {weights.IS_KEPT}")
+
+
+if __name__ == "__main__":
+    main()

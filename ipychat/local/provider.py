@@ -1,0 +1,133 @@
+"""`local:NAME`: the weights on this machine, asked through the engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from ipychat import config
+from ipychat.errors import (
+    BrokenAnswerError,
+    ModelNotSupportedError,
+    RequestError,
+    UnreachableError,
+    UsageError,
+)
+from ipychat.local import engine, weights
+from ipychat.messages import Event
+from ipychat.presets import Endpoint
+from ipychat.provider import AsyncGeneratorProvider, Card, Messages, ProviderModelMixin
+from ipychat.providers.openai import compatible
+
+PATIENCE = 3600.0
+"""Seconds that the engine may be silent: it waits for its turn, or reads a long prompt slowly. Its
+end is noticed at once."""
+SUFFIX = ".gguf"
+SPOKEN = compatible("local", Endpoint("The engine", ""))
+"""How the engine is spoken to."""
+
+
+class Local(AsyncGeneratorProvider, ProviderModelMixin):
+    """`local:…`: a name of weights that can be had, or a path to a .gguf file.
+
+    The options `context` (tokens) and `idle` (minutes) are the engine's; others go into the body.
+    """
+
+    label = "The engine on this machine"
+    ends_with = "finish"
+    models = list(weights.OFFERS)
+
+    @classmethod
+    def get_models(cls) -> list[str]:
+        """Return the names of the weights that are there; where none are, of those to be had."""
+        return weights.there() or cls.models
+
+    @classmethod
+    def get_model(cls, name: str | None) -> str:
+        """Return the name of weights, or the whole path; nothing means the first ones there.
+
+        Raises ModelNotSupportedError for another name.
+        """
+        name = name or cls.get_models()[0]
+        if _is_path(name):
+            return str(Path(name).expanduser().absolute())
+        if name not in weights.OFFERS:
+            raise ModelNotSupportedError(
+                f"There are no weights called {name!r}.\n"
+                f"There are: {', '.join(weights.OFFERS)}, and any path that ends in {SUFFIX}."
+            )
+        return name
+
+    @classmethod
+    def path(cls, model: str) -> str:
+        """Return where the weights are: all of the address that there is before the engine runs."""
+        return str(_place(model))
+
+    @classmethod
+    def missing(cls, root: str) -> str | None:  # noqa: ARG003 - it has none
+        """Return what is missing before it can be asked: the engine, or weights for it."""
+        return engine.missing() or (None if weights.there() else "no weights: %chat_setup local")
+
+    @classmethod
+    async def cards(cls, base_url: str | None = None, **options: Any) -> list[Card]:  # noqa: ARG003 - it has no list elsewhere
+        """Return the weights that are there."""
+        return [Card(name, context=config.current().local_context) for name in weights.there()]
+
+    @classmethod
+    async def create_async_generator(
+        cls,
+        model: str,
+        messages: Messages,
+        proxy: str | None = None,  # noqa: ARG003 - nothing leaves this machine
+        *,
+        context: int | None = None,
+        idle: float | None = None,
+        **options: Any,
+    ) -> AsyncIterator[Event]:
+        """Ask the engine, which is started if it does not run."""
+        if options.keys() & {"base_url", "api_key"}:
+            raise UsageError(
+                "The engine runs on this machine: it takes no base_url and no api_key."
+            )
+        model = cls.get_model(model)
+        running = await engine.running(_found(model), context=context, idle=idle)
+        options = {"idle_timeout": PATIENCE, **options}
+        asked = SPOKEN.create_async_generator(
+            model, messages, base_url=f"{running.root}/v1", api_key=running.key, **options
+        )
+        async with contextlib.aclosing(asked) as events:  # type: ignore[type-var] # a generator
+            try:
+                async for event in events:
+                    yield event
+            except (BrokenAnswerError, UnreachableError) as error:
+                if said := await running.ended():
+                    raise type(error)(said) from None
+                raise
+            except RequestError as error:
+                if "context size" not in str(error):
+                    raise
+                more = f"The option context makes it larger than {running.context:,}, for memory."
+                raise RequestError(f"{error}\n{more}", error.status) from None
+
+
+def _is_path(model: str) -> bool:
+    return model.lower().endswith(SUFFIX)
+
+
+def _place(model: str) -> Path:
+    return Path(model) if _is_path(model) else weights.place(model)
+
+
+def _found(model: str) -> Path:
+    """Return where the weights are; raise UsageError that says how to get them if they aren't."""
+    place = _place(model)
+    if place.is_file():
+        return place
+    if _is_path(model):
+        raise UsageError(f"There is no file {place}.")
+    raise UsageError(
+        f"The weights {model} are not on this machine ({weights.offer(model)}).\n"
+        f"To fetch them: %chat_setup local, or python -m ipychat.local pull {model}."
+    )

@@ -1,0 +1,361 @@
+"""Weights that can be had: which there are, where they are kept, fetching and checking them.
+
+Nothing is fetched unasked, and no key goes along. The hub sends a download on to other hosts; that
+is followed here alone, since what comes is held to a hash. A hash that the table does not have is
+asked of the hub once, and kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+from ipychat import secrets
+from ipychat.errors import (
+    BrokenAnswerError,
+    FormatError,
+    ModelNotSupportedError,
+    ServiceError,
+    ServiceTimeoutError,
+    StoreError,
+    UnreachableError,
+)
+from ipychat.store import files
+from ipychat.wire.http import Call, Transport
+
+HUB = "https://huggingface.co"
+HUB_VARIABLE = "HF_ENDPOINT"
+"""The environment's name for a mirror."""
+MAGIC = b"GGUF"
+SPARE = 200_000_000
+"""Bytes of a disk that stay free."""
+PIECE = 1 << 20
+"""Bytes that are written at a time."""
+TRIES = 5
+"""How often a download that had begun is taken up again where it does not get on."""
+PAUSE = 1.0
+"""Seconds before it is, and between two looks at another kernel's download."""
+MAX_REDIRECTS = 5
+REDIRECTS = {301, 302, 303, 307, 308}
+IS_KEPT = "What has come is kept: asked again, it goes on from there."
+CUT_OFF = (BrokenAnswerError, UnreachableError, ServiceTimeoutError)
+
+Progress = Callable[[int, int], object]
+"""Takes the bytes that are there, and how many there will be."""
+
+
+class Offer(NamedTuple):
+    """Weights that can be had from the hub."""
+
+    repo: str
+    file: str
+    bytes: int
+    licence: str
+    good_for: str
+    revision: str = "main"
+    sha256: str = ""
+    """Empty until the hub was asked; the bytes are then not exact either."""
+
+    def __str__(self) -> str:
+        return f"{size(self.bytes)}, {self.licence}, {self.repo}: {self.good_for}"
+
+
+OFFERS = {
+    "qwen2.5-coder-1.5b": Offer(
+        "Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
+        "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        1_120_000_000,
+        "Apache-2.0",
+        "code, recommended",
+    ),
+    "qwen2.5-0.5b": Offer(
+        "Qwen/Qwen2.5-0.5B-Instruct-GGUF",
+        "qwen2.5-0.5b-instruct-q4_k_m.gguf",
+        491_400_032,
+        "Apache-2.0",
+        "small and quick",
+        "9217f5db79a29953eb74d5343926648285ec7e67",
+        "74a4da8c9fdbcd15bd1f6d01d621410d31c6fc00986f5eb687824e7b93d7a9db",
+    ),
+    "qwen2.5-1.5b": Offer(
+        "Qwen/Qwen2.5-1.5B-Instruct-GGUF",
+        "qwen2.5-1.5b-instruct-q4_k_m.gguf",
+        1_117_320_736,
+        "Apache-2.0",
+        "general questions",
+        "91cad51170dc346986eccefdc2dd33a9da36ead9",
+        "6a1a2eb6d15622bf3c96857206351ba97e1af16c30d7a74ee38970e434e9407e",
+    ),
+}
+"""By the names that they are asked by, the recommended one first."""
+
+
+def size(count: float) -> str:
+    """Write a number of bytes for people."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def offer(name: str) -> Offer:
+    """Return the offer of that name, with what is kept of it where the table does not know it."""
+    if name not in OFFERS:
+        raise ModelNotSupportedError(
+            f"There are no weights called {name!r} to be had.\nThere are: {', '.join(OFFERS)}."
+        )
+    found = OFFERS[name]
+    match files.read_json(_kept()).get(name):
+        case {"revision": str(revision), "bytes": int(count), "sha256": str(sha256)}:
+            known = found._replace(revision=revision, bytes=count, sha256=sha256)
+            return found if found.sha256 else known
+    return found
+
+
+def hub() -> str:
+    """Return where weights are fetched from."""
+    return secrets.register_url(os.environ.get(HUB_VARIABLE) or HUB).rstrip("/")
+
+
+def folder() -> Path:
+    """Return where weights are kept."""
+    return files.home() / "models"
+
+
+def place(name: str) -> Path:
+    """Return where the weights of that name are kept, or would be."""
+    return folder() / offer(name).file
+
+
+def there() -> list[str]:
+    """Return the names of the weights that are there."""
+    return [name for name, one in OFFERS.items() if (folder() / one.file).exists()]
+
+
+def check(path: Path) -> None:
+    """Raise StoreError where the file is none of weights, or not what the hub has.
+
+    A whole file is hashed once, and again after it has changed; that may take seconds.
+    """
+    try:
+        with path.open("rb") as file:
+            magic, found = file.read(len(MAGIC)), os.fstat(file.fileno())
+    except OSError as error:
+        raise StoreError(f"Can't read {path}: {error.strerror}.") from None
+    if magic != MAGIC:
+        raise StoreError(f"{path} is no GGUF file, which is what the engine reads.")
+    name = next((name for name, one in OFFERS.items() if folder() / one.file == path), None)
+    if name is None or not (wanted := offer(name)).sha256:
+        return
+    again = f"Fetch it again: python -m ipychat.local pull {name}"
+    if found.st_size != wanted.bytes:
+        raise StoreError(f"{path} has {found.st_size:,} of {wanted.bytes:,} bytes.\n{again}")
+    kept = files.read_json(_kept()).get(name)
+    if not isinstance(kept, dict) or kept.get("checked") != found.st_mtime_ns:
+        if _digest(path) != wanted.sha256:
+            raise StoreError(f"{path} is damaged: its SHA-256 is not the hub's.\n{again}")
+        _keep(name, wanted, checked=found.st_mtime_ns)
+
+
+async def pull(name: str, *, progress: Progress = lambda _there, _all: None) -> Path:
+    """Fetch the weights of that name, if they are not there; return where they are.
+
+    Goes on where an earlier try ended, even one of another kernel; while that is at work, it is
+    waited for. What has come stays when this is cancelled, or fails for another reason than a wrong
+    hash. Raises StoreError, ServiceError or AnswerError.
+    """
+    path = place(name)
+    part = path.with_name(f"{path.name}.part")
+    async with _alone(path, lambda: progress(_length(part), offer(name).bytes)):
+        if path.exists():
+            with contextlib.suppress(StoreError):  # a damaged one is fetched again
+                await asyncio.to_thread(check, path)
+                return path
+        wanted = await _pinned(name)
+        _check_room(name, wanted, part)
+        await _fetch(wanted, part, progress)
+        await asyncio.to_thread(_accept, name, wanted, part, path)
+    return path
+
+
+@contextlib.asynccontextmanager
+async def _alone(path: Path, waiting: Callable[[], object]) -> AsyncIterator[None]:
+    """Keep all others from fetching the file; as long as one does, call `waiting`."""
+    import filelock
+
+    files.private_folder(path.parent)
+    lock = filelock.FileLock(files.lock_file(path), mode=0o600)
+    try:
+        while not lock.is_locked:
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                waiting()
+                await asyncio.sleep(PAUSE)
+        yield
+    except OSError as error:
+        raise StoreError(f"Can't write {path}: {error.strerror}.\n{IS_KEPT}") from None
+    finally:
+        lock.release()
+
+
+def _check_room(name: str, wanted: Offer, part: Path) -> None:
+    needed = wanted.bytes - _length(part) + SPARE
+    free = shutil.disk_usage(part.parent).free
+    if free < needed:
+        raise StoreError(
+            f"{name} needs {size(needed)} of room, and {part.parent} has {size(free)}.\n"
+            "Make room, or set IPYCHAT_HOME to a folder on another disk."
+        )
+
+
+async def _fetch(wanted: Offer, part: Path, progress: Progress) -> None:
+    """Fetch until all is there, over as many connections as it takes while it gets on."""
+    left = 1
+    while (before := _length(part)) < wanted.bytes:
+        fault: ServiceError | BrokenAnswerError = BrokenAnswerError("The hub ended the file early.")
+        try:
+            await _fetch_rest(wanted, part, progress)
+        except CUT_OFF as error:
+            fault = error
+        left = TRIES if _length(part) > before else left - 1
+        if not left:
+            raise type(fault)(f"{fault}\n{IS_KEPT}")
+        if _length(part) < wanted.bytes:
+            await asyncio.sleep(PAUSE)
+
+
+async def _fetch_rest(wanted: Offer, part: Path, progress: Progress) -> None:
+    have = _length(part)
+    url = f"{hub()}/{wanted.repo}/resolve/{wanted.revision}/{wanted.file}"
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    async with _followed(url, headers) as call:
+        have = _start(call, have)
+        with _opened(part, "ab" if have else "wb") as file:
+            piece = bytearray()
+            try:
+                async for chunk in call.content:
+                    piece += chunk
+                    if len(piece) >= PIECE:
+                        whole, piece = piece, bytearray()
+                        have += len(whole)
+                        await asyncio.to_thread(file.write, whole)
+                        progress(have, wanted.bytes)
+                        if have > wanted.bytes:  # never the file that was asked for
+                            break
+            finally:
+                file.write(piece)  # what came before a cut, too
+    progress(have + len(piece), wanted.bytes)
+
+
+def _opened(part: Path, mode: str) -> IO[bytes]:
+    """Open a file that nobody else may read."""
+    return open(part, mode, opener=lambda path, flags: os.open(path, flags, 0o600))
+
+
+def _start(call: Call, have: int) -> int:
+    """Return where in the file the answer begins: where it was asked to, or at the beginning."""
+    if call.response.status != 206:
+        return 0
+    if not call.response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+        raise FormatError("The hub sent another part of the file than was asked for.")
+    return have
+
+
+@contextlib.asynccontextmanager
+async def _followed(url: str, headers: dict[str, str]) -> AsyncIterator[Call]:
+    """Ask, wherever the hub sends the question on to, as long as that is no less private."""
+    how = Transport(timeout=None)  # a download may take hours
+    for _ in range(MAX_REDIRECTS):
+        async with Call("GET", url, headers=headers, transport=how) as call:
+            try:
+                async for notice in call.send():
+                    secrets.log.warning(notice.text)
+            except ServiceError as error:
+                if error.status not in REDIRECTS:
+                    raise
+                url = _target(url, call.response.headers.get("Location", ""))
+                continue
+            yield call
+            return
+    raise ServiceError("The hub sends the download on and on.")
+
+
+def _target(url: str, location: str) -> str:
+    """Return where a redirect leads. Raises ServiceError where that is less private."""
+    target = secrets.register_url(urljoin(url, location))
+    if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+        raise ServiceError("The hub sends the download on to an address that is not encrypted.")
+    return target
+
+
+def _accept(name: str, wanted: Offer, part: Path, path: Path) -> None:
+    """Move what has come to its place, if it is what was asked for; else throw it away."""
+    if _length(part) != wanted.bytes or _digest(part) != wanted.sha256:
+        part.unlink()
+        raise StoreError(
+            f"What came as {wanted.file} is not what the hub has: its SHA-256 is another.\n"
+            "It was thrown away. Something on the way may change files; try another network."
+        )
+    part.replace(path)
+    _keep(name, wanted, checked=path.stat().st_mtime_ns)
+
+
+# -- what is known of them
+
+
+async def _pinned(name: str) -> Offer:
+    """Return the offer with its hash: the hub's own word at the first time, and kept from then on.
+
+    https://huggingface.co/docs/hub/api
+    """
+    known = offer(name)
+    if known.sha256:
+        return known
+    url = f"{hub()}/api/models/{known.repo}/revision/{known.revision}?blobs=true"
+    async with Call("GET", url) as call:
+        body = await call.body()
+    found = _read_facts(body, known)
+    _keep(name, found)
+    return found
+
+
+def _read_facts(body: bytes, known: Offer) -> Offer:
+    with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        said = json.loads(body)
+        blobs = {one["rfilename"]: one.get("lfs") for one in said["siblings"]}
+        blob, revision = blobs[known.file], said["sha"]
+        sha256, count = blob["sha256"], blob["size"]
+        hashes = re.fullmatch(r"[0-9a-f]{40} [0-9a-f]{64}", f"{revision} {sha256}")
+        if hashes and type(count) is int and count > len(MAGIC):
+            return known._replace(revision=revision, bytes=count, sha256=sha256)
+    raise FormatError(f"The hub does not say what {known.file} is: size and SHA-256 are missing.")
+
+
+def _kept() -> Path:
+    return folder() / "known.json"
+
+
+def _keep(name: str, known: Offer, **more: Any) -> None:
+    facts = {"revision": known.revision, "bytes": known.bytes, "sha256": known.sha256, **more}
+    files.update_json(_kept(), lambda kept: {**kept, name: facts})
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"Can't read {path}: {error.strerror}.") from None
