@@ -17,6 +17,7 @@ from ipychat.errors import ChatError, ModelNotSupportedError, UsageError
 from ipychat.messages import ModelId
 from ipychat.presets import PRESETS
 from ipychat.store import credentials
+from ipychat.wire.http import is_loopback
 
 if TYPE_CHECKING:
     from ipychat.local.servers import Server
@@ -49,17 +50,33 @@ class Offer:
     model: ModelId
     missing: str | None = None
     card: Card | None = None
+    at: str = ""
+    """Where on this machine, if it is there."""
+
+    @property
+    def state(self) -> str:
+        """Whether it is ready, in words."""
+        return self.missing or (f"ready at {self.at}" if self.at else "ready")
 
 
 def offers() -> list[Offer]:
     """Return what each provider offers; one that can't be imported is logged and left out."""
     found: list[Offer] = []
     refused = policy.refusal()
+    servers()  # some providers ask where one was found
     for name, cls in registry.loaded():
-        missing = _missing(name, cls)
+        missing, at = _missing(name, cls), _here(name, cls)
         for model, card in _known(name, cls).items():
-            found.append(Offer(ModelId(name, model), refused(name, model) or missing, card))
+            found.append(Offer(ModelId(name, model), refused(name, model) or missing, card, at))
     return found
+
+
+def _here(name: str, cls: type[Provider]) -> str:
+    """Return where on this machine a provider asks, if it does."""
+    if not issubclass(cls, provider.AsyncGeneratorProvider):
+        return ""
+    root = registry.root(name, cls)
+    return secrets.without_login(root) if is_loopback(root) else ""
 
 
 def _known(name: str, cls: type[Provider]) -> dict[str, Card | None]:
@@ -118,7 +135,7 @@ class Models(tuple[Offer, ...]):
         """Give what is ready, then the rest: in a long list one line for each provider."""
         for offer in self:
             if offer.missing is None:
-                yield str(offer.model), "ready", _facts(offer.card)
+                yield str(offer.model), offer.state, _facts(offer.card)
         rest = [offer for offer in self if offer.missing is not None]
         for _, group in itertools.groupby(rest, lambda offer: offer.model.provider):
             first, *others = group
@@ -126,7 +143,7 @@ class Models(tuple[Offer, ...]):
                 yield f"{first.model}, {len(others)} more", str(first.missing), _facts(first.card)
                 continue
             for offer in (first, *others):
-                yield str(offer.model), str(offer.missing), _facts(offer.card)
+                yield str(offer.model), offer.state, _facts(offer.card)
 
     def __repr__(self) -> str:
         rows = list(self._rows())
@@ -292,7 +309,6 @@ def _rules() -> Iterator[Default]:
             yield Default(name, f"%chat_login {name} has kept a key")
     for server in servers():
         if server.why_not is None:
-            registry.found_at(server.provider, server.root)
             said = f"{server.product} runs at {server.root}"
             yield Default(f"{server.provider}:{server.models[0]}", said, said)
     if _has_weights():
@@ -311,13 +327,18 @@ def _has_weights() -> bool:
 def servers() -> list[Server]:
     """Return the servers that run on this machine, the preferred one first.
 
-    They are looked for twice a minute at most. The user can forbid it.
+    They are looked for twice a minute at most. The user can forbid it. From now on their providers
+    ask them where they are.
     """
     if os.environ.get(SERVERS_VARIABLE) == "off" or replay.is_on():
         return []
     from ipychat.local import servers
 
-    return servers.known()
+    found = servers.known()
+    for server in reversed(found):
+        if server.why_not is None:
+            registry.found_at(server.provider, server.root)
+    return found
 
 
 def _has_kept_key(name: str) -> bool:

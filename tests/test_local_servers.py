@@ -672,13 +672,22 @@ def test_a_server_is_not_used_unasked(start, found_without_asking, monkeypatch, 
 
 
 def test_the_setup_lists_what_runs_and_why_it_is_not_used(start, found_without_asking, monkeypatch):
-    start("ollama", api_tags=tags("qwen3", "llama4"))
+    ollama = start("ollama", api_tags=tags("qwen3", "llama4"))
     keyed = start("llamacpp", v1_models=answer(b'{"error": {"message": "key"}}', status=401))
     told = {one.name: one.state for one in catalog.found() if one.kind == "server"}
-    assert told["Ollama"].startswith("qwen3, 1 more, at http://127.0.0.1:")
+    assert told["Ollama"].startswith(f"qwen3, 1 more, at {ollama.url}")
     assert told[servers.UNNAMED] == (
         f"no model, at {keyed.url}/v1; not used unasked: it wants a key"
     )
+
+
+async def test_the_list_of_models_says_where_they_are(start, found_without_asking, sessions):
+    found = start("vllm", v1_models=listed("qwen3", owner="llamacpp"))  # not where it usually is
+    assert "llamacpp" in {one.provider for one in catalog.servers()}
+    await catalog.refresh()
+    [offer] = catalog.models("llamacpp:qwen3")
+    assert offer.state == f"ready at {found.url}/v1"
+    assert f"ready at {found.url}/v1" in repr(catalog.models("llamacpp:qwen3"))
 
 
 def test_a_cell_announces_the_server_that_it_found(kernel, monkeypatch):

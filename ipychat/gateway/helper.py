@@ -44,10 +44,10 @@ Three ways to set up a model; any one will do.
    %chat_login anthropic
    ```
 
-2. **A server on this machine**, without a key or an account, such as Ollama; `NAME` is a model it has:
+2. **This machine**, without a key or an account. A server that runs, such as Ollama, is found by itself; the next line offers models for an engine of ipychat's own:
 
    ```python
-   %chat_use ollama:NAME
+   %chat_setup local
    ```
 
 3. **Any other service that speaks OpenAI's protocol**, with its address, its key and a model of its:
