@@ -58,7 +58,10 @@ def request(
             raise UsageError(f"{name} is no option of a provider: it is asked for by itself.")
         if name in TEXTS and not isinstance(value, str):
             raise UsageError(f"The option {name} wants a text, not {type(value).__name__}.")
-        secrets.register_option(name, value)
+        try:
+            secrets.register_option(name, value)
+        except RecursionError:
+            raise UsageError(f"The option {name} holds itself, or is nested too deeply.") from None
     switches = {name: bool(given.pop(name)) for name in SWITCHES & given.keys()}
     return ChatRequest(catalog.resolve(model), messages, MappingProxyType(given), **switches)
 
@@ -78,8 +81,6 @@ class Answer:
 
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
-        self.is_kept = False
-        """Whether it is an answer that was kept: nothing was sent, and it cost nothing."""
         self._kept: Reply | None = None
         self._hash: str | None = None
         self._at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -109,16 +110,17 @@ class Answer:
         async with contextlib.aclosing(self._ask()) as events:
             async for event in events:
                 self.add(event)
-                yield event
+                if not isinstance(event, FinishReason):
+                    yield event
         answered = dataclasses.replace(self.reply(), notices=tuple(self._notices[told:]))
         if fault := await replay.keep(receipt, answered):
             notice = Notice(fault)
             self.add(notice)
             yield notice
+        yield FinishReason(self._finish or "stop")  # last: whoever sees it may go
 
     def _take(self, kept: Reply) -> Iterator[Event]:
         """Have an earlier reply as the answer; give its events."""
-        self.is_kept = True
         if not replay.is_on():  # else all is as it was
             said = f"Cached: answered by {kept.model} at {date(kept.at or '')}. Nothing was sent."
             usage = kept.usage and dataclasses.replace(kept.usage, cost=0.0)
@@ -208,8 +210,8 @@ class Answer:
             notices=tuple(self._notices),
             finish=self._finish,
             usage=self._usage,
-            seconds=self._seconds,
-            first_text=self._first_text,
+            seconds=round(self._seconds, 3),
+            first_text=None if self._first_text is None else round(self._first_text, 3),
             at=self._at,
             hash=self._hash,
         )

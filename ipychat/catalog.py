@@ -238,9 +238,12 @@ def resolve(name: str | None = None) -> ModelId:
     # known before anything of it is sent, kept or shown
     secrets.register_environment(os.environ, filter(None, (*settings.secrets, *own)))
     credentials.register_kept()
-    name = _followed((name or "").strip() or settings.model or "")
-    found = replay.resolved(name) or _resolve(name or _followed(default().name))
-    replay.remember(name, found)
+    written = (name or "").strip() or settings.model or ""
+    name = _followed(written)
+    meant = replay.meaning(name)
+    found = ModelId.parse(meant) if meant else _resolve(name or _followed(default().name))
+    for one in {written, name}:
+        replay.remember(one, str(found))
     policy.check_model(str(found))
     return found
 
@@ -349,11 +352,13 @@ def _has_kept_key(name: str) -> bool:
 
 def answering() -> ModelId:
     """Return who answers behind the gateway: the first rule's that is not served by it."""
-    if recorded := replay.resolved(GATEWAY):
-        return recorded
+    is_set = config.current().model is not None
+    if not is_set and (meant := replay.meaning(GATEWAY)):
+        return ModelId.parse(meant)
     models = (resolve(rule.name) for rule in _rules())
     found = next(model for model in models if not registry.is_offline(model.provider))
-    replay.remember(GATEWAY, found)
+    if not is_set:
+        replay.remember(GATEWAY, str(found))
     return found
 
 

@@ -18,6 +18,8 @@ REPLAY = ("off", "auto", "refresh", "replay")
 """Whether answers that are kept are looked up: no; first; no, but kept anew; yes, and no others."""
 REPLAY_VARIABLE = "IPYCHAT_REPLAY"
 CASSETTE_VARIABLE = "IPYCHAT_CASSETTE"
+CASSETTE = "__chat__"
+"""The folder of a notebook's answers, where the user names no other."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -89,7 +91,7 @@ def replay() -> str:
 
     The environment goes before the notebook's setting: who runs a notebook from outside decides.
     """
-    named = os.environ.get(REPLAY_VARIABLE) or _current.replay
+    named = os.environ.get(REPLAY_VARIABLE, "").strip() or _current.replay
     if named not in REPLAY:
         raise UsageError(f"{REPLAY_VARIABLE} is one of {', '.join(REPLAY)}, not {named!r}.")
     return named
@@ -97,4 +99,5 @@ def replay() -> str:
 
 def cassette() -> str | None:
     """Return the folder of the notebook's answers, if they are kept beside it."""
-    return os.environ.get(CASSETTE_VARIABLE) or _current.cassette
+    named = os.environ.get(CASSETTE_VARIABLE, "").strip() or _current.cassette
+    return CASSETTE if named and named.lower() in {"1", "true"} else named

@@ -224,7 +224,7 @@ class Conversation:
         for number, turn in enumerate(self.turns, 1):
             how = "" if turn.state == "done" else f" · {turn.state}"
             how += " · stale" if turn.stale else ""
-            lines.append(f"## {number}. {turn.model} · {turn.asked_at}{how}")
+            lines.append(f"## {number}. {turn.model} · {turn.reply.at or turn.asked_at}{how}")
             lines += [_quoted(message, longest) for message in turn.question]
             answer = markup.with_closed_fence(turn.text)
             lines += filter(None, [answer, turn.error and f"*{turn.error}*"])
@@ -234,6 +234,8 @@ class Conversation:
 def _history(turns: Iterable[Turn], limit: int | None) -> Iterator[Message]:
     """Return the messages of the turns that have an answer, at most `limit` turns."""
     sent = [turn for turn in turns if turn.state != "running" and turn.text.strip()]
+    if replay.is_apart():  # when one in the background ends is another time each time
+        sent = [turn for turn in sent if not turn.background]
     for turn in sent if limit is None else sent[max(len(sent) - limit, 0) :]:
         yield from turn.question
         yield Message("assistant", turn.text)
@@ -273,7 +275,7 @@ def _open(name: str, transcript: Transcript | None) -> Conversation:
     try:
         talk = Conversation(name, transcript)
         if replay.is_apart() and talk.turns:
-            talk.clear()
+            talk.clear()  # of an earlier recording
         return talk
     except StoreError as error:
         return Conversation(name, None, error)
@@ -289,7 +291,9 @@ def _folder() -> Path | None:
     settings = config.current()
     if settings.notebook is None or not settings.keep or replay.is_on():
         return None
-    return transcripts.notebook_folder(settings.notebook)
+    # a recording has its own: the notebook's conversation goes on behind it as it was
+    recorded = " (recorded)" if replay.is_apart() else ""
+    return transcripts.notebook_folder(settings.notebook + recorded)
 
 
 def rename(talk: Conversation, name: str) -> None:

@@ -28,17 +28,22 @@ _saving = threading.Lock()
 _timer: threading.Timer | None = None
 
 
-def add(model: ModelId, usage: Usage | None, *, chat: str | None = None) -> None:
-    """Have a line for an answer written soon; `chat` is the conversation that it is in."""
+def add(
+    model: ModelId, usage: Usage | None, *, chat: str | None = None, at: str | None = None
+) -> None:
+    """Have a line for an answer written soon; `chat` is the conversation that it is in.
+
+    While answers are replayed, those are counted, as they were, and nothing is written.
+    """
     global _timer  # noqa: PLW0603 - one timer for all
     entry = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "at": at or datetime.now(UTC).isoformat(timespec="seconds"),
         "notebook": config.current().notebook,
         "chat": chat,
         "model": str(model),
         **(asdict(usage) if usage else dict.fromkeys(one.name for one in fields(Usage))),
     }
-    if not config.current().keep:
+    if not config.current().keep or config.replay() == "replay":
         _kept.append(entry)
         return
     _unsaved.append(entry)
@@ -66,8 +71,9 @@ def save() -> None:
 
 def entries() -> Iterator[dict[str, Any]]:
     """Give every line that is known. Raises StoreError where the file can't be read."""
-    save()
-    yield from _file().read()
+    if config.replay() != "replay":
+        save()
+        yield from _file().read()
     yield from (*_unsaved, *_kept)
 
 

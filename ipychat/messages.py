@@ -394,6 +394,11 @@ class Reply:
         Raises TypeError for a field that someone has made something else.
         """
         check_fields(record, _RECORDED)
+        usage = record["usage"] or {}
+        check_fields(usage, _COUNTED)
+        numbers = (record.get("seconds"), record.get("first_text"), *usage.values())
+        if not all(0 <= number < MOST for number in numbers if number is not None):
+            raise TypeError("a number that can't be")
         if model := record.get("model"):
             request = replace(request, model=ModelId.parse(model))
         return _made(cls, {
@@ -413,6 +418,12 @@ _RECORDED: Mapping[str, Any] = {
     "first_text": int | float | None,
     "cached": bool,
 }
+_COUNTED: Mapping[str, Any] = {
+    **dict.fromkeys(("input", "output", "reasoning", "cached"), int),
+    "cost": int | float | None,
+}
+MOST = 1e15
+"""What is more is no count and no time."""
 
 
 def check_fields(given: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:

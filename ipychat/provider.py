@@ -120,8 +120,8 @@ class AsyncGeneratorProvider:
     supports_system_message: ClassVar[bool] = True
     supports_message_history: ClassVar[bool] = True
     ends_with: ClassVar[Literal["finish", "body"]] = "body"
-    repeatable: ClassVar[bool] = True
-    """Whether an answer depends on the question alone, so that one that is kept will do."""
+    sees_more: ClassVar[frozenset[str]] = frozenset()
+    """Models that look at more than the question: an earlier answer will not do for a new one."""
     formats: ClassVar[dict[str, str]] = {}
     """Models that answer in a format of their own, where the user asks for none."""
     base_url: ClassVar[str] = ""

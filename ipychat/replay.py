@@ -9,25 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from ipychat import config, secrets
 from ipychat.characters import harmless
 from ipychat.errors import NotRecordedError, StoreError, UsageError
-from ipychat.messages import ChatRequest, ModelId, Reply
+from ipychat.messages import ChatRequest, Reply
 from ipychat.store import files
-from ipychat.store.answers import Answers, Entry, Receipt, lines, text_of
+from ipychat.store.answers import SUFFIX, Answers, Entry, Receipt, lines, text_of
 
 KEPT = {"stop", "tool_calls"}
 """How an answer has to end to be kept."""
 MAX_DIFF = 12
 """Lines of a difference that an error shows."""
 
-_stood_for: dict[tuple[str, str], dict[str, str]] = {}
-"""By cassette and notebook: which model each name stood for first since the kernel started."""
-_unsaved: set[tuple[str, str]] = set()
-"""The same: those of which a name is not written yet."""
+_Here: TypeAlias = tuple[str, str]
+"""A cassette and a notebook."""
+_stood_for: dict[_Here, dict[str, list[str]]] = {}
+"""What each name has stood for since the kernel started."""
+_unsaved: set[_Here] = set()
+"""Those of which a meaning is not written yet."""
+_told: set[tuple[str, ...]] = set()
+"""Of which names the user knows that they stood for several models."""
 _asked: dict[str, set[str]] = {}
 """By cassette: the hashes of what was asked since the kernel started."""
 
@@ -54,39 +60,45 @@ def notebook() -> str:
     path, cassette = config.current().notebook or "", config.cassette()
     if not path.endswith(".ipynb") or not cassette:
         return ""
-    folder = files.absolute(cassette).parent
-    inside = Path(path).is_relative_to(folder)
-    return Path(path).relative_to(folder).as_posix() if inside else Path(path).name
+    try:
+        beside = os.path.relpath(path, files.absolute(cassette).parent)
+    except ValueError:  # on another drive
+        return Path(path).name
+    return Path(beside).as_posix()
 
 
 # -- names
 
 
-def resolved(name: str) -> ModelId | None:
-    """Return the model that a name stood for when the cassette was recorded, if it is replayed."""
-    if not (is_on() and config.cassette()):
+def meaning(name: str) -> str | None:
+    """Return what a name stood for when the cassette was recorded, where answers are looked up.
+
+    Raises UsageError where it stood for several things, and nothing may be asked.
+    """
+    if config.replay() not in {"auto", "replay"} or not config.cassette():
         return None
     kept, mine = place().names(), notebook()
-    if model := kept.get(mine, {}).get(name):
-        return ModelId.parse(model)
-    if mine:
-        return None
-    by_model = {names[name]: one for one, names in kept.items() if name in names}
-    if len(by_model) > 1:
-        said = ", ".join(f"{model} in {one}" for model, one in sorted(by_model.items()))
+    if mine in kept:
+        found = dict.fromkeys(kept[mine].get(name, ()), mine)
+    else:  # one of them, or its name is not known here
+        found = {
+            m: one or "one of them" for one, names in kept.items() for m in names.get(name, ())
+        }
+    if len(found) > 1 and is_on():
+        said = ", ".join(f"{model} in {one}" for model, one in sorted(found.items()))
         raise UsageError(
-            f"{name or 'The default model'} stood for several models when this was recorded: "
-            f"{said}.\nThe notebook's own name is not known here: name the model in its cells."
+            f"{name or 'The default model'} stood for several when this was recorded: {said}.\n"
+            "Name the model in the cells, or restart the kernel and record the whole notebook anew."
         )
-    return next(map(ModelId.parse, by_model), None)
+    return next(iter(found)) if len(found) == 1 else None
 
 
-def remember(name: str, model: ModelId) -> None:
-    """Have it kept, with the next answer, which model a name stood for; the first one counts."""
+def remember(name: str, meant: str) -> None:
+    """Have it kept, with the next answer, what a name stands for."""
     if (cassette := config.cassette()) and not is_on():
-        names = _stood_for.setdefault((cassette, notebook()), {})
-        if name not in names:
-            names[name] = str(model)
+        known = _stood_for.setdefault((cassette, notebook()), {}).setdefault(name, [])
+        if meant not in known:
+            known.append(meant)
             _unsaved.add((cassette, notebook()))
 
 
@@ -98,31 +110,40 @@ async def find(request: ChatRequest, receipt: Receipt) -> Reply | None:
 
     Raises NotRecordedError where there is none and nothing may be asked.
     """
-    how = config.replay()
-    if how == "off" and request.cached:
-        how = "auto"
     if cassette := config.cassette():
         _asked.setdefault(cassette, set()).add(receipt.hash)
-    if how not in {"auto", "replay"} or (how == "auto" and not receipt.repeatable):
-        return None
+    match config.replay():
+        case "replay":
+            return await _recorded(request, receipt)
+        case "auto":
+            return await _earlier(request, receipt)
+        case "off" if request.cached:
+            return await _earlier(request, receipt)
+    return None
+
+
+async def _recorded(request: ChatRequest, receipt: Receipt) -> Reply:
+    if receipt.unwritable:
+        raise NotRecordedError(f"No answer is kept to a question with {receipt.unwritable}.")
     answers = place()
+    entry = await asyncio.to_thread(answers.read, receipt.hash)
+    if entry is None:
+        raise await asyncio.to_thread(_not_recorded, answers, receipt)
+    return _reply(request, entry)
+
+
+async def _earlier(request: ChatRequest, receipt: Receipt) -> Reply | None:
+    if receipt.unwritable or not receipt.repeatable:
+        return None
     try:
-        entry = await asyncio.to_thread(answers.read, receipt.hash)
+        entry = await asyncio.to_thread(place().read, receipt.hash)
+        reply = _reply(request, entry) if entry else None
     except StoreError as error:
-        if how == "replay":
-            raise
         secrets.log.warning("%s It is asked for anew.", error)
         return None
-    if entry is None:
-        if how == "replay":
-            raise await asyncio.to_thread(_not_recorded, answers, receipt)
-        return None
-    reply = _reply(request, entry)
-    if how == "replay":
-        return reply
-    if reply.model != request.model:  # another spoke for it then: it may be able to now
-        return None
-    mine = notebook()
+    if entry is None or reply is None or reply.model != request.model:
+        return None  # another that spoke in its place then is none of its own
+    cassette, mine = config.cassette(), notebook()
     is_new = bool(mine) and mine not in entry.notebooks
     if cassette and (is_new or (cassette, mine) in _unsaved):
         await _write(entry)
@@ -134,15 +155,28 @@ async def keep(receipt: Receipt, reply: Reply) -> str | None:
     cassette = config.cassette()
     if config.replay() == "off" and not (cassette or reply.request.cached):
         return None
+    why_not = receipt.unwritable and f"a question with {receipt.unwritable} can't be written down"
     if reply.finish not in KEPT:
-        return f"Not kept in the cassette: it ended with {reply.finish}." if cassette else None
-    record = reply.to_record() | {
-        "text": lines(reply.text),
-        "reasoning": lines(reply.reasoning),
-        "seconds": round(reply.seconds, 3),
-        "first_text": reply.first_text and round(reply.first_text, 3),
-    }
-    return await _write(Entry(receipt, record))
+        why_not = f"it ended with {reply.finish}"
+    if why_not:
+        return f"Not kept in the cassette: {why_not}.{_stays(receipt)}" if cassette else None
+    record = reply.to_record() | {"text": lines(reply.text), "reasoning": lines(reply.reasoning)}
+    fault = await _write(Entry(receipt, record))
+    changed = [name for name, meant in _meant().items() if len(meant) > 1]
+    if fault or not changed or cassette is None or tuple(changed) in _told:
+        return fault
+    _told.add(tuple(changed))
+    names = ", ".join(name or "the default model" for name in changed)
+    return f"Not to be replayed as it is: {names} has stood for several models in this kernel."
+
+
+def _stays(receipt: Receipt) -> str:
+    is_there = (place().folder / f"{receipt.hash}{SUFFIX}").exists()
+    return " An earlier answer stays there." if is_there else ""
+
+
+def _meant() -> dict[str, list[str]]:
+    return _stood_for.get((config.cassette() or "", notebook()), {})
 
 
 async def _write(entry: Entry) -> str | None:
@@ -152,7 +186,7 @@ async def _write(entry: Entry) -> str | None:
     entry = replace(entry, notebooks=(mine,) if mine else ())
     _unsaved.discard(here)
     try:
-        await asyncio.to_thread(place().keep, entry, {mine: _stood_for.get(here, {})})
+        await asyncio.to_thread(place().keep, entry, {mine: _meant()})
     except StoreError as error:
         _unsaved.add(here)
         return f"{error}\nThis answer is not kept for a replay."
@@ -184,23 +218,36 @@ def cassette() -> Answers:
     return place()
 
 
-def prune() -> list[Entry]:
-    """Remove what no listed notebook asks any more, and return it.
+def stale() -> list[tuple[Entry, str]]:
+    """Return the entries that a listed notebook asks no more, with that notebook.
 
     A notebook that is gone asks nothing. This one asks what it has asked since the kernel started,
-    and what its saved outputs say; of the others nothing is known, and theirs stays.
+    and what its saved outputs say; of the others nothing is known. What was asked now stays.
+    Raises UsageError where this kernel has asked nothing: then nothing is known of this one either.
     """
     answers, mine = cassette(), notebook()
-    asked, saved = _asked.get(config.cassette() or "", set()), _saved()
-    gone = []
-    for entry in answers.all():
-        for name in entry.notebooks:
-            if name == mine:
-                is_asked = entry.receipt.hash in asked or entry.receipt.hash in saved
-            else:
-                is_asked = (answers.folder.parent / name).exists()
-            if not is_asked and answers.forget(entry.receipt.hash, name):
-                gone.append(entry)
+    asked, saved = _asked.get(config.cassette() or ""), _saved()
+    if not asked:
+        raise UsageError(
+            "Nothing was asked since the kernel started: run the whole notebook first."
+        )
+    return [
+        (entry, name)
+        for entry in answers.all()
+        if not (entry.receipt.hash in asked or entry.receipt.hash in saved)
+        for name in entry.notebooks
+        if name == mine or not (answers.folder.parent / name).exists()
+    ]
+
+
+def prune() -> list[Entry]:
+    """Remove what no listed notebook asks any more, and return it."""
+    answers = cassette()
+    found = stale()
+    gone = [entry for entry, name in found if answers.forget(entry.receipt.hash, name)]
+    for notebook in answers.names():
+        if notebook and not (answers.folder.parent / notebook).exists():
+            answers.forget_names(notebook)
     return gone
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ipychat import cards, catalog, config, firewall, policy, provider, registry, secrets
+from ipychat import cards, catalog, config, firewall, policy, provider, registry, replay, secrets
 from ipychat.errors import PolicyError
 from ipychat.messages import (
     ChatRequest,
@@ -35,6 +37,12 @@ TRAVEL = {one.name for one in fields(Transport) if one.init} | {
     "api_key", "base_url", "concurrency", "connector", "kept_as", "stream",
 }  # fmt: skip
 """Options that change no answer, or that a receipt says otherwise."""
+CREDENTIALS = {
+    "access_token", "api_key", "apikey", "auth", "authorization", "credentials", "passwd",
+    "password", "secret", "token",
+}  # fmt: skip
+"""Options, and what is within them, that are never written down, however short."""
+LOGIN = r"://[^/?#\s:@]*:[^/?#\s@]*@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +79,77 @@ class Route:
 
 def receipt(request: ChatRequest) -> Receipt:
     """Return what of `request` can change its answer, as it counts and as it may be shown."""
-    way = Route.of(request)
-    answering = way.provider
+    way, model = Route.of(request), request.model
+    seen = model.name in getattr(way.provider, "sees_more", ())
     if way.by_gateway:
         behind = catalog.answering()
-        at, answering = str(behind), registry.load(behind.provider)
-    elif way.root is None:
-        at = "chosen by the provider"
+        at = str(behind)
+        seen = seen or behind.name in getattr(registry.load(behind.provider), "sees_more", ())
     else:
-        at = HERE if is_loopback(way.root) else secrets.without_login(way.root)
-    options = {
-        name: secrets.without_login(value) if isinstance(value, str) else value
-        for name, value in request.options.items()
-        if name not in TRAVEL or (name == "base_url" and way.root is None)
-    }
+        at = _at(request, way)
+    options, unwritable = _options(request, way)
     asked = {
-        "model": str(request.model),
+        "model": str(model),
         "at": at,
         "messages": [*map(_message, request.messages)],
         "options": options,
     }
-    return Receipt.of(asked, repeatable=getattr(answering, "repeatable", True))
+    return Receipt.of(asked, repeatable=not seen, unwritable=unwritable)
+
+
+def _at(request: ChatRequest, way: Route) -> str:
+    """Return where the model answers, as far as that counts.
+
+    Where nobody has named an address but the environment, it is where it was when that was kept.
+    """
+    if way.root is None:
+        return "chosen by the provider"
+    at = HERE if is_loopback(way.root) else secrets.without_login(way.root)
+    name = request.model.provider
+    if "base_url" in request.options or name in config.current().urls:
+        return at
+    place = f"@{request.model}"
+    if meant := replay.meaning(place):
+        return meant
+    replay.remember(place, at)
+    return at
+
+
+def _options(request: ChatRequest, way: Route) -> tuple[dict[str, Any], str]:
+    """Return the options that can change an answer, and which of them can't be written down."""
+    left_out = TRAVEL if way.root is not None else {"api_key", "proxy", "stream", "timeout"}
+    options: dict[str, Any] = {}
+    unwritable = ""
+    for name, value in request.options.items():
+        if name in left_out:
+            continue
+        try:
+            written = _plain(value)
+            json.dumps(written)
+        except (TypeError, ValueError, RecursionError):
+            unwritable = f"the option {name}, a {type(value).__name__},"
+            written = f"({type(value).__name__})"
+        options[name] = secrets.MASK if name.lower() in CREDENTIALS else written
+    return options, unwritable
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as JSON writes it and nothing else is written. Raises TypeError."""
+    match value:
+        case str():
+            return re.sub(LOGIN, f"://{secrets.MASK}@", value)
+        case None | bool() | int() | float():
+            return value
+        case dict() if all(isinstance(name, str) for name in value):
+            return {
+                name: secrets.MASK if name.lower() in CREDENTIALS else _plain(one)
+                for name, one in value.items()
+            }
+        case list() | tuple():
+            return [*map(_plain, value)]
+        case type() if callable(getattr(value, "model_json_schema", None)):
+            return value.model_json_schema()  # type: ignore[attr-defined] # a pydantic model
+    raise TypeError(type(value))
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -110,7 +168,7 @@ def _part(part: Part) -> dict[str, Any]:
             head, _, data = url.partition(",")
             return {"image": head, "sha256": hashlib.sha256(data.encode()).hexdigest()}
         case ImagePart(url):
-            return {"image": url}
+            return {"image": secrets.without_login(url)}
         case FilePart(name, data, media_type):
             digest = hashlib.sha256(data).hexdigest()
             return {"file": name, "type": media_type, "bytes": len(data), "sha256": digest}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from traitlets import (
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 from ipychat import config
 
-CASSETTE = "__chat__"
-"""The folder of a notebook's answers, where the user names no other."""
 FORMATS = ("markdown", "text", "code", "json", "html")
 
 
@@ -164,11 +161,15 @@ class IPyChat(Configurable):
         values["endpoints"] = {n: _endpoint(n, given) for n, given in self.endpoints.items()}
         values["fallbacks"] = {n: tuple(others) for n, others in self.fallbacks.items()}
         values["secrets"] = tuple(self.secrets)
-        folder = CASSETTE if self.cassette is True else self.cassette
-        values["cassette"] = str(Path(folder).expanduser().absolute()) if folder else None
+        folder = config.CASSETTE if self.cassette is True else self.cassette
+        values["cassette"] = folder or None
         for name in ("allowed_models", "allowed_hosts"):
             values[name] = None if values[name] is None else tuple(values[name])
         config.use(config.Config(**values, **self._beside))
+        if cassette := config.cassette():
+            from ipychat.store import files
+
+            files.absolute(cassette)  # stays where it is, wherever the notebook goes
 
 
 def _endpoint(name: str, given: Any) -> Endpoint:

@@ -253,7 +253,7 @@ class Turn:
     def _end(self, state: State, error: Exception | None = None) -> None:
         if self.state != "running" or self._answer is None:
             return
-        reply, is_kept = self._answer.reply(), self._answer.is_kept
+        reply = self._answer.reply()
         if state != "done":
             texts = secrets.mask_cut(reply.text), secrets.mask_cut(reply.reasoning)
             reply = dataclasses.replace(reply, text=texts[0], reasoning=texts[1])
@@ -262,7 +262,7 @@ class Turn:
             name = "" if isinstance(error, ChatError) else f"{type(error).__name__}: "
             self.error = secrets.mask(f"{name}{error}")
         bring_back(self)
-        if not is_kept:
+        if not reply.cached:
             self._count(reply)
         self.changes.tell(lasting=True)
         if self.journal:
@@ -271,7 +271,8 @@ class Turn:
     def _count(self, reply: Reply) -> None:
         """Have what it cost in the ledger, if an answer came."""
         if reply.text or reply.reasoning or reply.usage:
-            ledger.add(reply.model, reply.usage, chat=self.journal.name if self.journal else None)
+            name = self.journal.name if self.journal else None
+            ledger.add(reply.model, reply.usage, chat=name, at=reply.at)
 
     async def _save(self) -> Notice | None:
         """Write what is to be written, in another thread; return what the user should know."""

@@ -285,6 +285,108 @@ def test_a_question_that_utf8_cannot_write_has_a_receipt_too():
     assert receipt_of(prompt="\ud83d!").hash != receipt_of(prompt="\ud83e!").hash
 
 
+class Schema:
+    """Stands for a pydantic model."""
+
+    fields = ("a",)
+
+    @classmethod
+    def model_json_schema(cls):
+        return {"properties": dict.fromkeys(cls.fields)}
+
+
+class Other(Schema):
+    fields = ("b",)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Schema, Other),
+        ("//a@x", "//b@x"),
+        ("https://a.example/?page_token=1", "https://a.example/?page_token=2"),
+        (1, 1.5),
+        (True, "true"),
+        ([1, 2], [2, 1]),
+        ({"a": {"b": 1}}, {"a": {"b": 2}}),
+    ],
+)
+def test_options_that_differ_make_another_question(one, other):
+    assert receipt_of(**more(schema=one)).hash != receipt_of(**more(schema=other)).hash
+    assert not receipt_of(**more(schema=one)).unwritable
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1: 2}, {1, 2}, b"a", len, int, 10**5000],
+    ids=lambda v: type(v).__name__,
+)
+async def test_an_option_that_cannot_be_written_down_keeps_the_answer_out(openai, cassette, value):
+    assert "the option schema, a" in receipt_of(**more(schema=value)).unwritable
+
+
+async def test_an_option_that_holds_itself_is_refused(openai):
+    endless = []
+    endless.append(endless)
+    with pytest.raises(errors.UsageError, match="holds itself"):
+        await ask(schema=endless)
+
+
+async def test_what_cannot_be_written_down_is_said_where_it_should_be_kept(cassette, monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+
+    @ipychat.register
+    class Own:
+        @classmethod
+        async def create_async_generator(cls, model, messages, **options):
+            yield repr(options["tool"])
+
+    folder = cassette("auto")
+    for _ in range(2):
+        reply = await ipychat.ask("Hi", model="own:m", tool={1})
+        assert reply.notices == (
+            "Not kept in the cassette: a question with the option tool, a set, can't be written down.",
+        )
+    assert not entries(folder)
+    cassette("replay")
+    with pytest.raises(errors.NotRecordedError, match="the option tool, a set"):
+        await ipychat.ask("Hi", model="own:m", tool={1})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"password": "short"},
+        {"extra": {"auth": ["u", "pw12345"]}},
+        {"place": "https://u:pw12345@x.example/y"},
+    ],
+)
+def test_what_is_a_credential_by_its_name_is_not_written_down_however_short(options):
+    written = receipt_of(**more(**options)).text
+    assert "short" not in written
+    assert "pw12345" not in written
+
+
+def test_a_login_in_an_images_address_is_not_written_down():
+    image = ImagePart("https://u:pw12345@x.example/y.png?sig_token=abc123")
+    written = receipt_of(**with_part(image)).text
+    assert "pw12345" not in written
+    assert "abc123" not in written
+
+
+async def test_an_agent_that_looks_at_the_notebook_is_asked_anew(openai):
+    async def gateway():
+        return "http://127.0.0.1:1"
+
+    use(gateway=gateway)
+    for agent, sees in (
+        ("GeneralCodingAgent", True),
+        ("RepoAgent", True),
+        ("FrontEndAgent", False),
+    ):
+        assert receipt_of(model=agent).repeatable != sees
+
+
 # -- nothing wrong is ever taken for an answer
 
 
@@ -351,6 +453,76 @@ async def test_other_spacing_in_an_entry_is_no_damage(openai, cassette):
     path.write_text(json.dumps(json.loads(path.read_bytes()), indent=4, sort_keys=True))
     cassette("replay")
     assert (await ask()).text == "one"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "endless", "folder", "large"])
+async def test_what_is_no_file_in_a_cassette_is_not_read(openai, cassette, kind):
+    folder = cassette()
+    await ask()
+    [path] = entries(folder)
+    path.unlink()
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "endless":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case "large":
+            with path.open("wb") as file:
+                file.truncate(17 << 20)
+    cassette("replay")
+    with pytest.raises(errors.StoreError, match=r"damaged|Is a directory"):
+        await ask()
+
+
+ODD = [
+    {"usage": {"input": "x"}},
+    {"usage": {"cost": "free"}},
+    {"usage": [1]},
+    {"usage": {"input": -1}},
+    {"seconds": float("inf")},
+    {"seconds": "long"},
+    {"text": 5},
+    {"notices": 5},
+    {"finish": "length"},
+    {"model": "openai:\x1b[2J"},
+    {"tool_calls": [{"id": 1}]},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+async def test_an_entry_of_another_version_is_an_error_in_a_replay_and_asked_anew_else(
+    openai, cassette, odd
+):
+    folder = cassette()
+    await ask()
+    [path] = entries(folder)
+    entry = Entry.of_json(path.stem, path.read_bytes())
+    path.write_bytes(Entry(entry.receipt, {**entry.answered, **odd}).to_json())
+    cassette("replay")
+    with pytest.raises(errors.StoreError, match=r"another version|not one that"):
+        await ask()
+    cassette("auto")
+    assert (await ask()).text == "two"
+
+
+async def test_an_answer_that_was_cut_off_leaves_the_earlier_one_and_says_so(openai, cassette):
+    cassette()
+    cut = answer(completion({"content": "cu"}), completion(finish="length"), sse("[DONE]"))
+    openai.on(PATH, counted("one"), cut)
+    await ask()
+    assert (await ask()).notices == (
+        "Not kept in the cassette: it ended with length. An earlier answer stays there.",
+    )
+
+
+async def test_whoever_leaves_at_the_finish_has_the_answer_kept(openai):
+    use(replay="auto")
+    async for event in ipychat.events("Hi", model="openai:m"):
+        if isinstance(event, ipychat.FinishReason):
+            break
+    assert (await ask()).cached
 
 
 async def test_a_later_versions_entry_with_more_in_it_is_read(openai, cassette):
@@ -429,13 +601,10 @@ async def test_a_replay_asks_nothing_and_shows_everything_as_it_was(openai, cass
     first = await ask()
     cassette("replay")
     again = await ask()
-    assert again.to_record() == {
-        **first.to_record(),
-        "seconds": round(first.seconds, 3),
-        "first_text": round(first.first_text, 3),
-    }
+    assert again == first
     assert len(openai.requests) == 1
-    assert len(list(ledger.entries())) == 1
+    ledger.save()
+    assert len(ledger._file().read()) == 1, "a replay is counted in memory only"
 
 
 async def test_a_replay_needs_no_key_and_no_address(openai, cassette, monkeypatch):
@@ -444,9 +613,10 @@ async def test_a_replay_needs_no_key_and_no_address(openai, cassette, monkeypatc
     await ipychat.ask("Hi")
     for name in ("OPENAI_API_KEY", "IPYCHAT_MODEL"):
         monkeypatch.delenv(name)
-    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/elsewhere")
     cassette("replay")
-    assert str((await ipychat.ask("Hi")).model) == "openai:m"
+    for elsewhere in ("http://127.0.0.1:1/elsewhere", ""):
+        monkeypatch.setenv("OPENAI_BASE_URL", elsewhere)
+        assert str((await ipychat.ask("Hi")).model) == "openai:m"
 
 
 async def test_a_question_that_was_never_asked_is_an_error_with_the_difference(openai, cassette):
@@ -564,44 +734,104 @@ async def test_a_replay_writes_nothing_but_what_it_reads(openai, cassette, monke
     assert not (tmp_path / "nowhere").exists()
 
 
+async def test_a_recording_leaves_the_notebooks_own_conversation_alone(openai, cassette):
+    own = {"notebook": str(cassette.folder.parent / "n.ipynb")}
+    use(**own)
+    await ask("before", chat="talk")
+    cassette()
+    await ask("recorded", chat="talk")
+    use(**own)
+    await ask("after", chat="talk")
+    conversations._live.clear()
+    talk = ipychat.conversation("talk")
+    assert [turn.question[0].text for turn in talk.turns] == ["before", "after"]
+
+
 # -- names
 
 
-@pytest.fixture
-def two_services(openai, monkeypatch):
-    """Two providers of the user's own that offer the same model."""
-    monkeypatch.setattr(registry, "_registered", {})
-    for name in ("north", "south"):
-
-        class Own:
-            models = ["shared"]
-            key = name
-
-            @classmethod
-            async def create_async_generator(cls, model, messages, **options):
-                yield cls.key
-
-        registry.register(Own, name)
-
-
-async def test_a_name_stands_for_the_model_that_it_stood_for(openai, cassette, monkeypatch):
-    cassette()
-    use(
-        cassette=str(cassette.folder),
-        notebook=str(cassette.folder.parent / "n.ipynb"),
-        aliases={"quick": "openai:m"},
-    )
-    first = await ipychat.ask("Hi", model="quick")
-    assert str(first.model) == "openai:m"
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-a-key-of-the-tests")
+async def test_an_alias_of_the_users_stands_for_the_model_that_it_stood_for(openai, cassette):
+    settings = {
+        "cassette": str(cassette.folder),
+        "notebook": str(cassette.folder.parent / "n.ipynb"),
+    }
+    use(**settings, aliases={"quick": "openai:m"})
+    await ipychat.ask("Hi", model="quick")
     cassette("replay")
-    assert str(await ipychat.ask("Hi", model="openai:m")) == "one"
+    assert str(await ipychat.ask("Hi", model="quick")) == "one"
+    use(**settings, replay="replay", aliases={"quick": "openai:another"})
+    with pytest.raises(errors.NotRecordedError):
+        await ipychat.ask("Hi", model="quick")
+
+
+async def test_a_default_that_has_changed_is_said_and_never_guessed(openai, cassette, monkeypatch):
+    cassette()
+    assert (await ipychat.ask("Hi", model=None)).notices == ()
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:m2")
+    assert (await ipychat.ask("Hi")).notices == (
+        "Not to be replayed as it is: the default model has stood for several models in this kernel.",
+    )
+    assert (await ipychat.ask("Ho")).notices == (), "once is enough"
+    cassette("replay")
+    with pytest.raises(errors.UsageError, match=r"(?s)openai:m2 in n\.ipynb.*record the whole"):
+        await ipychat.ask("Hi")
+
+
+async def test_without_a_key_what_was_recorded_comes_before_the_helper(
+    openai, cassette, monkeypatch
+):
+    cassette()
+    await ipychat.ask("Hi")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    cassette("auto")
+    assert str(await ipychat.ask("Hi")) == "one"
+    assert (await ipychat.ask("Ho")).provider == "openai"
+
+
+async def test_a_notebook_that_was_renamed_finds_its_names(openai, cassette, monkeypatch):
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
+    cassette()
+    await ipychat.ask("Hi")
+    monkeypatch.delenv("IPYCHAT_MODEL")
+    cassette("replay", notebook="renamed.ipynb")
+    assert str(await ipychat.ask("Hi")) == "one"
+
+
+async def test_two_notebooks_whose_names_are_not_known_have_to_agree(openai, cassette, monkeypatch):
+    for model in ("openai:m", "openai:m2"):
+        monkeypatch.setattr(replay, "_stood_for", {})
+        monkeypatch.setenv("IPYCHAT_MODEL", model)
+        use(cassette=str(cassette.folder), notebook="kernel-1")
+        await ipychat.ask("Hi")
+    use(cassette=str(cassette.folder), replay="replay", notebook="kernel-2")
+    with pytest.raises(errors.UsageError, match="stood for several"):
+        await ipychat.ask("Hi")
+
+
+async def test_a_notebook_elsewhere_is_listed_by_its_way_from_the_cassette(openai, tmp_path):
+    (tmp_path / "sub").mkdir()
+    use(cassette=str(tmp_path / "sub" / ".." / "all"), notebook=str(tmp_path / "sub" / "a.ipynb"))
+    await ask()
+    assert json.loads(entries(tmp_path / "all")[0].read_bytes())["notebooks"] == ["sub/a.ipynb"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [b'{"n.ipynb": {"": "openai:m"}}', b'{"n.ipynb": {"": ["\\u001b[2J"]}}', b"<<<<<<< HEAD"],
+)
+async def test_names_that_are_none_are_no_names(openai, cassette, names):
+    cassette()
+    await ask()
+    (cassette.folder / "names.json").write_bytes(names)
+    cassette("replay")
+    with pytest.raises(errors.StoreError, match=r"(?s)damaged; after a merge, too.*record"):
+        await ask()
 
 
 async def test_what_answers_by_default_is_what_answered_then(openai, cassette, monkeypatch):
     cassette()
     await ipychat.ask("Hi", model=None)
-    named = json.loads((cassette.folder / "names.json").read_bytes())["n.ipynb"][""]
+    [named] = json.loads((cassette.folder / "names.json").read_bytes())["n.ipynb"][""]
     assert named.startswith("openai:")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-a-key-of-the-tests")
     cassette("replay")
@@ -770,15 +1000,17 @@ def test_the_cassette_lists_shows_and_prunes(notebook, service, tmp_path):
     notebook.run("%chat --no-history second question")
     folder = tmp_path / "__chat__"
     listed = notebook.run("%chat_cassette")
-    assert listed.stdout.startswith(f"2 answers in {folder}")
+    assert listed.stdout.startswith("2 answers in __chat__")
     assert "first question" in listed.shown()
     assert "a notebook.ipynb" in listed.shown()
     name = next(path.stem for path in entries(folder) if b"first question" in path.read_bytes())
     shown = notebook.run(f"%chat_cassette show {name[:8]}")
     assert "one" in shown.shown()
     assert "No entries begin with" in notebook.run("%chat_cassette show 0x").error
-    assert "takes nothing, show ENTRY, or prune" in notebook.run("%chat_cassette wipe").error
-    assert notebook.run("%chat_cassette prune").stdout.startswith("Removed 0 answers")
+    assert (
+        "takes nothing, show ENTRY, or prune [--yes]" in notebook.run("%chat_cassette wipe").error
+    )
+    assert notebook.run("%chat_cassette prune").stdout.startswith("0 answers asked no more")
 
 
 def test_what_is_asked_no_more_is_pruned(kernel, service, tmp_path):
@@ -798,7 +1030,65 @@ def test_what_is_asked_no_more_is_pruned(kernel, service, tmp_path):
         "%chat --no-history of a notebook that is gone"
     )
     now = kernel(**cassette)
+    assert "run the whole notebook first" in now.run("%chat_cassette prune --yes").error
     now.run("%chat --no-history asked again")
-    pruned = now.run("%chat_cassette prune")
-    assert pruned.stdout.startswith("Removed 2 answers")
+    before = whole(tmp_path / "__chat__")
+    listed = now.run("%chat_cassette prune")
+    assert listed.stdout.startswith("2 answers asked no more")
+    assert "asked no more" in listed.shown()
+    assert whole(tmp_path / "__chat__") == before, "it only lists them"
+    assert now.run("%chat_cassette prune --yes").stdout.startswith("Removed 2 answers")
     assert {*whole(tmp_path / "__chat__")} == {"shown", "asked again", "the other's"}
+    assert "gone.ipynb" not in Answers(tmp_path / "__chat__", shared=True).names()
+
+
+LONG = "\n\n".join(
+    f"Paragraph {n} of an answer that is long enough to be frozen. " * 4 for n in range(30)
+)
+
+
+def test_a_recorded_output_is_the_same_watched_or_not(kernel, service):
+    service.on(PATH, [*answer(*OPENAI.pieces(*LONG.split(" ")))])
+    shown = []
+    for watched in (True, False):
+        one = kernel(IPYCHAT_CASSETTE="__chat__")
+        shown.append([output["data"] for output in one.run("%chat long", watched=watched).outputs])
+    assert shown[0] == shown[1]
+    assert len(shown[0]) == 1
+
+
+def test_a_background_answer_is_replayed_whenever_it_ends(kernel, service):
+    service.on(
+        PATH,
+        lambda received: (
+            [0.3, *echo(received)]
+            if b"slow" in received.body.split(b'"content"')[-1]
+            else echo(received)
+        ),
+    )
+    cells = ["%%chat -b\nslow", "%chat two", "%chat_jobs wait", "%chat three"]
+    recording = kernel(IPYCHAT_CASSETTE="__chat__")
+    ids = [recording.send(cell, watched=False) for cell in cells]
+    recorded = [recording.wait(one) for one in ids]
+    assert all(ran.status == "ok" for ran in recorded), [ran.error for ran in recorded]
+    replaying = kernel(IPYCHAT_CASSETTE="__chat__", IPYCHAT_REPLAY="replay")
+    replayed = [replaying.run(cell, watched=False) for cell in cells]
+    for cell, before, after in zip(cells, recorded, replayed, strict=True):
+        assert after.status == "ok", after.error
+        if cell != "%chat_jobs wait":
+            assert [o["data"] for o in after.outputs] == [o["data"] for o in before.outputs]
+
+
+def test_an_error_is_told_alike_in_every_kernel(kernel, service):
+    service.on(PATH, echo)
+    said = []
+    for _ in range(2):
+        one = kernel()
+        one.run("import json\ndef f(): return json.loads('{')\nf()")
+        assert one.run("%chat_fix").status == "ok"
+        said.append(service.requests[-1].json["messages"][-1]["content"])
+        one.run("%chat_new")
+    assert said[0] == said[1]
+    assert 'File "json/decoder.py"' in said[0] or 'File "json/__init__.py"' in said[0]
+    assert "Cell In[" in said[0]
+    assert "/tmp/" not in said[0]

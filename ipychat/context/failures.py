@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from types import TracebackType
@@ -14,6 +15,8 @@ from ipychat.secrets import mask
 MAX_TRACEBACK = 6000
 """Characters of a traceback that are told: its end says what happened."""
 MOST_VALUES = 12
+PLACE = r"^.*[/\\](?:site-packages|python3\.\d+)[/\\]"
+"""What stands before a package's name in its files'."""
 VALUE_BUDGET = 600
 """Characters of each value."""
 
@@ -61,7 +64,8 @@ def describe(shell: Any) -> list[str]:
     # a cell that can't be parsed has no frame of its own: all there are IPython's
     begin = None if isinstance(error, SyntaxError) and not in_cells else (in_cells or through)[:1]
     told = traceback.format_exception(type(error), error, begin[0] if begin else None)
-    parts = [f"The error:\n\n```\n{mask(''.join(told))[-MAX_TRACEBACK:].rstrip()}\n```"]
+    text = mask(_without_places("".join(told), shell))
+    parts = [f"The error:\n\n```\n{text[-MAX_TRACEBACK:].rstrip()}\n```"]
     if number := cell_number(shell, file):
         source = shell.history_manager.input_hist_raw[number]
         parts.insert(0, f"The cell:\n\n```python\n{mask(source.rstrip())}\n```")
@@ -69,3 +73,18 @@ def describe(shell: Any) -> list[str]:
         held = [values.summarise(n, shell.user_ns[n], VALUE_BUDGET) for n in names[:MOST_VALUES]]
         parts.append("The values it mentions:\n\n" + "\n\n".join(held) if held else "")
     return parts
+
+
+def _without_places(text: str, shell: Any) -> str:
+    """Name cells by their numbers, and files of packages from the package on.
+
+    Where they lie is this machine's and this run's; nobody else has to know it.
+    """
+
+    def named(match: re.Match[str]) -> str:
+        file = match[1]
+        if number := cell_number(shell, file):
+            return f"Cell In[{number}]"
+        return f'File "{re.sub(PLACE, "", file)}"'
+
+    return re.sub(r'File "([^"\n]+)"', named, text)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ipychat import markup
-from ipychat.characters import shortened
+from ipychat.characters import harmless, shortened
 from ipychat.display import table
 from ipychat.messages import date
 from ipychat.store.answers import Entry, text_of
@@ -24,7 +24,7 @@ def entries(listed: Sequence[Entry]) -> dict[str, str]:
 
 def entry(one: Entry) -> dict[str, str]:
     """Return what a cell shows of one entry."""
-    text = text_of(one.answered.get("text", ""))
+    text = harmless("".join(map(str, one.answered.get("text", ""))))
     rows = list(zip(HEADS, (one.receipt.hash, *_row(one)[1:]), strict=True))
     exact = escape(one.receipt.text)
     html = (
@@ -35,9 +35,12 @@ def entry(one: Entry) -> dict[str, str]:
 
 
 def _row(one: Entry) -> tuple[str, ...]:
-    *_, last = json.loads(one.receipt.text)["messages"]
-    texts = [part["text"] for part in last.get("parts", [last]) if "text" in part]
-    question = " ".join(text_of(texts[-1] if texts else "").split())
+    try:
+        *_, last = json.loads(one.receipt.text)["messages"]
+        texts = [part["text"] for part in last.get("parts", [last]) if "text" in part]
+        question = " ".join(text_of(texts[-1] if texts else "").split())
+    except (LookupError, TypeError, ValueError, AttributeError):  # anyone may have written it
+        question = "(not to be read)"
     answered = one.answered
     return (
         one.receipt.hash[:12],

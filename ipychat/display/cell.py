@@ -466,6 +466,7 @@ class CellView:
     """Shows one answer in its cell. `add` what comes, then `close`, however it ended.
 
     Not `live` (no one watches, or the output is captured), it sends one output at the end.
+    `in_one`, no part is frozen: what is saved is the same, watched or not, and painted seldom.
     """
 
     def __init__(
@@ -474,6 +475,7 @@ class CellView:
         *,
         format: str = "markdown",  # noqa: A002 - the flag's name
         live: bool = True,
+        in_one: bool = False,
     ) -> None:
         if format not in FORMATS:
             raise UsageError(f"A format is one of {', '.join(FORMATS)}, not {format!r}.")
@@ -482,6 +484,7 @@ class CellView:
         self._publish = publish
         self._format = format
         self._live = live
+        self._in_one = in_one
         self._begin = time.monotonic()
         self._closed = False
         # what came
@@ -626,9 +629,10 @@ class CellView:
         if not self._has_text:
             self._draw(self._lead() + self._foot())
             return
-        if self._reasoning and not self._lead_is_done:
-            await self._finish_lead(work)
-        await self._freeze(work)
+        if not self._in_one:
+            if self._reasoning and not self._lead_is_done:
+                await self._finish_lead(work)
+            await self._freeze(work)
         tail = _shown(self._tail[: settled(self._tail)])
         if self._is_markdown:
             html = await work.do(partial(_render, tail), heavy=len(tail) > HEAVY)

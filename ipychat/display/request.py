@@ -59,7 +59,7 @@ def receipt(reply: Reply, receipt: Receipt | None) -> dict[str, str]:
     ]
     if receipt:
         return _bundle("This was asked:", rows, reply.request, receipt)
-    note = "What stood before it has changed since, so what was asked is not known word by word."
+    note = "What was asked can't be told word by word any more: what stood before it has changed."
     return {
         "text/html": f"<div>{table.html(rows)}<em>{note}</em></div>",
         "text/plain": f"{table.plain(rows)}\n\n{note}",

@@ -91,7 +91,7 @@ class Helper(AsyncGeneratorProvider, ProviderModelMixin):
     default_model = "notebook"
     models = ["notebook"]
     working = True
-    repeatable = False
+    sees_more = frozenset(models)
 
     @classmethod
     async def create_async_generator(

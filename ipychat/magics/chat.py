@@ -340,6 +340,7 @@ class ChatMagics(Magics):
         return turn, run, view
 
     def _view(self, manner: Manner, *, background: bool) -> View:
+        from ipychat import replay
         from ipychat.kernel import notebook
 
         if not notebook.is_kernel(self.shell):
@@ -348,9 +349,10 @@ class ChatMagics(Magics):
             return TerminalView(None if background else sys.stdout, format=manner.format)
         from ipychat.display.cell import CellView
 
-        live = notebook.is_watched(self.shell)
-        view = CellView(notebook.publisher(self.shell), format=manner.format, live=live)
-        if background and not live:
+        live, apart = notebook.is_watched(self.shell), replay.is_apart()
+        publish = notebook.publisher(self.shell)
+        view = CellView(publish, format=manner.format, live=live, in_one=apart)
+        if background and (apart or not live):
             view.reserve()
         return view
 

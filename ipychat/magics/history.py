@@ -119,8 +119,9 @@ class HistoryMagics(Magics):
     def chat_cassette(self, line: str) -> None:
         """List the answers that are kept beside this notebook.
 
-        `%chat_cassette show ENTRY` shows one; `%chat_cassette prune` removes those that no notebook
-        asks any more: run the whole notebook first.
+        `%chat_cassette show ENTRY` shows one. After a run of the whole notebook,
+        `%chat_cassette prune` lists those that no notebook asks any more, and
+        `%chat_cassette prune --yes` removes them.
         """
         from ipychat import replay
         from ipychat.display import cassette as shown
@@ -131,19 +132,22 @@ class HistoryMagics(Magics):
                 listed = list(answers.all())
                 if listed:
                     self._chat.publish(shown.entries(listed))
-                print(f"{counted(len(listed), 'answer')} in {answers.folder}")
+                print(f"{counted(len(listed), 'answer')} in {_beside(answers.folder)}")
             case ["show", name]:
                 found = [one for one in answers.all() if one.receipt.hash.startswith(name)]
                 if len(found) != 1:
                     raise UsageError(f"{len(found) or 'No'} entries begin with {name!r}.")
                 self._chat.publish(shown.entry(found[0]))
             case ["prune"]:
-                gone = replay.prune()
-                if gone:
-                    self._chat.publish(shown.entries(gone))
-                print(f"Removed {counted(len(gone), 'answer')} from {answers.folder}")
+                found = [entry for entry, _ in replay.stale()]
+                if found:
+                    self._chat.publish(shown.entries(found))
+                said = counted(len(found), "answer")
+                print(f"{said} asked no more. %chat_cassette prune --yes takes the notebook off.")
+            case ["prune", "--yes"]:
+                print(f"Removed {counted(len(replay.prune()), 'answer')}.")
             case _:
-                raise UsageError("%chat_cassette takes nothing, show ENTRY, or prune.")
+                raise UsageError("%chat_cassette takes nothing, show ENTRY, or prune [--yes].")
 
     @no_var_expand
     @line_magic
@@ -168,3 +172,9 @@ def _export(path: Path, text: str) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent}.")
     files.write(path, text.encode())  # whole or not at all
+
+
+def _beside(folder: Path) -> str:
+    """Return how a folder is named from here: an output goes to other machines."""
+    here = Path.cwd()
+    return folder.relative_to(here).as_posix() if folder.is_relative_to(here) else folder.name

@@ -78,6 +78,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
     agent = [default_model, "RepoAgent", "FrontEndAgent"]
     models = [*agent]
     formats = {"FrontEndAgent": "html"}
+    sees_more = frozenset({"GeneralCodingAgent", "RepoAgent"})
 
     CACHE_DIR = _AtHome()
     CACHE_FILE = _AtHome("robocoders.json")

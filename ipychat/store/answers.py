@@ -11,10 +11,12 @@ import contextlib
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ipychat import secrets
 from ipychat.errors import StoreError
@@ -22,10 +24,16 @@ from ipychat.store import files
 
 SUFFIX = ".json"
 NAMES = "names.json"
-NOT_TO_COMMIT = b".*\n!.gitignore\n"
+NOT_TO_COMMIT = b".*\n*.damaged-*\n!.gitignore\n"
 """In a cassette's `.gitignore`: locks, and what a killed process left."""
+MAX_FILE = 16 << 20
+"""Bytes of an entry; a cassette comes from anywhere."""
 LOOKED_AT = 4_000
 """Characters of a question by which the nearest one is found."""
+
+
+Names: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
+"""By notebook: which models each name stood for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +43,17 @@ class Receipt:
     text: str
     hash: str
     repeatable: bool = True
-    """Whether the same question will have the same answer later, as far as can be known."""
+    """Whether an earlier answer will do in place of a new one."""
+    unwritable: str = ""
+    """Which option can't be written down, so that questions with it can't be told apart."""
 
     @classmethod
-    def of(cls, asked: Mapping[str, Any], *, repeatable: bool = True) -> Receipt:
+    def of(
+        cls, asked: Mapping[str, Any], *, repeatable: bool = True, unwritable: str = ""
+    ) -> Receipt:
         """Write down what was asked, as JSON with sorted names."""
         text = _written(secrets.masked(dict(asked)))
-        return cls(text, _hash(text), repeatable)
+        return cls(text, _hash(text), repeatable, unwritable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,7 @@ class Answers:
         """Return the entry of a hash; None where there is none. Raises StoreError for a damaged."""
         path = self.folder / f"{name}{SUFFIX}"
         try:
-            return Entry.of_json(name, path.read_bytes())
+            return Entry.of_json(name, _read(path))
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError) as error:
@@ -100,8 +112,8 @@ class Answers:
         except OSError as error:
             raise StoreError(f"Can't read {path}: {error.strerror}.") from None
 
-    def keep(self, entry: Entry, names: Mapping[str, Mapping[str, str]]) -> None:
-        """Keep an entry, and which model each notebook's names stood for. Raises StoreError.
+    def keep(self, entry: Entry, names: Names) -> None:
+        """Keep an entry, and which models each notebook's names stood for. Raises StoreError.
 
         Which notebooks asked the same before stays known. A damaged entry is moved aside.
         """
@@ -134,27 +146,45 @@ class Answers:
         if not path.exists():
             files.write(path, NOT_TO_COMMIT)
 
-    def _keep_names(self, names: Mapping[str, Mapping[str, str]]) -> None:
+    def _keep_names(self, names: Names) -> None:
         kept = self.names()
+        # of a notebook whose name is not known, several may be meant
+        unknown = {
+            name: [*dict.fromkeys([*kept.get("", {}).get(name, ()), *models])]
+            for name, models in names.get("", {}).items()
+        }
         changed = {notebook: {**kept.get(notebook, {}), **new} for notebook, new in names.items()}
-        if (all_names := {**kept, **changed}) != kept:
-            files.write(self.folder / NAMES, _written(all_names).encode() + b"\n")
+        if unknown:
+            changed[""].update(unknown)
+        self._write_names(kept, {**kept, **changed})
 
-    def names(self) -> dict[str, dict[str, str]]:
-        """Return which model each name stood for, by notebook. Raises StoreError."""
+    def _write_names(self, kept: Names, names: Names) -> None:
+        if names != kept:
+            files.write(self.folder / NAMES, _written(names).encode() + b"\n")
+
+    def names(self) -> dict[str, dict[str, list[str]]]:
+        """Return which models each name stood for, by notebook. Raises StoreError."""
         path = self.folder / NAMES
         try:
-            given = json.loads(path.read_bytes())
+            given = json.loads(_read(path))
             return {
-                str(notebook): {str(name): str(model) for name, model in names.items()}
+                notebook: {name: _models(models) for name, models in names.items()}
                 for notebook, names in given.items()
             }
         except FileNotFoundError:
             return {}
-        except (ValueError, AttributeError, RecursionError):
-            raise StoreError(f"{path} is damaged.") from None
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            raise StoreError(
+                f"{path} is damaged; after a merge, too.\nDelete it, and record the notebooks anew."
+            ) from None
         except OSError as error:
             raise StoreError(f"Can't read {path}: {error.strerror}.") from None
+
+    def forget_names(self, notebook: str) -> None:
+        """Forget what names stood for in a notebook that is gone."""
+        with self._alone():
+            kept = self.names()
+            self._write_names(kept, {one: names for one, names in kept.items() if one != notebook})
 
     def all(self) -> Iterator[Entry]:
         """Give every entry; damaged ones are logged and left out."""
@@ -193,6 +223,22 @@ class Answers:
                 except OSError as error:
                     raise StoreError(f"Can't remove {path}: {error.strerror}.") from None
         return not left
+
+
+def _read(path: Path) -> bytes:
+    """Read a file that anyone may have put there: no device, no pipe, nothing endless."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE:
+            raise ValueError("it is no file, or larger than any entry")
+        return file.read(MAX_FILE)
+
+
+def _models(given: Any) -> list[str]:
+    if isinstance(given, list) and all(isinstance(one, str) and one.isprintable() for one in given):
+        return given
+    raise ValueError(given)
 
 
 def lines(text: str) -> str | list[str]:

@@ -37,7 +37,7 @@ def home() -> Path:
 @functools.cache
 def absolute(path: str) -> Path:
     """Return the same path wherever the process goes after it was first asked for."""
-    return Path(path).expanduser().absolute()
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - without any ..
 
 
 def private_folder(path: Path) -> Path:
