@@ -111,7 +111,8 @@ def _at(request: ChatRequest, way: Route) -> str:
     place = f"@{request.model}"
     if meant := replay.meaning(place):
         return meant
-    replay.remember(place, at)
+    if at:
+        replay.remember(place, at)
     return at
 
 
