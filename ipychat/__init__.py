@@ -10,7 +10,7 @@ from ipychat._lazy import attributes
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from ipychat import providers as providers
+    from ipychat import providers as providers, secrets as secrets
     from ipychat.catalog import models as models
     from ipychat.conversations import (
         ask as ask,
@@ -52,6 +52,7 @@ _HOMES = {
     "models": "ipychat.catalog",
     "panel": "ipychat.display.panel",
     "register": "ipychat.registry",
+    "secrets": "ipychat.secrets",
     "stream": "ipychat.conversations",
 }
 __all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with what there is

@@ -11,7 +11,9 @@ def attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(homes[name]), name)
+        value: Any = import_module(homes[name])
+        if homes[name] != f"{package}.{name}":  # else the module itself is meant
+            value = getattr(value, name)
         setattr(import_module(package), name, value)
         return value
 

@@ -234,10 +234,7 @@ def resolve(name: str | None = None) -> ModelId:
     Raises ModelNotSupportedError with what comes near, or with the full names to choose from.
     """
     settings = config.current()
-    own = (endpoint.key_variable for endpoint in settings.endpoints.values())
-    # known before anything of it is sent, kept or shown
-    secrets.register_environment(os.environ, filter(None, (*settings.secrets, *own)))
-    credentials.register_kept()
+    learn_secrets()
     written = (name or "").strip() or settings.model or ""
     name = _followed(written)
     meant = replay.meaning(name)
@@ -246,6 +243,14 @@ def resolve(name: str | None = None) -> ModelId:
         replay.remember(one, str(found))
     policy.check_model(str(found))
     return found
+
+
+def learn_secrets() -> None:
+    """Make known what is a secret, before anything of it is cut, sent, kept or shown."""
+    settings = config.current()
+    own = (endpoint.key_variable for endpoint in settings.endpoints.values())
+    secrets.register_environment(os.environ, filter(None, (*settings.secrets, *own)))
+    credentials.register_kept()
 
 
 def _followed(name: str) -> str:

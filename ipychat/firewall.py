@@ -2,77 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from ipychat import secrets
-from ipychat.messages import (
-    ChatRequest,
-    FilePart,
-    ImagePart,
-    Message,
-    Part,
-    TextPart,
-    from_base64,
-    to_base64,
-)
+from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, Part, TextPart, ToolCall
+
+ADDRESSES = {"base_url", "proxy"}
+"""Options that say where a question goes: a secret in them is told to that place only."""
+
+T = TypeVar("T", str, bytes)
 
 
 def masked(request: ChatRequest) -> tuple[ChatRequest, list[str]]:
-    """Return the request without secrets, and what those are called that were in it."""
-    names = sorted({name for message in request.messages for name in _names_in(message)})
-    if not names:
+    """Return the request without secrets, and what those are called that were in it.
+
+    An option that is a secret by its name, such as a key, stays: it is meant to be sent.
+    """
+    masking = _Masking()
+    messages = tuple(map(masking.message, request.messages))
+    options = MappingProxyType(masking.option("", dict(request.options)))
+    if not masking.names:
         return request, []
-    return replace(request, messages=tuple(map(_masked, request.messages))), names
+    return replace(request, messages=messages, options=options), sorted(masking.names)
 
 
-def _names_in(message: Message) -> Iterator[str]:
-    for part in message.parts:
-        yield from secrets.names_in(_content(part))
-    for call in message.tool_calls:
-        yield from secrets.names_in(call.arguments)
+class _Masking:
+    """Masks what a request is made of, and remembers what it found."""
 
+    def __init__(self) -> None:
+        self.names: set[str] = set()
 
-def _content(part: Part) -> str | bytes:
-    match part:
-        case TextPart(text):
-            return text
-        case FilePart(data=data):
-            return data
-        case ImagePart(url):
-            return _image(url) or url
+    def message(self, given: Message) -> Message:
+        content = given.content
+        return replace(
+            given,
+            content=self._text(content)
+            if isinstance(content, str)
+            else (*map(self._part, content),),
+            tool_calls=tuple(
+                ToolCall(self._text(call.id), self._text(call.name), self._text(call.arguments))
+                for call in given.tool_calls
+            ),
+            tool_call_id=given.tool_call_id and self._text(given.tool_call_id),
+        )
 
+    def option(self, name: str, value: Any) -> Any:
+        match value:
+            case str() if name not in ADDRESSES and not secrets.holds_secret(name, value):
+                return self._text(value)
+            case dict():
+                return {inner: self.option(str(inner), one) for inner, one in value.items()}
+            case list() | tuple():
+                return [self.option(name, one) for one in value]
+        return value
 
-def _masked(message: Message) -> Message:
-    content = message.content
-    return replace(
-        message,
-        content=secrets.mask(content) if isinstance(content, str) else tuple(map(_part, content)),
-        tool_calls=tuple(
-            replace(call, arguments=secrets.mask(call.arguments)) for call in message.tool_calls
-        ),
-    )
+    def _part(self, part: Part) -> Part:
+        match part:
+            case TextPart(text):
+                return TextPart(self._text(text))
+            case FilePart(name, data, media_type):
+                data = self._masked(data, secrets.mask_bytes)
+                return FilePart(self._text(name), data, media_type)
+            case ImagePart(url):
+                return ImagePart(self._masked(url, secrets.mask_url))
 
+    def _text(self, text: str) -> str:
+        return self._masked(text, secrets.mask)
 
-def _part(part: Part) -> Part:
-    match part:
-        case TextPart(text):
-            return TextPart(secrets.mask(text))
-        case FilePart(name, data, media_type):
-            return FilePart(secrets.mask(name), secrets.mask_bytes(data), media_type)
-        case ImagePart(url):
-            if (image := _image(url)) is None:
-                return ImagePart(secrets.mask(url))
-            head, _, _ = url.partition(",")
-            return ImagePart(f"{head},{to_base64(secrets.mask_bytes(image))}")
-
-
-def _image(url: str) -> bytes | None:
-    """Return the bytes that an image's address carries, if it does."""
-    head, _, data = url.partition(",")
-    if not (head.startswith("data:") and head.endswith(";base64")):
-        return None
-    try:
-        return from_base64(data)
-    except ValueError:
-        return None
+    def _masked(self, content: T, mask: Callable[[T], T]) -> T:
+        if found := secrets.names_in(content):
+            self.names |= found
+            return mask(content)
+        return content

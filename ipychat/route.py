@@ -198,9 +198,12 @@ def cost(request: ChatRequest, usage: Usage) -> float | None:
 async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
     """Ask the provider of the request's model, where its route says."""
     name = request.model.provider
-    options: dict[str, Any] = dict(request.options)
     way = Route.of(request)
     _check(request, way)
+    masked: list[str] = []
+    if not request.allow_secrets:
+        request, masked = await large.run(firewall.masked, request)
+    options: dict[str, Any] = dict(request.options)
     if way.by_gateway and (gateway := config.current().gateway):
         options |= {"base_url": f"{await gateway()}/{name}", "kept_as": "gateway"}
         yield Notice(
@@ -209,11 +212,9 @@ async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
         )
     elif way.root and way.root != way.provider.root():  # type: ignore[attr-defined] # has a root
         options["base_url"] = way.root
-    if not request.allow_secrets:
-        request, masked = await large.run(firewall.masked, request)
-        if masked:
-            yield Notice(f"Masked in what was sent: {', '.join(masked)}.{ALLOW}")
-    elif way.by_gateway:
+    if masked:
+        yield Notice(f"Masked in what was sent: {', '.join(masked)}.{ALLOW}")
+    elif way.by_gateway and request.allow_secrets:
         yield Notice("The gateway masks secrets in what it sends on, --allow-secrets or not.")
     asked = replace(request, options=options)
     async with contextlib.aclosing(provider.events(way.provider, asked)) as given:

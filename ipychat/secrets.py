@@ -6,58 +6,140 @@ and `repr` of this package, and out of every question before it is sent.
 Texts shorter than twelve characters are refused: masking them would garble ordinary words.
 """
 
+import base64
 import contextlib
+import html
 import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
+
+T = TypeVar("T", str, bytes)
 
 MIN_LENGTH = 12
 MASK = "•••"
 
-_NAMES = "(?i:key|token|secret|passw|credential|authorization)"
+_NAMES = (
+    "(?i:key(?!board|word|map)|token(?!i[sz])|secret|passw|passphrase|(?<![a-z])pass(?![a-z])"
+    "|(?<=_)(?:pwd|pat)(?![a-z])|credential|auth(?!or)|authoriz|connection_?str)"
+)
+"""What the name of a secret has in it."""
 _LOGIN = r"//[^/?#\s]*@"
 _QUERY = rf"([?&][^=&#\s]*{_NAMES}[^=&#\s]*=)[^&#\s]+"
+_ASSIGNED = rf"{_NAMES}\w{{0,20}}=([^&;\s\"'$(){{}}<>]+)"
 
-_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]")
-"""How a value begins that says where a secret is, and is none."""
+_LIKE_A_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]")
+_PLACES = re.compile("(?i:path|file|dir|home|sock)$")
+_BASE64 = re.compile(r"(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9+/=]{32,}")
+_WORD = re.compile(r"(?<!\S)(?=\S*\d)[\w+/=.~-]{20,}(?!\S)")
+"""A word in a secret that is one by itself: a line of a private key, what follows `Bearer`."""
 
+_DATA_URL = re.compile(r"(?i)data:[^,]{0,200};base64,")
+
+ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be")
+
+# all from the longest to the shortest, and never changed but replaced: threads read them
 _known: dict[str, str] = {}
 """Each secret in each of its forms, and what it is called."""
-_pattern: re.Pattern[str] | None = None
+_in_bytes: dict[bytes, str] = {}
+_in_urls: dict[str, str] = {}
+"""The same in the base64 of `data:` URLs, whose files may have other encodings."""
+_looked_at: dict[str, str] = {}
+"""The environment's variables as they were when last looked at."""
 
 
 def register(secret: str, name: str = "a secret") -> str:
-    """Remember `secret`, as it is and as it looks inside a URL or JSON; return it unchanged."""
-    global _pattern  # noqa: PLW0603 - the one pattern is made anew when a secret is new
+    """Remember `secret` in all the ways that it is written; return it unchanged."""
+    global _known, _in_bytes, _in_urls  # noqa: PLW0603 - see there
     if len(secret) >= MIN_LENGTH and secret not in _known:
-        quoted = quote(secret, safe="", errors="surrogatepass")
-        _known.update(dict.fromkeys((quoted, json.dumps(secret)[1:-1], secret), name))
-        _pattern = None
+        encoded = [secret.encode(encoding, "surrogatepass") for encoding in ENCODINGS]
+        forms = {*_WORD.findall(secret), *_forms(secret), *_in_base64(encoded[0])}
+        data = {*encoded, *(form.encode(errors="surrogatepass") for form in forms)}
+        urls = {form for one in encoded for form in _in_base64(one)}
+        _known = _with(_known, forms, name)
+        _in_bytes = _with(_in_bytes, data, name)
+        _in_urls = _with(_in_urls, urls, name)
     return secret
+
+
+def _with(known: dict[T, str], forms: set[T], name: str) -> dict[T, str]:
+    """Return what is known and `forms` beside it."""
+    both = {**dict.fromkeys(forms, name), **known}
+    return dict(sorted(both.items(), key=lambda one: len(one[0]), reverse=True))
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Give a secret as it is, and as URLs, JSON, Python and HTML write it."""
+    data = secret.encode(errors="surrogatepass")
+    texts = {secret, data.decode("latin-1"), repr(data)[2:-1]}
+    for _ in range(2):  # JSON holds JSON, and a `repr` does
+        texts |= {one for text in texts for one in _quoted(text)}
+    for text in texts:
+        page = html.escape(text, quote=False)
+        yield from (text, page, page.replace('"', "&quot;"), html.escape(text))
+        yield page.replace('"', "&#34;").replace("'", "&#39;")
+        yield text.replace("/", r"\/")
+        yield re.sub("[<>&']", lambda at: f"\\u{ord(at[0]):04x}", text)
+    for left in ("", "/", "!'()*", "!$&'()*+,;=:@/?"):
+        url = quote(secret, safe=left, errors="surrogatepass")
+        yield from (url, url.replace("%20", "+"), re.sub("%..", lambda at: at[0].lower(), url))
+
+
+def _quoted(text: str) -> Iterator[str]:
+    """Give what JSON and Python make of a text between quotes; Python chooses which."""
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield repr(text)[1:-1]
+    yield repr(f'"{text}')[2:-1]
+
+
+def _in_base64(data: bytes) -> Iterator[str]:
+    """Give what is the same of `data` in every base64 that holds it, wherever it begins there."""
+    for before in range(3):
+        written = base64.b64encode(bytes(before) + data).decode()
+        written = written[(0, 2, 3)[before] : (before + len(data)) * 8 // 6]
+        yield from (written, written.translate({ord("+"): "-", ord("/"): "_"}))
 
 
 def register_environment(environment: Mapping[str, str], also: Iterable[str] = ()) -> None:
     """Register what looks like a secret in the environment, and the variables named in `also`."""
     for name, value in environment.items():
-        if len(value) < MIN_LENGTH or value in _known:
-            continue
-        if "://" in value:
-            register_url(value)
-        elif re.search(_NAMES, name) and not _PATH.match(value):
-            register(value, name)
+        if len(value) >= MIN_LENGTH and _looked_at.get(name) != value:
+            _looked_at[name] = value
+            _register_variable(name, value.strip())
     for name in also:
-        register(environment.get(name, ""), name)
+        register(environment.get(name, "").strip(), name)
 
 
-def register_url(url: str) -> str:
-    """Register the password that `url` may carry (a proxy's, usually); return the URL unchanged."""
+def _register_variable(name: str, value: str) -> None:
+    is_named = re.search(_NAMES, name)
+    if "://" in value:
+        register_url(value, name)
+    elif is_named and not _is_path(name, value):
+        register(value, name)
+    for assigned in re.findall(_ASSIGNED, value):
+        register(assigned, name)
+    if is_named and value.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            register_option(name, json.loads(value))
+
+
+def _is_path(name: str, value: str) -> bool:
+    """Whether a value says where a secret is, and is none; base64 may begin as a path does."""
+    like_one = bool(_LIKE_A_PATH.match(value))
+    return like_one and bool(_PLACES.search(name) or not _BASE64.fullmatch(value))
+
+
+def register_url(url: str, name: str = "a secret") -> str:
+    """Register what `url` may carry: a password, a token in place of one; return it unchanged."""
     with contextlib.suppress(ValueError):
-        if password := urlsplit(url).password:
-            register(password)
-            register(unquote(password))
+        parts = urlsplit(url)
+        secret = parts.password or parts.username or ""
+        if parts.password or _WORD.fullmatch(secret):
+            register(secret, name)
+            register(unquote(secret), name)
     return url
 
 
@@ -95,14 +177,17 @@ def without_login(url: str) -> str:
 
 def mask(text: str) -> str:
     """`text` with every known secret replaced."""
-    return _any_known().sub(MASK, text) if _known else text
+    for secret in _known:
+        if secret in text:
+            text = text.replace(secret, MASK)
+    return text
 
 
 def masked(value: Any) -> Any:
     """Return a value that JSON can carry, with every known secret in its texts replaced."""
     match value:
         case str():
-            return mask(value)
+            return mask_url(value)
         case None | bool() | int() | float():
             return value
         case dict():
@@ -114,27 +199,38 @@ def masked(value: Any) -> Any:
 
 def mask_bytes(data: bytes) -> bytes:
     """As `mask`, for what may be no text: it stays as long as it was."""
-    for secret in sorted(_known, key=len, reverse=True):
-        written = secret.encode(errors="surrogatepass")
-        if written in data:
-            data = data.replace(written, b"*" * len(written))
+    for secret in _in_bytes:
+        if secret in data:
+            data = data.replace(secret, b"*" * len(secret))
     return data
+
+
+def mask_url(url: str) -> str:
+    """As `mask`; what a `data:` URL carries in base64 stays as long as it was."""
+    head, data = _parts(url)
+    if not head:
+        return mask(url)
+    for secret in _in_urls:
+        if secret in data:
+            data = data.replace(secret, "A" * len(secret))  # zeros
+    return mask(head) + data
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Return the head of a `data:` URL and its base64, on one line; of other texts no head."""
+    head = _DATA_URL.match(text)
+    if not head or " " in text:
+        return "", text
+    return head[0], text[head.end() :].replace("\n", "").replace("\r", "")
 
 
 def names_in(content: str | bytes) -> set[str]:
     """Return what the known secrets in `content` are called."""
-    if isinstance(content, str):
-        return {name for secret, name in _known.items() if secret in content}
-    known = ((secret.encode(errors="surrogatepass"), name) for secret, name in _known.items())
-    return {name for secret, name in known if secret in content}
-
-
-def _any_known() -> re.Pattern[str]:
-    global _pattern  # noqa: PLW0603 - as above
-    if _pattern is None:
-        longest_first = sorted(_known, key=len, reverse=True)
-        _pattern = re.compile("|".join(map(re.escape, longest_first)))
-    return _pattern
+    if isinstance(content, bytes):
+        return {name for secret, name in _in_bytes.items() if secret in content}
+    head, data = _parts(content)
+    names = {name for secret, name in _known.items() if secret in (head or data)}
+    return names | {name for secret, name in _in_urls.items() if head and secret in data}
 
 
 def settled(text: str, spare: int = len(MASK)) -> int:
@@ -143,17 +239,28 @@ def settled(text: str, spare: int = len(MASK)) -> int:
     `spare` characters may, where the whole is masked again as it grows: they tell nothing, are no
     more than the mask, and keep no one waiting. What is written once spares none.
     """
-    if not _known:
-        return len(text)
     held = 0
+    longest = len(next(iter(_known), ""))
+    end = text[max(0, len(text) - longest) :]
     for secret in _known:
-        for size in range(min(len(secret) - 1, len(text)), max(held, spare), -1):
-            if text.endswith(secret[:size]):
-                held = size
-                break
-    cut = len(text) - held
+        if (begin := secret[: spare + 1]) in end:
+            at = text.find(begin, max(0, len(text) - len(secret) + 1))
+            while at >= 0 and not secret.startswith(text[at:]):
+                at = text.find(begin, at + 1)
+            held = max(held, len(text) - at if at >= 0 else 0)
     # what is held back may be the end of a whole secret, which stays whole
-    return next((m.start() for m in _any_known().finditer(text) if m.start() < cut < m.end()), cut)
+    return whole_until(text, len(text) - held) if held else len(text)
+
+
+def whole_until(text: str, cut: int) -> int:
+    """Return the last place up to `cut` at which no known secret would be cut in two."""
+    cut = min(cut, len(text))
+    secrets = iter(_known)
+    while secret := next(secrets, None):
+        at = text.find(secret, max(0, cut - len(secret) + 1), cut + len(secret) - 1)
+        if at >= 0:
+            cut, secrets = at, iter(_known)  # there it may be within another
+    return cut
 
 
 def mask_cut(text: str) -> str:

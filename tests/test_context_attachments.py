@@ -51,7 +51,8 @@ def test_a_mark_at_the_beginning_of_a_text_is_dropped_and_an_empty_file_is_a_tex
 
 def test_a_secret_in_a_file_is_masked(tmp_path):
     (tmp_path / ".env").write_text(f"KEY={SECRET}")
-    assert file_part(tmp_path / ".env").text == f".env\n```\nKEY={secrets.MASK}\n```"
+    text = secrets.mask(file_part(tmp_path / ".env").text)  # as the firewall does
+    assert text == f".env\n```\nKEY={secrets.MASK}\n```"
 
 
 @pytest.mark.parametrize(("kind", "data"), OF_TYPE.items())

@@ -1,6 +1,6 @@
 """Texts that go along: their cuts, their fences, the Python in them.
 
-Every cut masks the known secrets first, so that none is left in halves.
+No cut leaves a known secret in halves; whole ones are the firewall's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import warnings
 from typing import Literal
 
-from ipychat.secrets import mask
+from ipychat.secrets import MASK, whole_until
 
 BUDGET = 2000
 """Characters of a value's summary, and of a cell's output."""
@@ -19,25 +19,25 @@ LONGEST_SECRET = 4096
 
 
 def beginning(text: str, limit: int) -> str:
-    """At most `limit` characters of the masked text, none of them of a secret that was halved."""
-    limit = max(0, limit)
-    read = limit + LONGEST_SECRET
-    masked = mask(text[:read])
-    return (masked if len(text) <= read else masked[:-LONGEST_SECRET])[:limit]
+    """At most `limit` characters, none of them of a secret that would be halved."""
+    limit = min(max(0, limit), len(text))
+    at = whole_until(text, limit)
+    return text[:limit] if at == limit else (text[:at] + MASK)[:limit]
 
 
 def cut(text: str, limit: int) -> str:
-    """The masked text, or its beginning and how much more there is."""
+    """The text, or its beginning and how much more there is."""
     if len(text) <= limit:
-        return mask(text)
+        return text
     kept = beginning(text, limit - len(f"\n… {count(len(text), 'more character')}"))
     return f"{kept}\n… {count(len(text) - len(kept), 'more character')}".lstrip("\n")
 
 
 def line(text: str, limit: int) -> str:
-    """The beginning of the masked text, in one line."""
+    """The beginning of the text, in one line."""
     begin = " ".join(beginning(text, limit + 1).split())
-    return begin if len(begin) <= limit and len(text) <= limit + 1 else f"{begin[:limit]} …"
+    whole = len(begin) <= limit and len(text) <= limit + 1
+    return begin if whole else f"{beginning(begin, limit)} …"
 
 
 def why(error: BaseException) -> str:

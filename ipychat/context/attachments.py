@@ -16,7 +16,6 @@ from typing import Any
 from ipychat.context._text import fenced, line, why
 from ipychat.errors import UsageError
 from ipychat.messages import FilePart, ImagePart, TextPart
-from ipychat.secrets import mask
 
 TEXT_LIMIT = 1 << 20
 BINARY_LIMIT = 20 << 20
@@ -57,7 +56,7 @@ def file_part(path: str | Path, *, base: Path | None = None) -> TextPart | Image
     # what the user wrote tells where a file stands in a project; a whole path tells of the user
     name = where.name if Path(path).expanduser().is_absolute() else Path(path).as_posix()
     language = where.suffix[1:] if where.suffix[1:].isalnum() else ""
-    return TextPart(mask(f"{line(name, 200)}\n{fenced(text, language)}"))
+    return TextPart(f"{line(name, 200)}\n{fenced(text, language)}")
 
 
 def image_part(value: Any, name: str) -> ImagePart:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 
 from ipychat.context._text import BUDGET, cut, fenced, parse
-from ipychat.secrets import mask
 
 PYTHON_CELLS = {"time", "timeit", "capture", "prun", "memit"}
 """Cell magics whose body is this kernel's Python; the body of any other may be prose."""
@@ -22,7 +21,7 @@ def cells_text(cells: Sequence[tuple[str, str | None]], *, budget: int = BUDGET)
         blocks.append(f"Cell:\n{fenced(source, 'python')}")
         if output:
             blocks.append(f"Its output:\n{fenced(cut(output, budget))}")
-    return mask("\n\n".join(blocks))
+    return "\n\n".join(blocks)
 
 
 def names_in(source: str) -> list[str]:

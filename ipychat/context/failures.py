@@ -64,11 +64,12 @@ def describe(shell: Any) -> list[str]:
     # a cell that can't be parsed has no frame of its own: all there are IPython's
     begin = None if isinstance(error, SyntaxError) and not in_cells else (in_cells or through)[:1]
     told = traceback.format_exception(type(error), error, begin[0] if begin else None)
-    text = mask(_without_places("".join(told), shell))
-    parts = [f"The error:\n\n```\n{text[-MAX_TRACEBACK:].rstrip()}\n```"]
+    text = _without_places("".join(told), shell)
+    text = text if len(text) <= MAX_TRACEBACK else mask(text)[-MAX_TRACEBACK:]
+    parts = [f"The error:\n\n```\n{text.rstrip()}\n```"]
     if number := cell_number(shell, file):
         source = shell.history_manager.input_hist_raw[number]
-        parts.insert(0, f"The cell:\n\n```python\n{mask(source.rstrip())}\n```")
+        parts.insert(0, f"The cell:\n\n```python\n{source.rstrip()}\n```")
         names = [name for name in cells.names_in(source) if name in shell.user_ns]
         held = [values.summarise(n, shell.user_ns[n], VALUE_BUDGET) for n in names[:MOST_VALUES]]
         parts.append("The values it mentions:\n\n" + "\n\n".join(held) if held else "")

@@ -79,4 +79,4 @@ def head_of(turn: Turn, reply: Reply) -> dict[str, Any]:
 
 
 def _file_name(part: Part) -> str:
-    return harmless(part.name) if isinstance(part, FilePart) else "image"
+    return harmless(secrets.mask(part.name)) if isinstance(part, FilePart) else "image"

@@ -84,7 +84,7 @@ def _bundle(
 
 
 def _shown(message: Message) -> str:
-    text = escape(secrets.mask(_bounded(_text(message))))
+    text = escape(_bounded(secrets.mask(_text(message))))
     return f"<div><b>{escape(message.role)}</b><pre style='white-space:pre-wrap'>{text}</pre></div>"
 
 
@@ -106,7 +106,7 @@ def _part(part: Any) -> str:
         case TextPart(text):
             return text
         case ImagePart(url) if len(url) > MAX_URL:
-            return f"(image: {url[:MAX_URL]}… {len(url):,} characters)"
+            return f"(image: {secrets.mask(url)[:MAX_URL]}… {len(url):,} characters)"
         case ImagePart(url):
             return f"(image: {url})"
         case FilePart(name, data, media_type):

@@ -92,8 +92,11 @@ class HistoryMagics(Magics):
     async def chat_fix(self, line: str) -> Reply:
         """Explain the last error and put a corrected cell below; a hint of yours may follow."""
         flags, hint = flags_.parse(self.chat_fix, line, self._chat.questions.expand)
+        from ipychat import catalog
         from ipychat.context import failures
         from ipychat.messages import Message
+
+        catalog.learn_secrets()
 
         text = "\n\n".join(filter(None, [FIX, hint, *failures.describe(self.shell)]))
         return await self._chat.answer(

@@ -34,8 +34,10 @@ class Questions:
 
     def message(self, text: str, flags: Namespace) -> Message:
         """Put the prompt and all that goes along with it into one message."""
+        from ipychat import catalog
         from ipychat.messages import Message
 
+        catalog.learn_secrets()  # what goes along is cut where no secret is
         text = text.strip("\n")
         if not flags.raw:
             text = whole(self.expand(text))
