@@ -108,8 +108,11 @@ class Local(AsyncGeneratorProvider, ProviderModelMixin):
             except RequestError as error:
                 if "context size" not in str(error):
                     raise
-                more = f"The option context makes it larger than {running.context:,}, for memory."
-                raise RequestError(f"{error}\n{more}", error.status) from None
+                raise RequestError(
+                    f"{error}\nThe option context, now {running.context:,}, makes it larger; "
+                    "it takes memory.",
+                    error.status,
+                ) from None
 
 
 def _is_path(model: str) -> bool:
