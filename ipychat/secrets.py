@@ -21,6 +21,7 @@ T = TypeVar("T", str, bytes)
 MIN_LENGTH = 12
 MASK = "•••"
 
+# patterns are compiled when they are first wanted: loading must not wait for that
 _NAMES = (
     "(?i:key(?!board|word|map)|token(?!i[sz])|secret|passw|passphrase|(?<![a-z])pass(?![a-z])"
     "|(?<=_)(?:pwd|pat)(?![a-z])|credential|auth(?!or)|authoriz|connection_?str)"
@@ -30,13 +31,13 @@ _LOGIN = r"//[^/?#\s]*@"
 _QUERY = rf"([?&][^=&#\s]*{_NAMES}[^=&#\s]*=)[^&#\s]+"
 _ASSIGNED = rf"{_NAMES}\w{{0,20}}=([^&;\s\"'$(){{}}<>]+)"
 
-_LIKE_A_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]")
-_PLACES = re.compile("(?i:path|file|dir|home|sock)$")
-_BASE64 = re.compile(r"(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9+/=]{32,}")
-_WORD = re.compile(r"(?<!\S)(?=\S*\d)[\w+/=.~-]{20,}(?!\S)")
+_LIKE_A_PATH = r"[/~.\\]|[A-Za-z]:[/\\]"
+_PLACES = "(?i:path|file|dir|home|sock)$"
+_BASE64 = r"(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9+/=]{32,}"
+_WORD = r"(?<!\S)(?=\S*\d)[\w+/=.~-]{20,}(?!\S)"
 """A word in a secret that is one by itself: a line of a private key, what follows `Bearer`."""
 
-_DATA_URL = re.compile(r"(?i)data:[^,]{0,200};base64,")
+_DATA_URL = r"(?i)data:[^,]{0,200};base64,"
 
 ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be")
 
@@ -55,7 +56,7 @@ def register(secret: str, name: str = "a secret") -> str:
     global _known, _in_bytes, _in_urls  # noqa: PLW0603 - see there
     if len(secret) >= MIN_LENGTH and secret not in _known:
         encoded = [secret.encode(encoding, "surrogatepass") for encoding in ENCODINGS]
-        forms = {*_WORD.findall(secret), *_forms(secret), *_in_base64(encoded[0])}
+        forms = {*re.findall(_WORD, secret), *_forms(secret), *_in_base64(encoded[0])}
         data = {*encoded, *(form.encode(errors="surrogatepass") for form in forms)}
         urls = {form for one in encoded for form in _in_base64(one)}
         _known = _with(_known, forms, name)
@@ -128,8 +129,8 @@ def _register_variable(name: str, value: str) -> None:
 
 def _is_path(name: str, value: str) -> bool:
     """Whether a value says where a secret is, and is none; base64 may begin as a path does."""
-    like_one = bool(_LIKE_A_PATH.match(value))
-    return like_one and bool(_PLACES.search(name) or not _BASE64.fullmatch(value))
+    like_one = bool(re.match(_LIKE_A_PATH, value))
+    return like_one and bool(re.search(_PLACES, name) or not re.fullmatch(_BASE64, value))
 
 
 def register_url(url: str, name: str = "a secret") -> str:
@@ -137,7 +138,7 @@ def register_url(url: str, name: str = "a secret") -> str:
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
         secret = parts.password or parts.username or ""
-        if parts.password or _WORD.fullmatch(secret):
+        if parts.password or re.fullmatch(_WORD, secret):
             register(secret, name)
             register(unquote(secret), name)
     return url
@@ -218,7 +219,7 @@ def mask_url(url: str) -> str:
 
 def _parts(text: str) -> tuple[str, str]:
     """Return the head of a `data:` URL and its base64, on one line; of other texts no head."""
-    head = _DATA_URL.match(text)
+    head = re.match(_DATA_URL, text)
     if not head or " " in text:
         return "", text
     return head[0], text[head.end() :].replace("\n", "").replace("\r", "")
