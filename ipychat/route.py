@@ -100,7 +100,7 @@ def receipt(request: ChatRequest) -> Receipt:
 def _at(request: ChatRequest, way: Route) -> str:
     """Return where the model answers, as far as that counts.
 
-    Where nobody has named an address but the environment, it is where it was when that was kept.
+    In a replay, where nobody but the environment has named an address, it is where it was then.
     """
     if way.root is None:
         return "chosen by the provider"
@@ -109,7 +109,7 @@ def _at(request: ChatRequest, way: Route) -> str:
     if "base_url" in request.options or name in config.current().urls:
         return at
     place = f"@{request.model}"
-    if meant := replay.meaning(place):
+    if replay.is_on() and (meant := replay.meaning(place)):
         return meant
     if at:
         replay.remember(place, at)

@@ -788,6 +788,16 @@ async def test_without_a_key_what_was_recorded_comes_before_the_helper(
     assert (await ipychat.ask("Ho")).provider == "openai"
 
 
+async def test_another_address_in_the_environment_is_asked_anew(openai, cassette, monkeypatch):
+    cassette("auto")
+    await ask()
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://models.example/v1")
+    asked = request("Hi", model="openai:m")
+    assert '"at": "http://models.example/v1"' in route.receipt(asked).text
+    cassette("replay")
+    assert '"at": "this machine"' in route.receipt(asked).text
+
+
 async def test_a_notebook_that_was_renamed_finds_its_names(openai, cassette, monkeypatch):
     monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
     cassette()
