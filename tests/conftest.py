@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ipychat import config, ledger, registry
+from ipychat import config, ledger, registry, secrets
 from ipychat.wire import http
 from tests.kernels import Kernel
 from tests.loopback import Proxy, Service, SocksProxy
@@ -16,13 +16,15 @@ KEYS = ("_API_KEY", "HF_TOKEN")
 
 @pytest.fixture(autouse=True)
 def _a_machine_of_its_own(tmp_path, monkeypatch):
-    """No key, no proxy, no setting and no file of the machine's user is seen by a test."""
+    """No key, no proxy, no setting, no file of the machine's user and no secret is seen by a test."""
     for name in os.environ:
         if name.startswith(OURS) or name.endswith(KEYS) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("IPYCHAT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("IPYCHAT_SERVERS", "off")
     monkeypatch.setattr(registry, "_found", {})
+    for name in ("_known", "_in_bytes", "_in_urls", "_looked_at"):
+        monkeypatch.setattr(secrets, name, {})  # else each test looks for those of all before it
     config.use(config.Config())
     yield
     config.use(config.Config())
