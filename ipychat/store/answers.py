@@ -28,6 +28,8 @@ NOT_TO_COMMIT = b".*\n*.damaged-*\n!.gitignore\n"
 """In a cassette's `.gitignore`: locks, and what a killed process left."""
 MAX_FILE = 16 << 20
 """Bytes of an entry; a cassette comes from anywhere."""
+MAX_SPLIT = 1 << 20
+"""Characters of a text that is written line by line; in a longer one nobody compares them."""
 LOOKED_AT = 4_000
 """Characters of a question by which the nearest one is found."""
 
@@ -244,7 +246,7 @@ def _models(given: Any) -> list[str]:
 def lines(text: str) -> str | list[str]:
     """Write a text so that its lines can be compared: several are a list. Secrets are masked."""
     text = secrets.mask(text)
-    return text.splitlines(keepends=True) if "\n" in text else text
+    return text.splitlines(keepends=True) if "\n" in text and len(text) <= MAX_SPLIT else text
 
 
 def text_of(given: str | list[str]) -> str:
