@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ToolCall as ToolCall,
         Usage as Usage,
     )
+    from ipychat.race import compare as compare
     from ipychat.registry import register as register
 
 __version__ = "0.1.0"
@@ -46,6 +47,7 @@ _HOMES = {
     "ToolCall": "ipychat.messages",
     "Usage": "ipychat.messages",
     "ask": "ipychat.conversations",
+    "compare": "ipychat.race",
     "conversation": "ipychat.conversations",
     "events": "ipychat.conversations",
     "model_picker": "ipychat.display.picker",

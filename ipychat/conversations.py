@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -27,7 +27,18 @@ from ipychat.messages import (
 from ipychat.store import transcripts
 from ipychat.store.answers import Receipt
 from ipychat.store.transcripts import Transcript
-from ipychat.turns import Changes, Journal, Record, Turn, asked, ended, fold, insert, position
+from ipychat.turns import (
+    Changes,
+    Journal,
+    Record,
+    Turn,
+    adopt,
+    asked,
+    ended,
+    fold,
+    insert,
+    position,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +73,7 @@ class Conversation:
         question: Prompt,
         *,
         model: str | None = None,
+        beside: Sequence[str] = (),
         system: str | None = None,
         cell: str | None = None,
         execution: str | None = None,
@@ -74,34 +86,49 @@ class Conversation:
 
         `execution` says which run of `cell` asks: an id that no other run has, in other kernels
         too; None is a run of its own. What an earlier run of the cell asked is replaced. Without
-        `history` no earlier turn goes along, and this one is not kept.
+        `history` no earlier turn goes along, and this one is not kept. The models `beside` are
+        asked the same: the turn's `race` holds their answers, each a turn that has no place yet.
         """
         messages = parse_messages(question)
-        turn = Turn(
-            id=uuid.uuid4().hex,
-            question=messages,
-            request=self.request(
+        requests = [
+            self.request(
                 messages,
-                model=model,
+                model=name,
                 system=system,
                 cell=cell,
                 execution=execution,
                 history=history,
                 instead_of=instead_of,
                 options=options,
-            ),
-            asked_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            system=self._system_message(system),
-            cell=cell,
-            execution=execution,
-            background=background,
-        )
+            )
+            for name in (model, *beside)
+        ]
+        models = [one.model for one in requests]
+        if twice := [one for one in models if models.count(one) > 1]:
+            raise UsageError(f"{twice[0]} is named twice: a race is between different models.")
+        turns = [
+            Turn(
+                id=uuid.uuid4().hex,
+                question=messages,
+                request=one,
+                asked_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                system=self._system_message(system),
+                cell=cell,
+                execution=execution,
+                background=background,
+            )
+            for one in requests
+        ]
+        for one in turns if beside else ():
+            one.race = turns
         if history:
-            turn.journal, turn.changes = self.journal, self.changes
-            insert(self.turns, turn, instead_of)
-            self.journal.record(asked(turn, instead_of))  # written before anything is sent
+            for one in turns:
+                one.journal, one.changes = self.journal, self.changes
+            insert(self.turns, turns[0], instead_of)
+            # written before anything is sent
+            self.journal.record(*(asked(one, instead_of) for one in turns))
             self.changes.tell()
-        return turn
+        return turns[0]
 
     def request(
         self,
@@ -164,6 +191,25 @@ class Conversation:
             raise UsageError(f"There is no turn {number}: {self.name} has {len(self.turns)}.")
         return self.turns[number - 1]
 
+    def keep(self, number: int) -> Turn:
+        """Have the answer of that number, the first being 1, stand for the last race."""
+        race = next((turn.race for turn in reversed(self.turns) if turn.race), [])
+        if not race:
+            raise UsageError(f"{self.name} has no race: %%chat -m A -m B asks several models.")
+        if not 1 <= number <= len(race):
+            raise UsageError(f"There is no answer {number}: {len(race)} models were asked.")
+        turn = race[number - 1]
+        if not turn.text.strip():
+            raise UsageError(f"{turn.model} gave no answer that could be kept.")
+        self.adopt(turn)
+        return turn
+
+    def adopt(self, turn: Turn) -> None:
+        """Have `turn` in the place of the one of its race that stands here, if one does."""
+        if turn not in self.turns and any(one in self.turns for one in turn.race):
+            adopt(self.turns, turn)
+            self.changed({"type": "kept", "turn": turn.id})
+
     def drop(self, number: int) -> Turn:
         """Take out the turn of that number, the first being 1."""
         turn = self.turn(number)
@@ -209,7 +255,7 @@ class Conversation:
         for turn in self.turns:
             if turn.state != "running":
                 twin = copy.copy(turn)
-                twin.id, twin.journal = uuid.uuid4().hex, other.journal
+                twin.id, twin.journal, twin.race = uuid.uuid4().hex, other.journal, []
                 other.turns.append(twin)
                 other.journal.record(asked(twin), ended(twin))
         other.changed()

@@ -166,6 +166,8 @@ class Turn:
     """The conversation's turns."""
     replaced: list[Turn] = field(default_factory=list)
     """The turns of an earlier run of its cell."""
+    race: list[Turn] = field(default_factory=list)
+    """All who were asked this at once, it among them; one of them stands in the conversation."""
     changes: Changes = field(default_factory=Changes)
     """Of its conversation."""
     stop: Callable[[], None] | None = None
@@ -244,7 +246,10 @@ class Turn:
             if self.state == "running":  # closed or cancelled: there may be no loop to wait on
                 self._end("done" if answer.reply().finish else "stopped")
                 if self.journal:
-                    self.journal.save_now()
+                    try:
+                        await asyncio.sleep(0)  # connections close before the disk is waited for
+                    finally:
+                        self.journal.save_now()
 
     def take(self, reply: Reply) -> None:
         """Have `reply` as the answer."""
@@ -375,12 +380,31 @@ def insert(turns: list[Turn], turn: Turn, instead_of: Turn | None = None) -> Non
 
 
 def bring_back(turn: Turn) -> None:
-    """Put the answers that `turn` replaced before it again, if it ended without one of its own."""
-    answered = [other for other in turn.replaced if other.text.strip()]
-    turn.replaced = []
-    if turn in turn.among and not turn.text.strip():
-        place = turn.among.index(turn)
-        turn.among[place:place] = answered
+    """Put the answers that `turn` replaced before it again, if it ended without one of its own.
+
+    Of a race, none is brought back as long as one of them may answer.
+    """
+    together = turn.race or [turn]
+    if any(one.state == "running" for one in together):
+        return
+    has_answer = any(one.text.strip() for one in together)
+    for one in together:
+        answered = [other for other in one.replaced if other.text.strip()]
+        one.replaced = []
+        if one in one.among and not has_answer:
+            place = one.among.index(one)
+            one.among[place:place] = answered
+
+
+def adopt(turns: list[Turn], turn: Turn) -> None:
+    """Put `turn` in the place of the one of its race that stands in `turns`; later ones age."""
+    [place] = [turns.index(one) for one in turn.race if one in turns]
+    if turns[place] is turn:
+        return
+    turn.among, turn.stale = turns, turns[place].stale
+    turns[place] = turn
+    for later in turns[place + 1 :]:
+        later.stale = True
 
 
 # -- records
@@ -392,6 +416,7 @@ def asked(turn: Turn, instead_of: Turn | None = None) -> Record:
         "type": "asked",
         "turn": turn.id,
         **({"instead_of": instead_of.id} if instead_of else {}),
+        **({"beside": turn.race[0].id} if turn.race and turn.race[0] is not turn else {}),
         "at": turn.asked_at,
         "cell": turn.cell,
         "execution": turn.execution,
@@ -430,13 +455,14 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
         try:
             match record["type"]:
                 case "asked":
-                    turn = by_id[record["turn"]] = _turn_of(record)
-                    insert(turns, turn, by_id.get(record.get("instead_of", "")))
+                    _place(turns, by_id, record)
                 case "arrived":
                     _take_snapshot(by_id[record["turn"]], record)
                 case "ended":
                     _take_end(by_id[record["turn"]], record)
                     bring_back(by_id[record["turn"]])
+                case "kept":
+                    adopt(turns, by_id[record["turn"]])
                 case "dropped":
                     turns.remove(by_id[record["turn"]])
                 case "new":
@@ -447,11 +473,22 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
         except (ChatError, LookupError, TypeError, ValueError, AttributeError) as error:
             # of another kernel's turn that is gone, or edited by hand
             secrets.log.info("Skipped a record %r: %r", record.get("type"), error)
-    for turn in turns[:]:
+    for turn in by_id.values():
         if turn.state == "running":
             turn.state = "lost"
             bring_back(turn)
     return turns, settings.get("model"), settings.get("system")
+
+
+def _place(turns: list[Turn], by_id: dict[str, Turn], record: Record) -> None:
+    turn = _turn_of(record)
+    if "beside" in record:
+        first = by_id[record["beside"]]
+        first.race = turn.race = first.race or [first]
+        turn.race.append(turn)
+    else:
+        insert(turns, turn, by_id.get(record.get("instead_of", "")))
+    by_id[turn.id] = turn
 
 
 def _turn_of(record: Record) -> Turn:

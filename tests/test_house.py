@@ -33,6 +33,7 @@ ROWS = [
     ["kernel"],
     ["gateway"],
     ["display"],
+    ["race"],
     ["settings", "audit"],
     ["magics"],
     [""],  # the package itself, whose names are found on use

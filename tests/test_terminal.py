@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.loopback import END, HANG, answer, chunk, head
-from tests.protocols import PROTOCOLS
+from tests.protocols import PROTOCOLS, completion, sse
 
 pexpect = pytest.importorskip("pexpect", reason="Windows has no pseudo-terminals")
 
@@ -131,6 +131,15 @@ def sent(service):
 
 def stalled(*texts):
     return [head(), *(chunk(OPENAI.text(text)) for text in texts), HANG]
+
+
+def answering(**scripts):
+    return lambda received: scripts[received.json["model"]]
+
+
+def counted(text):
+    usage = sse('{"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}')
+    return answer(OPENAI.text(text), completion(finish="stop"), usage, sse("[DONE]"))
 
 
 def slow(*texts):
@@ -271,6 +280,48 @@ def test_a_piped_session_works(env, service):
         assert said in done.stdout, said
     assert done.stdout.count("You said: hi") == 1
     assert not NOISE.search(done.stdout + done.stderr)
+
+
+# -- several models
+
+
+def test_a_terminal_writes_the_answers_as_they_end(env, service):
+    service.on(
+        PATH,
+        answering(a=[0.5, *counted("one")], b=answer(b"{}", status=400), c=counted("th\x1b[2Jree")),
+    )
+    line = "%chat -m openai:a -m openai:b -m openai:c hi"
+    done = ipython(env, "-c", f"%load_ext ipychat\n{line}")
+    assert (done.returncode, done.stderr) == (0, "")
+    heads = re.findall(r"^(\d)\. openai:\w", done.stdout, re.MULTILINE)
+    assert heads[-1] == "1"
+    assert set(heads) == {"1", "2", "3"}
+    assert re.search(r"3\. openai:c · .* s\nth\[2Jree\n7 tokens in, 5 out", done.stdout)
+    assert "RequestError: 127.0.0.1" in done.stdout
+    assert done.stdout.endswith(
+        "The conversation goes on with answer 1; %chat_keep N takes another.\n"
+    )
+
+
+def test_a_terminal_writes_the_first_alone(env, service):
+    service.on(PATH, answering(a=stalled("so far"), b=counted("two")))
+    done = ipython(env, "-c", "%load_ext ipychat\n%chat --first -m openai:a -m openai:b hi")
+    assert done.returncode == 0
+    assert "so far" not in done.stdout
+    assert "two" in done.stdout
+    assert "The first of 2, before openai:a." in done.stdout
+
+
+def test_an_interrupt_in_a_terminal_writes_what_came(shell, service):
+    service.on(PATH, answering(a=[0.5, *counted("whole")], b=stalled("so far")))
+    shell.begin("%chat -m openai:a -m openai:b hi")
+    shell.wait_for("whole")
+    shell.interrupt("Ctrl-C")
+    shown = shell.wait_for_prompt()
+    for said in ("2. openai:b", "so far", INTERRUPTED):
+        assert said in shown, shown
+    assert "whole" not in shown, "it stands above already"
+    assert shell.run("1 + 1").endswith("2\n\n")
 
 
 # -- interrupts

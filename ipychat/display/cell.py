@@ -114,13 +114,14 @@ def _frame(html: str) -> str:
     return f'<div class="ipychat" style="{_FRAME}">{html}</div>'
 
 
-def _small(text: str, style: str = _SMALL) -> str:
+def small(text: str, style: str = _SMALL) -> str:
+    """Write what ipychat says itself, beside the answer."""
     # not to be typeset: two prices are no formula
     return f'<div class="mathjax_ignore" style="{style}">{escape(text)}</div>' if text else ""
 
 
 def _smalls(texts: Iterable[str]) -> str:
-    return "".join(map(_small, texts))
+    return "".join(map(small, texts))
 
 
 def _plain(text: str) -> str:
@@ -283,7 +284,7 @@ async def _one_code(code: str, language: str, work: _Work) -> str:
     from ipychat import markup
 
     heavy = _are_new([language]) or len(code) > HEAVY_CODE
-    return _small(language) + await work.do(partial(markup.code_html, code, language), heavy=heavy)
+    return small(language) + await work.do(partial(markup.code_html, code, language), heavy=heavy)
 
 
 async def _json(text: str, work: _Work) -> _Body:
@@ -408,14 +409,14 @@ class _Ending:
         """Make the static bundle; empty where there is nothing to show."""
         notices = self.reply.notices
         html = (
-            _small(self.header)
+            small(self.header)
             + _smalls(notices[: self.above])
             + (_folded("Reasoning", reasoning, kind="reasoning") if reasoning else "")
             + body.html
             + _smalls(map(tool_call, self.reply.tool_calls))
             + _smalls(notices[self.above :])
-            + _small(self.ending, _ENDING)
-            + _small(str(self.reply.usage or ""))
+            + small(self.ending, _ENDING)
+            + small(str(self.reply.usage or ""))
         )
         if not html:
             return {}
@@ -466,7 +467,8 @@ class CellView:
     """Shows one answer in its cell. `add` what comes, then `close`, however it ended.
 
     Not `live` (no one watches, or the output is captured), it sends one output at the end.
-    `in_one`, no part is frozen: what is saved is the same, watched or not, and painted seldom.
+    `in_one`, no part is frozen: what is saved is the same, watched or not, and painted seldom. A
+    `window` then leaves out, while it grows, what stands above so many of its last characters.
     """
 
     def __init__(
@@ -476,6 +478,7 @@ class CellView:
         format: str = "markdown",  # noqa: A002 - the flag's name
         live: bool = True,
         in_one: bool = False,
+        window: int | None = None,
     ) -> None:
         if format not in FORMATS:
             raise UsageError(f"A format is one of {', '.join(FORMATS)}, not {format!r}.")
@@ -485,6 +488,7 @@ class CellView:
         self._format = format
         self._live = live
         self._in_one = in_one
+        self._window = window
         self._begin = time.monotonic()
         self._closed = False
         # what came
@@ -500,6 +504,7 @@ class CellView:
         self._lead_is_done = False
         self._open = ""
         self._tail = ""
+        self._left_out = 0
         self._done_source: list[str] = []
         self._done_html: list[str] = []
         # when
@@ -629,7 +634,9 @@ class CellView:
         if not self._has_text:
             self._draw(self._lead() + self._foot())
             return
-        if not self._in_one:
+        if self._in_one:
+            self._leave_out()
+        else:
             if self._reasoning and not self._lead_is_done:
                 await self._finish_lead(work)
             await self._freeze(work)
@@ -648,13 +655,15 @@ class CellView:
         """What stands above the text, in the first part."""
         if self._lead_is_done:
             return ""
-        html = _small(self.header) + _smalls(self._above)
+        html = small(self.header) + _smalls(self._above)
         if self._reasoning:
             thought = "".join(self._reasoning)
             thought = _shown(thought[: settled(thought)])
             if len(thought) > REASONING_TAIL:
                 thought = f"… {thought[-REASONING_TAIL:]}"
-            html += _folded("Reasoning…", _small(thought), kind="reasoning", open=True)
+            html += _folded("Reasoning…", small(thought), kind="reasoning", open=True)
+        if self._left_out:
+            html += small(f"… {self._left_out:,} characters above")
         return html
 
     def _foot(self) -> str:
@@ -668,7 +677,7 @@ class CellView:
         """Fold the reasoning into a part of its own, so that it isn't sent again with the text."""
         reasoning = await _finished(_shown("".join(self._reasoning)), work)
         self._draw(
-            _small(self.header)
+            small(self.header)
             + _smalls(self._above)
             + _folded("Reasoning", reasoning, kind="reasoning")
         )
@@ -704,6 +713,18 @@ class CellView:
         self._tail = self._tail[cut:]
         self._draw(self._lead() + html)
         self._end_part()
+
+    def _leave_out(self) -> None:
+        """Forget what stands above the window, some of it at a time: text that moves up jumps."""
+        if self._window is None or len(self._tail) <= 2 * self._window:
+            return
+        from ipychat import markup
+
+        above = self._tail[: -self._window]
+        cut = markup.safe_cut(above, SOFT) if self._is_markdown else above.rfind("\n") + 1
+        if cut and not self._cuts_a_secret(cut):
+            self._tail = self._tail[cut:]
+            self._left_out += cut
 
     def _freeze_lines(self, cut: int) -> None:
         if cut and not self._cuts_a_secret(cut):

@@ -19,11 +19,14 @@ from ipychat.magics.flags import at_least, flag
 from ipychat.settings import FORMATS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ipychat.conversations import Conversation
     from ipychat.kernel.jobs import Job
     from ipychat.kernel.run import Run
     from ipychat.magics.questions import Questions
     from ipychat.messages import Event, Message, Reply
+    from ipychat.race import Comparison
     from ipychat.turns import Turn
 
     class View(Protocol):
@@ -39,6 +42,10 @@ if TYPE_CHECKING:
         async def close(self, reply: Reply, *, ending: str = "") -> None:
             """Show the whole reply for good, and how it ended."""
             ...
+
+
+STOPPED = "Stopped: what came is kept."
+INTERRUPTED = "Interrupted; what came is kept."
 
 
 class Manner:
@@ -68,8 +75,8 @@ class ChatMagics(Magics):
     """The magics that ask."""
 
     shell: Any
-    shown: Reply | None = None
-    """The reply that the running cell has shown already, which its end need not show again."""
+    shown: Reply | Comparison | None = None
+    """What the running cell has shown already, which its end need not show again."""
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
@@ -86,7 +93,14 @@ class ChatMagics(Magics):
 
         return Questions(self.shell)
 
-    @flag("-m", "--model", help="Who is asked: provider:name, a bare name, or an alias.")
+    @flag(
+        "-m",
+        "--model",
+        action="append",
+        default=[],
+        help="Who is asked: provider:name, a bare name, or an alias; several answer side by side.",
+    )
+    @flag("--first", action="store_true", help="Of several, keep the first who has answered.")
     @flag("-c", "--chat", metavar="NAME", help="Which conversation; without it the notebook's.")
     @flag("-s", "--system", metavar="TEXT", help="What the model is told first.")
     @flag("-f", "--format", choices=FORMATS, help="How the answer is shown.")
@@ -166,9 +180,14 @@ class ChatMagics(Magics):
             )
         if flags.to is not None and not self._is_free(flags.to):
             raise UsageError(f"--to wants the name of a variable of yours, not {flags.to!r}.")
+        models = flags.model or [None]
+        if is_race := len(models) > 1 or flags.first:
+            from ipychat.magics import race
+
+            race.check(flags)
         question = self.questions.message(text if cell is None else cell, flags)
         asked: dict[str, Any] = {
-            "model": flags.model,
+            "model": models[0],
             "system": flags.system,
             "history": not flags.no_history,
             "options": {
@@ -183,13 +202,17 @@ class ChatMagics(Magics):
         }
         conversation = self.conversation(flags.chat)
         if flags.dry_run:
-            return self._show_request(conversation, question, asked)
-        manner = self._manner(flags, conversation)
+            for model in models:
+                self._show_request(conversation, question, asked | {"model": model})
+            return None
+        if is_race:
+            return await race.run(self, conversation, question, asked, flags)
+        manner = self._manner(flags, conversation, models[0])
         if flags.background:
             return self._begin_job(conversation, question, asked, manner)
         return await self.answer(conversation, question, asked, manner)
 
-    def _manner(self, flags: Namespace, conversation: Conversation) -> Manner:
+    def _manner(self, flags: Namespace, conversation: Conversation, model: str | None) -> Manner:
         from ipychat import catalog
         from ipychat.kernel import notebook
 
@@ -197,12 +220,12 @@ class ChatMagics(Magics):
             notebook.is_kernel(self.shell) and flags.format in {None, "html"}
         ):
             raise UsageError("--run-scripts shows pages in a notebook, with --format html.")
-        own = "html" if flags.run_scripts else catalog.format_of(flags.model or conversation.model)
+        own = "html" if flags.run_scripts else catalog.format_of(model or conversation.model)
         form = flags.format or own or config.current().format
         return Manner(
             form,
             to=flags.to,
-            model=flags.model,
+            model=model,
             offers_code=form == "code",
             runs_scripts=flags.run_scripts,
         )
@@ -368,13 +391,16 @@ class ChatMagics(Magics):
             said.append(str(turn.model))
         if not (named or replay.is_apart()) and (found := catalog.default().announced):
             said.append(found)
+        return " · ".join([*said, *self.standing(conversation)])
+
+    def standing(self, conversation: Conversation) -> Iterator[str]:
+        """Give what must be known of the conversation that goes on."""
         if conversation.continues and conversation not in self._greeted:
             turns = counted(conversation.continues, "turn")
-            said.append(f"continues {turns}; %chat_new starts clean")
+            yield f"continues {turns}; %chat_new starts clean"
         self._greeted.append(conversation)
         if stale := conversation.stale_count:
-            said.append(f"{counted(stale, 'later turn')} {'is' if stale == 1 else 'are'} stale")
-        return " · ".join(said)
+            yield f"{counted(stale, 'later turn')} {'is' if stale == 1 else 'are'} stale"
 
     async def _settle(
         self, turn: Turn, run: Run, view: View, manner: Manner, *, alone: bool
@@ -388,7 +414,7 @@ class ChatMagics(Magics):
             await view.close(turn.reply, ending=_broken(turn, error, alone=alone))
             raise
         except asyncio.CancelledError:
-            await view.close(turn.reply, ending="Stopped: what came is kept.")
+            await view.close(turn.reply, ending=STOPPED)
             raise
         # in a terminal the error of an interrupt stands right below what came, and says it all
         is_said = run.interrupted and not notebook.is_kernel(self.shell)
@@ -397,7 +423,7 @@ class ChatMagics(Magics):
         if manner.to:
             self.shell.user_ns[manner.to] = reply
         if run.interrupted:
-            interrupted = InterruptedAnswerError("Interrupted; what came is kept.")
+            interrupted = InterruptedAnswerError(INTERRUPTED)
             interrupted.reply = reply
             raise interrupted
         if manner.offers_code and not alone:
@@ -454,9 +480,12 @@ async def _watch(turn: Turn, view: View) -> None:
 
 
 def _ending(turn: Turn, run: Run) -> str:
-    if run.stopped:
-        return "Stopped: what came is kept."
-    match turn.reply.finish:
+    return STOPPED if run.stopped else ending(turn.reply)
+
+
+def ending(reply: Reply) -> str:
+    """Say how an answer ended, if not as answers should."""
+    match reply.finish:
         case "length":
             return "Cut off: the model reached its limit of tokens. --max-tokens sets it."
         case "content_filter":

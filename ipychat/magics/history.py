@@ -1,7 +1,7 @@
 """The conversation and its turns, and what is kept of them beside the notebook.
 
-`%chat_history`, `%chat_new`, `%chat_fork`, `%chat_undo`, `%chat_fix`, `%chat_receipt`,
-`%chat_cassette` and `%chat_audit`.
+`%chat_history`, `%chat_new`, `%chat_fork`, `%chat_undo`, `%chat_keep`, `%chat_fix`,
+`%chat_receipt`, `%chat_cassette` and `%chat_audit`.
 """
 
 from __future__ import annotations
@@ -84,6 +84,18 @@ class HistoryMagics(Magics):
             raise UsageError(f"{conversation.name} has no turn to drop.")
         conversation.undo()
         print(f"{conversation.name} has {counted(len(conversation.turns), 'turn')} left.")
+
+    @flag("-c", "--chat", metavar="NAME", help="Which conversation; without it the notebook's.")
+    @no_var_expand
+    @line_magic
+    def chat_keep(self, line: str) -> None:
+        """Go on with another answer of the last race: the one of the number given."""
+        flags, words = flags_.parse_words(self.chat_keep, line, self._chat.questions.expand)
+        if len(words) != 1 or not words[0].isdecimal():
+            raise UsageError("%chat_keep wants the number of an answer of the last race.")
+        conversation = self._chat.known_conversation(flags.chat)
+        turn = conversation.keep(int(words[0]))
+        print(f"{conversation.name} goes on with the answer of {turn.model}.")
 
     @flag("-m", "--model", help="Who is asked.")
     @no_var_expand

@@ -1,0 +1,142 @@
+"""Whether a race is as fast as the fastest in it, and how soon the others are let go.
+
+`make bench` prints a table. The three services are processes of their own, each with its own delay;
+they tell themselves when they had written their last word, and when a connection was closed. The
+conversation is kept on disk, as a notebook's is.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from bench.gateway import HEAD, address, process
+from bench.wire import END, http_chunk, packets, row, verdict
+from ipychat import config, conversations
+from ipychat.messages import Text
+from ipychat.race import Race
+from ipychat.wire import http
+
+ROUNDS = 15
+SERVICES = {"groq": 0.2, "openai": 0.1, "mistral": 0.3}
+"""Seconds until the first word of each."""
+EVENTS, PAUSE = 20, 0.01
+
+# -- a service, in a process of its own
+
+
+class Model(asyncio.Protocol):
+    """Answers after a while; tells when it had answered, and when it was left before."""
+
+    delay = 0.0
+    answered: list[float] = []
+    left: list[float] = []
+
+    def connection_made(self, transport):
+        self.transport, self.task = transport, None
+
+    def data_received(self, data):
+        if data.startswith(b"GET"):
+            told = json.dumps({"answered": self.answered, "left": self.left}).encode()
+            self.answered.clear()
+            self.left.clear()
+            length = f"Content-Length: {len(told)}\r\nConnection: close\r\n\r\n".encode()
+            self.transport.write(b"HTTP/1.1 200 OK\r\n" + length + told)
+            self.transport.close()
+        elif self.task is None and data.startswith(b"POST"):
+            self.task = asyncio.create_task(self.answer())
+
+    async def answer(self):
+        await asyncio.sleep(self.delay)
+        self.transport.write(HEAD)
+        *others, last = packets(EVENTS, 1)
+        for packet in others:
+            self.transport.write(http_chunk(packet))
+            await asyncio.sleep(PAUSE)
+        self.transport.write(http_chunk(last) + END)
+        self.answered.append(time.monotonic())
+        self.task = None
+
+    def connection_lost(self, _):
+        if self.task is not None:
+            self.task.cancel()
+            self.left.append(time.monotonic())
+
+
+async def serve(delay: str) -> None:
+    Model.delay = float(delay)
+    server = await asyncio.get_running_loop().create_server(Model, "127.0.0.1", 0)
+    print(address(server), flush=True)
+    await server.serve_forever()
+
+
+def told(url: str) -> dict[str, list[float]]:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
+
+
+# -- the race
+
+
+async def first_text(*services: str, first: bool = False) -> float:
+    """Ask these; return the milliseconds until the first of them has said something."""
+    talk = conversations.conversation("bench")
+    models = [f"{name}:m" for name in services]
+    begin, seen = time.perf_counter(), 0.0
+    turn = talk.begin("Hi", model=models[0], beside=models[1:], options={"api_key": "k"})
+    async with contextlib.aclosing(Race(talk, turn, first=first).events()) as events:
+        async for _, event in events:
+            if isinstance(event, Text):
+                seen = seen or time.perf_counter() - begin
+    talk.clear()
+    return seen * 1e3
+
+
+async def measure(urls: dict[str, str]) -> None:
+    fastest = min(SERVICES, key=lambda name: SERVICES[name])
+    alone, together, closed = [], [], []
+    for _ in range(ROUNDS):
+        alone.append(await first_text(fastest))
+        together.append(await first_text(*SERVICES))
+        for url in urls.values():
+            told(url)
+        await first_text(*SERVICES, first=True)
+        await asyncio.sleep(0.2)
+        heard = {name: told(url) for name, url in urls.items()}
+        [won] = heard.pop(fastest)["answered"]
+        for other in heard.values():
+            [left] = other["left"]
+            closed.append((left - won) * 1e3)
+    least, most = statistics.median(alone[3:]), statistics.median(together[3:])
+    row("", "alone", "in a race", "bound")
+    added = verdict(most - least, at_most=10)
+    row("The fastest's first text, ms", f"{least:.1f}", f"{most:.1f}", "+ ≤ 10", added)
+    row("", "median", "most", "bound")
+    middle, longest = statistics.median(closed), max(closed)
+    met = verdict(longest, at_most=100)
+    row("The others are closed after, ms", f"{middle:.1f}", f"{longest:.1f}", "≤ 100", met)
+
+
+async def main() -> None:
+    for name in [name for name in os.environ if name.startswith(("OPENAI_", "IPYCHAT_"))]:
+        del os.environ[name]
+    with contextlib.ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory())
+        os.environ["IPYCHAT_HOME"] = home
+        urls = {
+            name: stack.enter_context(process("bench.race", "serve", str(delay)))[0]
+            for name, delay in SERVICES.items()
+        }
+        config.use(config.Config(urls=urls, notebook=str(Path(home) / "n.ipynb")))
+        await measure(urls)
+        await http.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[2]) if sys.argv[1:2] == ["serve"] else main())

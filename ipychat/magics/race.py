@@ -1,0 +1,145 @@
+"""`%%chat -m A -m B`: several models answer side by side; `--first` keeps the first of them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from ipychat.errors import FormatError, InterruptedAnswerError, UsageError
+from ipychat.magics.chat import INTERRUPTED, STOPPED, ending
+
+if TYPE_CHECKING:
+    from ipychat.conversations import Conversation
+    from ipychat.display.race import RaceView, TerminalRace
+    from ipychat.magics.chat import ChatMagics
+    from ipychat.messages import Message
+    from ipychat.race import Comparison, Race
+    from ipychat.turns import Turn
+
+
+def check(flags: Namespace) -> None:
+    """Raise UsageError for flags that make no sense in a race."""
+    if len(flags.model) < 2:
+        raise UsageError("--first wants several models: %%chat --first -m A -m B.")
+    for name in ("background", "run_scripts"):
+        if getattr(flags, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} is for one model, and {len(flags.model)} are named.")
+
+
+async def run(
+    chat: ChatMagics,
+    conversation: Conversation,
+    question: Message,
+    asked: dict[str, Any],
+    flags: Namespace,
+) -> Comparison:
+    """Ask all models, show their answers in the running cell, and return how each did.
+
+    Raises what the first of them raised if all have failed.
+    """
+    from ipychat.kernel import notebook
+    from ipychat.kernel.run import Run, in_front
+    from ipychat.race import Race
+
+    cell, execution = notebook.running_cell(chat.shell)
+    turn = conversation.begin(
+        question, beside=flags.model[1:], cell=cell, execution=execution, **asked
+    )
+    race = Race(conversation, turn, first=flags.first)
+    shown = _Shown(chat, race, conversation, flags)
+    running = Run(shown.watch())
+    for one in race.turns:
+        one.stop = running.stop
+    with in_front(running):
+        try:
+            await running.wait()
+        finally:
+            is_said = running.interrupted and not notebook.is_kernel(chat.shell)
+            await shown.close("" if is_said else STOPPED)
+    results = race.results()
+    if flags.to:
+        chat.shell.user_ns[flags.to] = results
+    if running.interrupted:
+        interrupted = InterruptedAnswerError(INTERRUPTED)
+        interrupted.reply = race.kept.reply
+        raise interrupted
+    if len(race.errors) == len(race.turns):
+        raise race.errors[race.turns[0]]
+    chat.shown = results
+    return results
+
+
+class _Shown:
+    """A race on its way into the running cell."""
+
+    def __init__(
+        self, chat: ChatMagics, race: Race, conversation: Conversation, flags: Namespace
+    ) -> None:
+        from ipychat import catalog, config
+
+        self._forms = [
+            flags.format or catalog.format_of(name) or config.current().format
+            for name in flags.model
+        ]
+        self._race = race
+        self._is_kept = not flags.no_history
+        self._numbers = {turn: number for number, turn in enumerate(race.turns)}
+        header = " · ".join(chat.standing(conversation))
+        self._view = self._make_view(chat.shell, header, first=flags.first)
+
+    def _make_view(self, shell: Any, header: str, *, first: bool) -> RaceView | TerminalRace:
+        from ipychat.display.race import RaceView, TerminalRace
+        from ipychat.kernel import notebook
+
+        if not notebook.is_kernel(shell):
+            return TerminalRace(sys.stdout, self._forms, header=header, first=first)
+        names = [str(turn.model) for turn in self._race.turns]
+        live, publish = notebook.is_watched(shell), notebook.publisher(shell)
+        return RaceView(publish, names, self._forms, header=header, live=live)
+
+    async def watch(self) -> None:
+        """Show what comes, until all have ended."""
+        async with contextlib.aclosing(self._race.events()) as events:
+            async for turn, event in events:
+                if event is None:
+                    await self._end(turn)
+                else:
+                    self._view.add(self._numbers[turn], event)
+
+    async def close(self, stopped: str) -> None:
+        """Show all as it has ended; of those that were stopped it says `stopped`."""
+        try:
+            for turn in self._race.turns:
+                await self._end(turn, stopped)
+        finally:  # also if that is interrupted
+            winner = self._race.winner
+            number = None if winner is None else self._numbers[winner]
+            await self._view.close(number, ending=self._said())
+
+    def _said(self) -> str:
+        race = self._race
+        if race.winner:
+            others = [str(turn.request.model) for turn in race.turns if turn is not race.winner]
+            return f"The first of {len(race.turns)}, before {', '.join(others)}."
+        if not (self._is_kept and race.kept.text.strip()):
+            return ""
+        number = self._numbers[race.kept] + 1
+        return f"The conversation goes on with answer {number}; %chat_keep N takes another."
+
+    async def _end(self, turn: Turn, stopped: str = STOPPED) -> None:
+        from ipychat.display.cell import check_json
+
+        number, reply, errors = self._numbers[turn], turn.reply, self._race.errors
+        if self._forms[number] == "json" and turn not in errors:
+            try:
+                check_json(reply)
+            except FormatError as fault:
+                errors[turn] = fault
+        if error := errors.get(turn):
+            said = f"{type(error).__name__}: {error}"
+        else:
+            said = ending(reply) if turn.state == "done" else stopped
+        await self._view.end(number, reply, ending=said)

@@ -1,0 +1,221 @@
+"""A race: several models are asked the same at once; `compare`.
+
+In a conversation it is one turn: the question stands there once, with one of the answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ipychat import replay, secrets
+from ipychat.characters import shortened
+from ipychat.conversations import Conversation, conversation
+from ipychat.display import table
+from ipychat.errors import UsageError
+from ipychat.messages import Event, FinishReason, ModelId, Prompt, Reply, dollars
+from ipychat.turns import State, Turn
+
+HEADS = ("model", "first text", "whole", "tokens in", "tokens out", "cost", "answer")
+SHOWN = 160
+"""Characters of an answer that the table shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one model did."""
+
+    reply: Reply
+    """What it answered, as far as it came."""
+    state: State
+    """`done`, `failed`, or `stopped`: another was first, or the user interrupted."""
+    error: Exception | None = None
+    """What went wrong with it."""
+    kept: bool = False
+    """Whether its answer is the one that counts: the conversation goes on with it."""
+
+    @property
+    def model(self) -> ModelId:
+        """Who answered."""
+        return self.reply.model
+
+    @property
+    def first_text(self) -> float | None:
+        """Seconds until its first text came."""
+        return self.reply.first_text
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it took, as far as it came."""
+        return self.reply.seconds
+
+    @property
+    def tokens(self) -> int | None:
+        """How many it read and wrote, as its service counted them."""
+        usage = self.reply.usage
+        return usage.input + usage.output if usage else None
+
+    @property
+    def cost(self) -> float | None:
+        """What it cost in dollars; None where that is not known."""
+        return self.reply.cost
+
+    def row(self) -> tuple[str, ...]:
+        """Write it as a row of the table."""
+        usage = self.reply.usage
+        text = self.reply.text
+        if self.error is not None:
+            text = secrets.mask(f"{type(self.error).__name__}: {self.error}")
+        elif self.state != "done":
+            text = f"({self.state}) {text}"
+        return (
+            str(self.model),
+            "" if self.first_text is None else f"{self.first_text:.2f} s",
+            f"{self.seconds:.2f} s",
+            f"{usage.input:,}" if usage else "",
+            f"{usage.output:,}" if usage else "",
+            "" if self.cost is None else dollars(self.cost),
+            shortened(" ".join(text.split()), SHOWN),
+        )
+
+
+class Comparison(tuple[Result, ...]):
+    """How each model did, in the order in which they were named; it shows as a table."""
+
+    __slots__ = ()
+
+    @property
+    def kept(self) -> Result:
+        """The one whose answer counts."""
+        return next(one for one in self if one.kept)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [one.row() for one in self]
+
+    def __repr__(self) -> str:
+        return table.plain([HEADS, *self._rows()])
+
+    def _repr_html_(self) -> str:
+        return table.html(self._rows(), HEADS)
+
+
+class Race:
+    """Asks all whom a turn is put to: iterate `events()` once.
+
+    With `first`, the others are cancelled as soon as one has answered.
+    """
+
+    def __init__(self, talk: Conversation, turn: Turn, *, first: bool = False) -> None:
+        self.turns = turn.race or [turn]
+        self.errors: dict[Turn, Exception] = {}
+        """Of those that failed."""
+        self._talk = talk
+        self._first = first
+        self._tasks: list[asyncio.Task[None]] = []
+        self._came: asyncio.Queue[tuple[Turn, Event | None]] = asyncio.Queue()
+
+    async def events(self) -> AsyncGenerator[tuple[Turn, Event | None], None]:
+        """Give each one's events as they come; None when it has ended, in whichever way.
+
+        An error of one is in `errors`, and leaves the others alone.
+        """
+        for turn in self.turns:
+            task = asyncio.create_task(self._ask(turn))
+            task.add_done_callback(functools.partial(self._ended, turn))
+            self._tasks.append(task)
+        try:
+            for _ in self._tasks:
+                event: Event | None
+                while True:
+                    turn, event = await self._came.get()
+                    yield turn, event
+                    if event is None:
+                        break
+        finally:
+            self._cancel()
+            await asyncio.wait(self._tasks)
+            self._talk.adopt(self.kept)
+
+    async def _ask(self, turn: Turn) -> None:
+        try:
+            async with contextlib.aclosing(turn.events()) as events:
+                async for event in events:
+                    if isinstance(event, FinishReason) and self._ends_it(turn):
+                        self._cancel()
+                    self._came.put_nowait((turn, event))
+                    await asyncio.sleep(0)  # services at full speed leave room for painting
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+            self.errors[turn] = error
+
+    def _ended(self, turn: Turn, _task: asyncio.Task[None]) -> None:
+        self._came.put_nowait((turn, None))
+
+    def _ends_it(self, turn: Turn) -> bool:
+        # while answers are replayed all come at once: who was first, their recorded times say
+        return self._first and bool(turn.text.strip()) and not replay.is_on()
+
+    def _cancel(self) -> None:
+        """Cancel all that still run, but for the one that says so."""
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    @property
+    def winner(self) -> Turn | None:
+        """Who answered first, where the first is what is asked for."""
+        done = [turn for turn in self._answered() if turn.state == "done"]
+        return min(done, key=lambda turn: turn.seconds) if self._first and done else None
+
+    @property
+    def kept(self) -> Turn:
+        """Whose answer counts: the winner's, else that of the one named first who has one."""
+        return self.winner or next(self._answered(), self.turns[0])
+
+    def _answered(self) -> Iterator[Turn]:
+        return (turn for turn in self.turns if turn.text.strip())
+
+    def results(self) -> Comparison:
+        """Return how each did."""
+        kept = self.kept
+        return Comparison(
+            Result(turn.reply, turn.state, self.errors.get(turn), turn is kept)
+            for turn in self.turns
+        )
+
+
+async def compare(
+    prompt: Prompt,
+    models: Sequence[str],
+    *,
+    chat: str | None = None,
+    system: str | None = None,
+    first: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Ask several models the same at once, and return how each did.
+
+    An error of one is in its result. With `first`, the others are cancelled as soon as one has
+    answered. `chat` names the conversation that this is a turn of; it goes on with the answer of
+    the first one named, or with the winner's.
+    """
+    names = () if isinstance(models, str) else tuple(models)
+    if not names:
+        raise UsageError("compare wants a list of models.")
+    talk = Conversation("", None) if chat is None else conversation(chat)
+    turn = talk.begin(
+        prompt,
+        model=names[0],
+        beside=names[1:],
+        system=system,
+        history=chat is not None,
+        options=options,
+    )
+    race = Race(talk, turn, first=first)
+    async with contextlib.aclosing(race.events()) as events:
+        async for _ in events:
+            pass
+    return race.results()
