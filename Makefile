@@ -45,6 +45,7 @@ bench: .venv/.test  ## what reading, loading and showing cost, beside the least 
 	@$(PY) -m bench.gateway
 	@$(PY) -m bench.replay
 	@$(PY) -m bench.race
+	@$(PY) -m bench.batch
 	@$(PY) -m bench.panel
 
 record: .venv/.test  ## run the notebooks anew, and keep their answers and outputs

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from ipychat import providers as providers, secrets as secrets
+    from ipychat.batch import map as map  # noqa: A004 - its documented name
     from ipychat.catalog import models as models
     from ipychat.conversations import (
         ask as ask,
@@ -50,6 +51,7 @@ _HOMES = {
     "compare": "ipychat.race",
     "conversation": "ipychat.conversations",
     "events": "ipychat.conversations",
+    "map": "ipychat.batch",
     "model_picker": "ipychat.display.picker",
     "models": "ipychat.catalog",
     "panel": "ipychat.display.panel",

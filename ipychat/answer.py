@@ -107,9 +107,8 @@ class Answer:
                 yield event
             return
         told = len(self._notices)
-        async with contextlib.aclosing(self._ask()) as events:
+        async with contextlib.aclosing(self.ask()) as events:
             async for event in events:
-                self.add(event)
                 if not isinstance(event, FinishReason):
                     yield event
         answered = dataclasses.replace(self.reply(), notices=tuple(self._notices[told:]))
@@ -118,6 +117,13 @@ class Answer:
             self.add(notice)
             yield notice
         yield FinishReason(self._finish or "stop")  # last: whoever sees it may go
+
+    async def ask(self) -> AsyncGenerator[Event, None]:
+        """Give the answer's events by asking, whatever is kept; nothing is kept of it."""
+        async with contextlib.aclosing(self._ask()) as events:
+            async for event in events:
+                self.add(event)
+                yield event
 
     def _take(self, kept: Reply) -> Iterator[Event]:
         """Have an earlier reply as the answer; give its events."""

@@ -57,6 +57,8 @@ class Config(NamedTuple):
     """One of `REPLAY`; the environment goes before it: see `replay()`."""
     cassette: str | None = None
     """The folder in which a notebook's answers are kept beside it; see `cassette()`."""
+    dask: str | None = None
+    """The scheduler of a cluster whose workers ask many prompts."""
     local_context: int = 8192
     """How many tokens a question and its answer may have at the engine on this machine."""
     local_idle: float = 10.0

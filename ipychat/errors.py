@@ -12,7 +12,8 @@
     │   ├── ForbiddenError          403
     │   │   └── CloudflareError     403 with a page of Cloudflare's
     │   ├── NotFoundError           404
-    │   ├── RateLimitError          402, 429
+    │   ├── RateLimitError          429
+    │   │   └── QuotaError          402, and a 429 that no waiting helps: no credit left
     │   ├── ServerError             5xx
     │   ├── UnreachableError        no connection, no such host, a proxy that refuses
     │   └── ServiceTimeoutError     nothing came for too long
@@ -85,10 +86,14 @@ class MissingRequirementsError(UsageError):
 class ServiceError(ChatError):
     """A service refused, failed or could not be reached."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, status: int | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         """The HTTP status, where there was one."""
+        self.retry_after = retry_after
+        """Seconds that the service asks to wait, where it does."""
 
 
 class RequestError(ServiceError):
@@ -112,7 +117,11 @@ class NotFoundError(ServiceError):
 
 
 class RateLimitError(ServiceError):
-    """Too many requests, or no credit left."""
+    """Too many requests."""
+
+
+class QuotaError(RateLimitError):
+    """No credit left."""
 
 
 class ServerError(ServiceError):

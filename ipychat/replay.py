@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -19,7 +20,7 @@ from ipychat.characters import harmless
 from ipychat.errors import NotRecordedError, StoreError, UsageError
 from ipychat.messages import ChatRequest, Reply
 from ipychat.store import files
-from ipychat.store.answers import SUFFIX, Answers, Entry, Receipt, lines, text_of
+from ipychat.store.answers import Answers, Entry, Receipt, lines, text_of
 
 KEPT = {"stop", "tool_calls"}
 """How an answer has to end to be kept."""
@@ -133,21 +134,51 @@ async def _recorded(request: ChatRequest, receipt: Receipt) -> Reply:
 
 
 async def _earlier(request: ChatRequest, receipt: Receipt) -> Reply | None:
+    if found := await asyncio.to_thread(_read_earlier, place(), request, receipt):
+        await _take_over(found[0])
+        return found[1]
+    return None
+
+
+async def find_all(asked: Sequence[tuple[ChatRequest, Receipt]]) -> list[Reply | None]:
+    """As `find`, of many questions in one go."""
+    if config.replay() in {"replay", "refresh"}:  # which name what is missing, or read nothing
+        return [await find(*one) for one in asked]
+    if cassette := config.cassette():
+        _asked.setdefault(cassette, set()).update(receipt.hash for _, receipt in asked)
+    answers, is_on = place(), config.replay() == "auto"
+
+    def read() -> list[tuple[Entry, Reply] | None]:
+        return [_read_earlier(answers, *one) if is_on or one[0].cached else None for one in asked]
+
+    found = await asyncio.to_thread(read)
+    for one in filter(None, found):
+        await _take_over(one[0])
+    return [one and one[1] for one in found]
+
+
+def _read_earlier(
+    answers: Answers, request: ChatRequest, receipt: Receipt
+) -> tuple[Entry, Reply] | None:
     if receipt.unwritable or not receipt.repeatable:
         return None
     try:
-        entry = await asyncio.to_thread(place().read, receipt.hash)
+        entry = answers.read(receipt.hash)
         reply = _reply(request, entry) if entry else None
     except StoreError as error:
         secrets.log.warning("%s It is asked for anew.", error)
         return None
     if entry is None or reply is None or reply.model != request.model:
         return None  # another that spoke in its place then is none of its own
+    return entry, reply
+
+
+async def _take_over(entry: Entry) -> None:
+    """Have an entry of a cassette known as this notebook's, too."""
     cassette, mine = config.cassette(), notebook()
     is_new = bool(mine) and mine not in entry.notebooks
     if cassette and (is_new or (cassette, mine) in _unsaved):
         await _write(entry)
-    return reply
 
 
 async def keep(receipt: Receipt, reply: Reply) -> str | None:
@@ -160,8 +191,7 @@ async def keep(receipt: Receipt, reply: Reply) -> str | None:
         why_not = f"it ended with {reply.finish}"
     if why_not:
         return f"Not kept in the cassette: {why_not}.{_stays(receipt)}" if cassette else None
-    record = reply.to_record() | {"text": lines(reply.text), "reasoning": lines(reply.reasoning)}
-    fault = await _write(Entry(receipt, record))
+    fault = await _write(_entry(receipt, reply))
     changed = [name for name, meant in _meant().items() if len(meant) > 1]
     if fault or not changed or cassette is None or tuple(changed) in _told:
         return fault
@@ -170,9 +200,34 @@ async def keep(receipt: Receipt, reply: Reply) -> str | None:
     return f"Not to be replayed as it is: {names} has stood for several models in this kernel."
 
 
+async def keep_all(answered: Sequence[tuple[Receipt, Reply]]) -> set[str]:
+    """As `keep`, of many answers in one go; return all that the user should know of them."""
+    if config.cassette():
+        return {said for one in answered if (said := await keep(*one))}
+    answers, is_on = place(), config.replay() != "off"
+    entries = [
+        _entry(receipt, reply)
+        for receipt, reply in answered
+        if (is_on or reply.request.cached) and not receipt.unwritable and reply.finish in KEPT
+    ]
+
+    def write() -> Iterator[str]:
+        for entry in entries:
+            try:
+                answers.keep(entry, {})
+            except StoreError as error:
+                yield f"{error}\nThis answer is not kept for a replay."
+
+    return await asyncio.to_thread(lambda: {*write()})
+
+
+def _entry(receipt: Receipt, reply: Reply) -> Entry:
+    said = {"text": lines(reply.text), "reasoning": lines(reply.reasoning)}
+    return Entry(receipt, reply.to_record() | said)
+
+
 def _stays(receipt: Receipt) -> str:
-    is_there = (place().folder / f"{receipt.hash}{SUFFIX}").exists()
-    return " An earlier answer stays there." if is_there else ""
+    return " An earlier answer stays there." if place().has(receipt.hash) else ""
 
 
 def _meant() -> dict[str, list[str]]:

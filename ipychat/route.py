@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,11 @@ class Route:
 
 def receipt(request: ChatRequest) -> Receipt:
     """Return what of `request` can change its answer, as it counts and as it may be shown."""
+    return receipts(request)(request.messages)
+
+
+def receipts(request: ChatRequest) -> Callable[[Iterable[Message]], Receipt]:
+    """Return what gives the receipts of questions that differ from `request` in messages alone."""
     way, model = Route.of(request), request.model
     seen = model.name in getattr(way.provider, "sees_more", ())
     if way.by_gateway:
@@ -88,13 +93,13 @@ def receipt(request: ChatRequest) -> Receipt:
     else:
         at = _at(request, way)
     options, unwritable = _options(request, way)
-    asked = {
-        "model": str(model),
-        "at": at,
-        "messages": [*map(_message, request.messages)],
-        "options": options,
-    }
-    return Receipt.of(asked, repeatable=not seen, unwritable=unwritable)
+    same = {"model": str(model), "at": at, "options": options}
+
+    def of(messages: Iterable[Message]) -> Receipt:
+        asked = {**same, "messages": [*map(_message, messages)]}
+        return Receipt.of(asked, repeatable=not seen, unwritable=unwritable)
+
+    return of
 
 
 def _at(request: ChatRequest, way: Route) -> str:

@@ -87,6 +87,11 @@ class IPyChat(Configurable):
         help="Keep this notebook's answers beside it: True for the folder __chat__, or a folder. "
         "IPYCHAT_CASSETTE goes before it.",
     ).tag(config=True)
+    dask = Unicode(
+        None,
+        allow_none=True,
+        help="The scheduler of a Dask cluster, tcp://…, whose workers ask many prompts.",
+    ).tag(config=True)
     local_context = Integer(
         8192, min=256, help="Tokens of a question and its answer at the engine on this machine."
     ).tag(config=True)

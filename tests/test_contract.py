@@ -108,7 +108,7 @@ async def test_cancelling_it_closes_the_connection_at_once(ask, protocol, servic
     [
         (400, errors.RequestError, "did not like"),
         (401, errors.AuthenticationError, "key or token"),
-        (402, errors.RateLimitError, "credit"),
+        (402, errors.QuotaError, "credit"),
         (403, errors.ForbiddenError, "refuses"),
         (404, errors.NotFoundError, "no such"),
         (422, errors.RequestError, "not valid"),

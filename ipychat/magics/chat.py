@@ -157,6 +157,15 @@ class ChatMagics(Magics):
         help="Show pages live, too: their scripts run, and can reach the network.",
     )
     @flag(
+        "--each", metavar="COLUMN", help="Ask for each row: {{it}} is it, {{it.name}} its column."
+    )
+    @flag("--into", metavar="COLUMN", help="Where the answers to --each go: df.name or a variable.")
+    @flag("--schema", metavar="NAME", help="Their form: a class, a Literal, a JSON schema.")
+    @flag("--concurrency", type=at_least(1, int), metavar="N", help="Rows asked side by side: 64.")
+    @flag("--rpm", type=at_least(0.001), metavar="N", help="Requests a minute, at most.")
+    @flag("--tpm", type=at_least(1), metavar="N", help="Tokens a minute, at most.")
+    @flag("--max-cost", type=at_least(1e-6), metavar="DOLLARS", help="Stop before it costs more.")
+    @flag(
         "--cached", action="store_true", help="Take the answer of an earlier time, if there is one."
     )
     @flag("--allow-secrets", action="store_true", help="Send the secrets in it as they are, once.")
@@ -178,27 +187,23 @@ class ChatMagics(Magics):
                 f"A %%chat line holds flags only, and {text.split()[0]!r} is none.\n"
                 "Write the prompt on the lines below, or use %chat."
             )
-        if flags.to is not None and not self._is_free(flags.to):
+        if flags.to is not None and not self.is_free(flags.to):
             raise UsageError(f"--to wants the name of a variable of yours, not {flags.to!r}.")
         models = flags.model or [None]
         if is_race := len(models) > 1 or flags.first:
             from ipychat.magics import race
 
             race.check(flags)
+        if flags.each is not None or flags.into or flags.schema:
+            from ipychat.magics import each
+
+            return await each.run(self, text if cell is None else cell, flags)
         question = self.questions.message(text if cell is None else cell, flags)
         asked: dict[str, Any] = {
             "model": models[0],
             "system": flags.system,
             "history": not flags.no_history,
-            "options": {
-                "temperature": flags.temperature,
-                "max_tokens": flags.max_tokens,
-                "timeout": flags.timeout,
-                "proxy": flags.proxy,
-                "cached": flags.cached or None,
-                "allow_secrets": flags.allow_secrets or None,
-                **flags_.parse_options(flags.option),
-            },
+            "options": options_of(flags),
         }
         conversation = self.conversation(flags.chat)
         if flags.dry_run:
@@ -291,7 +296,7 @@ class ChatMagics(Magics):
             if not wanted or str(job.number) in wanted:
                 job.stop()
 
-    def _is_free(self, name: str) -> bool:
+    def is_free(self, name: str) -> bool:
         """Whether a variable of that name is the user's to set: not Python's, not IPython's."""
         import builtins
         import keyword
@@ -465,6 +470,19 @@ class ChatMagics(Magics):
     def publish(self, data: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
         """Show something in the running cell."""
         self.shell.display_pub.publish(data, metadata or {})
+
+
+def options_of(flags: Namespace) -> dict[str, Any]:
+    """Return what the flags say that a provider takes."""
+    return {
+        "temperature": flags.temperature,
+        "max_tokens": flags.max_tokens,
+        "timeout": flags.timeout,
+        "proxy": flags.proxy,
+        "cached": flags.cached or None,
+        "allow_secrets": flags.allow_secrets or None,
+        **flags_.parse_options(flags.option),
+    }
 
 
 def counted(number: int, what: str) -> str:

@@ -122,7 +122,8 @@ class Spoken(Keyed):
             except ServiceError as error:
                 if not (advice := answer.advice(error, root)):
                     raise
-                raise type(error)(f"{error}\n{advice}", error.status) from None
+                said = f"{error}\n{advice}"
+                raise type(error)(said, error.status, error.retry_after) from None
             decoder = cls.decoder() if stream else None
             async for event in _answers.read(call.content, answer, decoder):
                 yield event

@@ -102,6 +102,10 @@ class Answers:
         self.folder = folder
         self._shared = shared
 
+    def has(self, name: str) -> bool:
+        """Whether there is an entry of a hash, damaged or not."""
+        return (self.folder / f"{name}{SUFFIX}").exists()
+
     def read(self, name: str) -> Entry | None:
         """Return the entry of a hash; None where there is none. Raises StoreError for a damaged."""
         path = self.folder / f"{name}{SUFFIX}"

@@ -28,7 +28,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from ipychat import config, errors, policy, secrets
 from ipychat.messages import Notice
-from ipychat.wire import large
+from ipychat.wire import large, limits
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -162,6 +162,7 @@ class Call:
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
             status = self._response.status
+            limits.note(host_of(self._url), self._response.headers)
             if not left or not (status == 429 or status >= 500):
                 break
             wait = _retry_after(self._response)
@@ -173,10 +174,10 @@ class Call:
             said = await _message(self._response)
             self._response.close()
             yield Notice(
-                f"{_host(self._url)} answered {status}{': ' + said if said else ''}; "
+                f"{host_of(self._url)} answered {status}{': ' + said if said else ''}; "
                 f"asking again in {wait:.3g} s ({left} more {'try' if left == 1 else 'tries'})."
             )
-            async with self._transport.in_time(_host(self._url)):
+            async with self._transport.in_time(host_of(self._url)):
                 await asyncio.sleep(wait)
         self._body, self._headers = None, {}  # the answer may take long
         await raise_for_status(self.response)
@@ -200,7 +201,7 @@ class Call:
             chunks.append(chunk)
             size += len(chunk)
             if size > MAX_BODY:
-                raise errors.FormatError(f"{_host(self._url)} sent over {MAX_BODY >> 20} MiB.")
+                raise errors.FormatError(f"{host_of(self._url)} sent over {MAX_BODY >> 20} MiB.")
         return b"".join(chunks)
 
     async def _send(self) -> aiohttp.ClientResponse:
@@ -323,7 +324,7 @@ def not_running(url: str) -> str | None:
             try:
                 socket.create_connection((parts.hostname, port), timeout=LISTENING).close()
             except OSError:
-                return f"not running at {_host(url)}"
+                return f"not running at {host_of(url)}"
     return None
 
 
@@ -366,8 +367,8 @@ def _translated(
     """Turn aiohttp's exceptions into ours, without their texts: these may hold a URL's secrets."""
     import aiohttp
 
-    host = _host(url)
-    through = f" through the proxy {_host(proxy)}" if proxy else ""
+    host = host_of(url)
+    through = f" through the proxy {host_of(proxy)}" if proxy else ""
     try:
         yield
     except (aiohttp.ConnectionTimeoutError, aiohttp.SocketTimeoutError, TimeoutError) as error:
@@ -384,7 +385,7 @@ def _translated(
         ) from None
     except aiohttp.ClientHttpProxyError as error:
         raise errors.UnreachableError(
-            f"The proxy {_host(proxy)} refused to connect to {host} ({error.status})."
+            f"The proxy {host_of(proxy)} refused to connect to {host} ({error.status})."
         ) from None
     except aiohttp.ClientConnectorCertificateError as error:
         raise errors.UnreachableError(
@@ -424,7 +425,7 @@ def _certificate_fault(error: Exception) -> str:
     )
 
 
-def _host(url: str | None) -> str:
+def host_of(url: str | None) -> str:
     """Host and port of `url`: all of it that an error may show."""
     host, port = "", None
     with contextlib.suppress(ValueError):  # a broken address names no host, or no port
@@ -443,9 +444,9 @@ async def raise_for_status(response: aiohttp.ClientResponse) -> None:
     status = response.status
     if 200 <= status < 300:
         return
-    host = _host(str(response.url))
+    host = host_of(str(response.url))
     if 300 <= status < 400:
-        target = _host(response.headers.get("Location"))
+        target = host_of(response.headers.get("Location"))
         raise errors.ServiceError(
             f"{host} sends the request on to {target} ({status}); keys don't follow redirects.\n"
             "If that is right, set it as the provider's URL.",
@@ -463,21 +464,26 @@ async def raise_for_status(response: aiohttp.ClientResponse) -> None:
     )
     words = _words(body)
     wait = _retry_after(response)
-    lines = [f"{host} {what} ({status}){': ' + words if words else '.'}"]
-    if status == 429 and wait is not None:
+    if status == 429 and QUOTA in body:
+        kind, what, advice = _NO_CREDIT
+    elif status == 429 and wait is not None:
         advice = f"It asks to wait {wait:.0f} s."
+    lines = [f"{host} {what} ({status}){': ' + words if words else '.'}"]
     if advice:
         lines.append(advice)
-    raise kind("\n".join(lines), status)
+    raise kind("\n".join(lines), status, wait)
 
 
+QUOTA = "insufficient_quota"
+"""What OpenAI calls it where waiting does not help."""
+_NO_CREDIT = (errors.QuotaError, "wants to be paid: there is no credit left", "")
 _REQUEST_FAULT = (errors.RequestError, "did not like the request", "")
 _SERVER_FAULT = (errors.ServerError, "failed", "It may help to try again later.")
 _LATER = "It may help to try again later."
 _STATUSES: dict[int, tuple[type[errors.ServiceError], str, str]] = {
     400: _REQUEST_FAULT,
     401: (errors.AuthenticationError, "does not accept the key or token", ""),
-    402: (errors.RateLimitError, "wants to be paid: there is no credit left", ""),
+    402: _NO_CREDIT,
     403: (errors.ForbiddenError, "refuses this request", ""),
     404: (errors.NotFoundError, "knows no such address or model", ""),
     422: (errors.RequestError, "found the request not valid", ""),

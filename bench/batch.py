@@ -1,0 +1,268 @@
+"""What it takes to ask many prompts, beside the least: the same with aiohttp alone.
+
+`make bench` prints a table. The model is a process of its own that answers after 100 ms; it may
+allow so many requests a second, say so in its headers, and refuse what is more.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from bench.gateway import address, process
+from bench.wire import row, verdict
+from ipychat import batch
+from ipychat.wire import http, limits
+
+PROMPTS, MANY = 2_000, 100_000
+ANSWER = 0.1
+"""Seconds until an answer comes."""
+RATE = 200
+"""Requests a second that the limited service allows, and how many it lets through at once."""
+MODEL = "openai:m"
+MIB = 1 << 20
+
+# -- the model, in a process of its own
+
+
+def _payload(delta: dict, finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\n\n"
+
+
+BODY = _payload({"content": "good"}) + _payload({}, "stop") + b"data: [DONE]\n\n"
+
+
+def _said(status: str, body: bytes, headers: str = "") -> bytes:
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body)}\r\n"
+    )
+    return f"{head}{headers}\r\n".encode() + body
+
+
+class Model(asyncio.Protocol):
+    """Answers `/limited/…` and `/free/…` after a time, `/fast/…` at once; counts for `/count`."""
+
+    asked = refused = 0
+    left, at = float(RATE), 0.0
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.request = b""
+
+    def data_received(self, data):
+        self.request += data
+        head, blank, body = self.request.partition(b"\r\n\r\n")
+        _, _, length = head.lower().partition(b"content-length:")
+        if not blank or len(body) < int(length.split(b"\r\n")[0] if length else 0):
+            return
+        self.request = b""
+        match head.split()[1].split(b"/")[1]:
+            case b"count":
+                self.transport.write(
+                    _said("200 OK", json.dumps([self.asked, self.refused]).encode())
+                )
+                Model.asked = Model.refused = 0
+            case b"limited":
+                self.limit()
+            case b"fast":
+                self.answer()
+            case _:
+                asyncio.get_running_loop().call_later(ANSWER, self.answer)
+
+    def limit(self):
+        """A bucket that fills up at the rate, as OpenAI describes its own."""
+        now = time.monotonic()
+        Model.left, Model.at = min(self.left + (now - self.at) * RATE, RATE), now
+        if self.left < 1:
+            Model.refused += 1
+            self.transport.write(_said("429 Busy", b"{}", "Retry-After: 1\r\n"))
+            return
+        Model.left -= 1
+        given = {
+            "limit": RATE,
+            "remaining": int(self.left),
+            "reset": f"{(RATE - self.left) / RATE:.3f}s",
+        }
+        headers = "".join(f"x-ratelimit-{name}-requests: {v}\r\n" for name, v in given.items())
+        asyncio.get_running_loop().call_later(ANSWER, self.answer, headers)
+
+    def answer(self, headers=""):
+        Model.asked += 1
+        self.transport.write(_said("200 OK", BODY, headers))
+
+
+async def serve() -> None:
+    server = await asyncio.get_running_loop().create_server(Model, "127.0.0.1", 0, backlog=1024)
+    print(address(server), flush=True)
+    await server.serve_forever()
+
+
+def counts(url: str) -> tuple[int, int]:
+    """How many were answered and refused since this was asked last."""
+    with urllib.request.urlopen(f"{url}/count") as answer:
+        return tuple(json.loads(answer.read()))
+
+
+# -- the rivals
+
+
+async def floor(url: str, count: int, concurrency: int) -> tuple[float, float]:
+    """The same questions with aiohttp alone: seconds, and those of CPU."""
+    numbers = iter(range(count))
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def work():
+            for number in numbers:
+                body = {
+                    "model": "m",
+                    "stream": True,
+                    "messages": [{"role": "user", "content": f"{number}"}],
+                }
+                async with session.post(f"{url}/chat/completions", json=body) as answer:
+                    await answer.read()
+
+        wall, cpu = time.perf_counter(), time.process_time()
+        await asyncio.gather(*(work() for _ in range(concurrency)))
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+
+async def ours(
+    url: str, count: int, concurrency: int, word: str = ""
+) -> tuple[float, float, batch.Results]:
+    os.environ["OPENAI_BASE_URL"] = url
+    limits._seen.clear()  # noqa: SLF001 - each run is the first
+    gc.collect()
+    wall, cpu = time.perf_counter(), time.process_time()
+    results = await batch.map(
+        range(count), f"{word} {{{{it}}}}", model=MODEL, concurrency=concurrency
+    )
+    return time.perf_counter() - wall, time.process_time() - cpu, results
+
+
+async def speed(url: str) -> None:
+    row(f"{PROMPTS:,} prompts of {ANSWER * 1e3:.0f} ms", "floor", "ours", "bound")
+    await ours(f"{url}/free", 50, 50, "warm")
+    for concurrency in (64, 256):
+        ideal = PROMPTS / concurrency * ANSWER
+        least, least_cpu = await floor(f"{url}/free", PROMPTS, concurrency)
+        took, cpu, _ = await ours(f"{url}/free", PROMPTS, concurrency, f"at {concurrency}")
+        met = verdict(took / ideal, at_most=1.3)
+        row(
+            f"  s at {concurrency} (ideal {ideal:.2f})",
+            f"{least:.2f}",
+            f"{took:.2f}",
+            "≤ 1.3 ideal",
+            met,
+        )
+        a_prompt, met = cpu / PROMPTS * 1e3, verdict(cpu / PROMPTS * 1e3, at_most=0.5)
+        row(
+            f"  ms CPU a prompt at {concurrency}",
+            f"{least_cpu / PROMPTS * 1e3:.2f}",
+            f"{a_prompt:.2f}",
+            "≤ 0.5",
+            met,
+        )
+    counts(url)
+    took, _, results = await ours(f"{url}/free", PROMPTS, 64, "at 64")
+    asked, _ = counts(url)
+    row("  s of a second run", "", f"{took:.2f}", "≤ 0.2", verdict(took, at_most=0.2))
+    row("  prompts sent by it", "", f"{asked}", "0", verdict(asked, at_most=0))
+    if results.counts != {"cached": PROMPTS}:
+        raise SystemExit(f"not all were kept: {results}")
+
+
+async def limited(url: str) -> None:
+    ideal = PROMPTS / RATE
+    counts(url)
+    took, _, results = await ours(f"{url}/limited", PROMPTS, 256, "limited")
+    asked, refused = counts(url)
+    failed = PROMPTS - results.counts["done"]
+    row(f"{PROMPTS:,} prompts, {RATE} a second allowed", "", "ours", "bound")
+    row(
+        f"  s (ideal {ideal:.0f})",
+        "",
+        f"{took:.2f}",
+        "≤ 1.1 ideal",
+        verdict(took / ideal, at_most=1.1),
+    )
+    row("  rows that failed", "", f"{failed}", "0", verdict(failed, at_most=0))
+    share = refused / (asked + refused)
+    row("  refusals", "", f"{share:.1%}", "< 1 %", verdict(share, at_most=0.01))
+
+
+def killed(url: str) -> None:
+    """Kill a run when half of it is answered, and run it again."""
+    counts(url)
+    command = [sys.executable, "-m", "bench.batch", "run"]
+    environment = {**os.environ, "OPENAI_BASE_URL": f"{url}/free"}
+    answers = Path(os.environ["IPYCHAT_HOME"]) / "answers"
+    before = len([*answers.iterdir()])
+    with subprocess.Popen(command, env=environment) as running:
+        while len([*answers.iterdir()]) - before < PROMPTS / 2:
+            time.sleep(0.01)
+        running.kill()
+    subprocess.run(command, env=environment, check=True)
+    asked, _ = counts(url)
+    most = PROMPTS + 64
+    row("Killed at half, and run again", "", "ours", "bound")
+    row("  prompts sent in all", "", f"{asked:,}", f"≤ {most:,}", verdict(asked, at_most=most))
+
+
+def memory(url: str) -> None:
+    command = [sys.executable, "-m", "bench.batch", "many"]
+    environment = {**os.environ, "OPENAI_BASE_URL": f"{url}/fast"}
+    ran = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    grown = float(ran.stdout)
+    row(f"{MANY:,} prompts", "", "ours", "bound")
+    row("  MiB over the data", "", f"{grown:.0f}", "≤ 200", verdict(grown, at_most=200))
+
+
+async def many() -> None:
+    """Print by how many MiB this process has grown at most."""
+    me = psutil.Process()
+    data = [f"Prompt number {number}" for number in range(MANY)]
+    await batch.map(["warm"], "{{it}}", model=MODEL)
+    before, most = me.memory_info().rss, 0
+
+    def look(_):
+        nonlocal most
+        most = max(most, me.memory_info().rss)
+
+    await batch.map(data, "{{it}}", model=MODEL, progress=look)
+    print((most - before) / MIB)
+    await http.close()
+
+
+async def main() -> None:
+    for name in [name for name in os.environ if name.startswith(("OPENAI_", "IPYCHAT_"))]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory() as home, process("bench.batch", "serve") as (url, _):
+        os.environ |= {"IPYCHAT_HOME": home, "IPYCHAT_SERVERS": "off"}
+        await speed(url)
+        await limited(url)
+        killed(url)
+        memory(url)
+    await http.close()
+
+
+async def once() -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        await batch.map(range(PROMPTS), "killed {{it}}", model=MODEL)
+    await http.close()
+
+
+if __name__ == "__main__":
+    works = {"serve": serve, "many": many, "run": once}
+    asyncio.run(works[sys.argv[1]]() if sys.argv[1:] else main())

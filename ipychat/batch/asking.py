@@ -1,0 +1,219 @@
+"""One prompt among many: asked at the common pace, asked again where that may help, checked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from ipychat import cards, registry, route
+from ipychat.answer import Answer
+from ipychat.batch.pace import Pace
+from ipychat.batch.schemas import Schema
+from ipychat.errors import (
+    AnswerError,
+    AuthenticationError,
+    BrokenAnswerError,
+    ChatError,
+    FormatError,
+    MissingKeyError,
+    MissingRequirementsError,
+    ModelNotSupportedError,
+    NotFoundError,
+    PolicyError,
+    QuotaError,
+    RateLimitError,
+    RequestError,
+    ServerError,
+    ServiceTimeoutError,
+    UnreachableError,
+)
+from ipychat.messages import ChatRequest, Message, Reply, Usage
+from ipychat.wire import limits
+from ipychat.wire.http import host_of
+
+FOR_ALL = (
+    AuthenticationError,
+    MissingKeyError,
+    MissingRequirementsError,
+    ModelNotSupportedError,
+    NotFoundError,
+    PolicyError,
+    QuotaError,
+)
+"""Errors that every other prompt would meet, too."""
+PASSING = (AnswerError, ServerError, ServiceTimeoutError, UnreachableError)
+"""Errors after which the same prompt may be answered."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before the same prompt is asked again; doubled each time."""
+PATIENCE = 600.0
+"""Seconds for which a service may refuse whatever is asked, before that is an error."""
+CUT = {
+    "length": "The answer was cut off: the model reached its limit of tokens (max_tokens).",
+    "content_filter": "The answer was cut off by the service's content filter.",
+}
+
+
+class StopError(Exception):
+    """The run is to stop, for the reason that it holds."""
+
+    def __init__(self, error: ChatError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of a prompt: a reply with its value, or an error with what had come."""
+
+    reply: Reply
+    value: Any = None
+    error: ChatError | None = None
+    attempts: int = 1
+    usage: Usage | None = None
+    """Of all attempts."""
+
+
+class Asker:
+    """Asks for one run, or for one worker's share of it."""
+
+    def __init__(self, base: ChatRequest, schema: Schema | None, pace: Pace, retries: int) -> None:
+        self._schema = schema
+        self._pace = pace
+        self._retries = retries
+        self._is_ours = registry.is_ours(base.model.provider)
+        root = route.Route.of(base).root or ""
+        self._host = host_of(root) if urlsplit(root).hostname else ""
+        self._asks_format = True
+        """Whether the service is asked for the form, or only the model."""
+        if said := limits.seen(self._host):
+            pace.learn(said)
+
+    async def ask(self, request: ChatRequest) -> Answered:
+        """Ask until there is an answer that fits, or no attempt left.
+
+        A service that wants a pause costs none. Raises StopError for what concerns all.
+        """
+        again, asked = request, _Attempts()
+        while True:
+            error: ChatError
+            answer = Answer(self._sent(again))
+            try:
+                tokens = cards.estimate_tokens(again)
+                await self._pace.turn(tokens)
+                asked.count += 1
+                await self._listen(answer)
+            except RateLimitError as refusal:
+                if isinstance(refusal, QuotaError) or (
+                    self._pace.refused(refusal.retry_after) > PATIENCE
+                ):
+                    raise StopError(_bare(refusal)) from None
+                continue
+            except FOR_ALL as refusal:
+                raise StopError(_bare(refusal)) from None
+            except RequestError as refusal:
+                if self._asks_format and self._schema and _is_of_format(refusal):
+                    self._asks_format = False
+                    continue
+                return asked.ended(answer.reply(), error=refusal)
+            except ChatError as failure:
+                error = failure
+                asked.take(answer.reply())
+                if not isinstance(error, PASSING) or asked.faults >= self._retries:
+                    return asked.ended(answer.reply(), error=error)
+                wait = min(FIRST_PAUSE * 2**asked.faults, LONGEST_PAUSE)
+                asked.faults += 1
+                wait = getattr(error, "retry_after", None) or wait
+                await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+                continue
+            finally:
+                self._pace.learn(limits.seen(self._host))
+            reply = answer.reply()
+            asked.take(reply)
+            self._pace.answered(_tokens(reply.usage), tokens)
+            if said := CUT.get(reply.finish or ""):
+                return asked.ended(reply, error=BrokenAnswerError(said))
+            try:
+                value = self._schema.parse(reply.text) if self._schema else reply.text
+                return asked.ended(reply, value=value)
+            except ValueError as fault:
+                if asked.faults >= self._retries:
+                    said = f"The answer does not fit: {fault}."
+                    return asked.ended(reply, error=FormatError(said))
+                asked.faults += 1
+                again = _corrected(request, reply, str(fault))
+
+    def _sent(self, request: ChatRequest) -> ChatRequest:
+        """Return the request as it is sent: its retries are counted here, and not by the wire."""
+        options = dict(request.options)
+        if self._is_ours:
+            options["retries"] = 0
+        if not self._asks_format:
+            options.pop("response_format", None)
+        return replace(request, options=MappingProxyType(options))
+
+    async def _listen(self, answer: Answer) -> None:
+        is_first = True
+        async with contextlib.aclosing(answer.ask()) as events:
+            async for _ in events:
+                if is_first:
+                    is_first = False
+                    self._pace.learn(limits.seen(self._host))
+
+
+class _Attempts:
+    """What was done for one prompt so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.faults = 0
+        """Those of them that spent of the retries."""
+        self._usage: Usage | None = None
+
+    def take(self, reply: Reply) -> None:
+        """Add what an attempt has cost."""
+        self._usage = _sum(self._usage, reply.usage)
+
+    def ended(self, reply: Reply, value: Any = None, error: ChatError | None = None) -> Answered:
+        """Return what became of it."""
+        return Answered(reply, value, error and _bare(error), self.count, self._usage)
+
+
+def _corrected(request: ChatRequest, reply: Reply, fault: str) -> ChatRequest:
+    """Return the question again, with the answer that did not fit and what is wrong with it."""
+    said = Message("assistant", reply.text.strip() or "(nothing)")
+    told = Message("user", f"That does not fit: {fault}. Answer again, with JSON alone that fits.")
+    return replace(request, messages=(*request.messages, said, told))
+
+
+def _is_of_format(error: RequestError) -> bool:
+    said = str(error).lower()
+    return any(word in said for word in ("response_format", "json_schema", "response format"))
+
+
+def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
+    if one is None or other is None:
+        return one or other
+    costs = [each.cost for each in (one, other) if each.cost is not None]
+    return Usage(
+        one.input + other.input,
+        one.output + other.output,
+        one.reasoning + other.reasoning,
+        one.cached + other.cached,
+        sum(costs) if costs else None,
+    )
+
+
+def _tokens(usage: Usage | None) -> int:
+    return usage.input + usage.output if usage else 0
+
+
+def _bare(error: ChatError) -> ChatError:
+    """Return the error without the frames and the request that it holds on to."""
+    error.reply = None
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

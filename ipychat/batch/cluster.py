@@ -1,0 +1,109 @@
+"""A cluster of Dask as an executor: shares go to its workers, keys go there beside them.
+
+What goes along with a task stands in the scheduler's graph and may be shown by its dashboard. So
+keys are taken out of the shares: a plugin, which the scheduler gives to each worker as bytes, also
+to one that starts anew, lays them down in the worker's memory for as long as the run takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from ipychat.errors import MissingRequirementsError, UnreachableError
+
+TIMEOUT = "10s"
+"""How long a scheduler may take to answer."""
+
+_held: dict[str, Mapping[str, Any]] = {}
+"""In a worker: by the run, the options that are secrets."""
+
+
+def held(run: str) -> Mapping[str, Any]:
+    """Return the secret options of a run, where they were laid down."""
+    return _held.get(run, {})
+
+
+def hold(run: str, options: Mapping[str, Any]) -> None:
+    """Lay down the secret options of a run."""
+    _held[run] = options
+
+
+def forget(run: str) -> None:
+    """Take them away again."""
+    _held.pop(run, None)
+
+
+def _plugin(run: str, options: Mapping[str, Any]) -> Any:
+    from distributed import WorkerPlugin
+
+    class Keys(WorkerPlugin):
+        """Shows nothing of what it carries."""
+
+        name = run
+
+        def __init__(self) -> None:
+            self._options = dict(options)
+
+        def __repr__(self) -> str:
+            return "<Keys>"
+
+        def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask's
+            from ipychat.batch import cluster  # noqa: PLW0406 - the worker's own, not a copy
+
+            cluster.hold(run, self._options)
+
+        def teardown(self, worker: Any) -> None:  # noqa: ARG002 - Dask's
+            from ipychat.batch import cluster  # noqa: PLW0406 - as above
+
+            cluster.forget(run)
+
+    return Keys()
+
+
+class Cluster(Executor):
+    """The workers of the cluster at an address, for one run."""
+
+    def __init__(self, address: str, run: str, secret_options: Mapping[str, Any]) -> None:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise MissingRequirementsError(
+                "Dask needs the package distributed: pip install 'ipychat[dask]'"
+            ) from None
+        connect: Any = Client  # which has no types
+        try:
+            # on a loop of its own: on the kernel's, a cell that blocks would stall the cluster
+            self._client: Any = connect(address, set_as_default=False, timeout=TIMEOUT)
+        except (OSError, ValueError, TimeoutError):
+            raise UnreachableError(f"No scheduler of Dask answers at {address}.") from None
+        self._run = run
+        self._client.register_plugin(_plugin(run, secret_options))
+        self._max_workers = max(sum(self._client.nthreads().values()), 1)
+
+    def submit(self, work: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
+        """Have a worker do it; if that worker dies, another one."""
+        back: Future[Any] = Future()
+        back.set_running_or_notify_cancel()
+        key = f"ipychat-{uuid.uuid4().hex}"
+        sent: Any = self._client.submit(work, *given, **named, key=key, pure=False)
+
+        def done(sent: Any) -> None:
+            try:
+                back.set_result(sent.result())
+            except BaseException as error:  # noqa: BLE001 - told to who waits for it
+                back.set_exception(error)
+            finally:
+                sent.release()
+
+        sent.add_done_callback(done)
+        return back
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - as it is declared
+        """Take the keys away from the workers, and leave the cluster to others."""
+        with contextlib.suppress(Exception):  # it may have gone
+            self._client.unregister_worker_plugin(self._run)
+        self._client.close()

@@ -1,0 +1,172 @@
+"""Prompts that are asked by the workers of an executor: in other threads, or other processes.
+
+They go in shares, each of which a worker asks on a loop of its own. What comes back is kept by the
+kernel, share by share; the limits are divided among the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from ipychat import config, route, secrets
+from ipychat.batch import cluster
+from ipychat.batch.asking import Answered, Asker, StopError
+from ipychat.batch.pace import Pace
+from ipychat.batch.schemas import Schema
+from ipychat.config import Config
+from ipychat.errors import ChatError, FormatError, UsageError
+from ipychat.messages import ChatRequest, Message, ModelId, Reply, Usage
+from ipychat.wire import http
+
+SIZE = 50
+"""Prompts of a share."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Share:
+    """What a worker is given: nothing of it shows itself, as the options may hold a key."""
+
+    settings: dict[str, Any]
+    home: str
+    """The process that it comes from."""
+    run: str
+    """Under this name its secret options may be laid down in the worker."""
+    model: ModelId
+    options: dict[str, Any]
+    schema: Schema | None
+    limits: tuple[float | None, float | None]
+    retries: int
+    concurrency: int
+    prompts: tuple[tuple[Message, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What comes back for a prompt, as it can travel."""
+
+    reply: dict[str, Any]
+    error: ChatError | None
+    attempts: int
+    usage: Usage | None
+
+
+Back = tuple[list[Returned | None], ChatError | None]
+"""For each prompt what became of it, None where it was not asked; and what stopped the share."""
+
+
+class Elsewhere:
+    """The workers of an executor, as a run sees them."""
+
+    def __init__(
+        self, executor: Executor, base: ChatRequest, schema: Schema | None, *,
+        rpm: float | None, tpm: float | None, retries: int, concurrency: int, run: str = "",
+        options: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self._executor = executor
+        self._schema = schema
+        self.workers: int = getattr(executor, "_max_workers", None) or 1
+        self._share = Share(
+            _plain(config.current()),
+            _here(),
+            run,
+            base.model,
+            dict(options),
+            schema and replace(schema, make=None),
+            (rpm and rpm / self.workers, tpm and tpm / self.workers),
+            retries,
+            max(concurrency // self.workers, 1),
+            (),
+        )
+
+    async def ask(
+        self, requests: Sequence[ChatRequest]
+    ) -> tuple[list[Answered | None], ChatError | None]:
+        """Return what becomes of each, None where it was not asked, and what stopped the share."""
+        share = replace(self._share, prompts=tuple(one.messages for one in requests))
+        loop = asyncio.get_running_loop()
+        returned, stopped = await loop.run_in_executor(self._executor, ask_share, share)
+        answered = [
+            None if one is None else self._answered(request, one)
+            for request, one in zip(requests, returned, strict=True)
+        ]
+        return answered, stopped
+
+    def _answered(self, request: ChatRequest, given: Returned) -> Answered:
+        reply = Reply.of_record(request, given.reply)
+        value, error = None, given.error
+        if error is None:
+            try:
+                value = self._schema.parse(reply.text) if self._schema else reply.text
+            except ValueError as fault:  # of the user's own checks, which stay here
+                error = FormatError(f"The answer does not fit: {fault}.")
+        return Answered(reply, value, error, given.attempts, given.usage)
+
+
+def _plain(settings: Config) -> dict[str, Any]:
+    """Return the settings as they can travel; the gateway is the kernel's alone."""
+    given = settings._replace(gateway=None)._asdict()
+    return {name: dict(v) if isinstance(v, Mapping) else v for name, v in given.items()}
+
+
+def _here() -> str:
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def parted(base: ChatRequest) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options for machines that know nothing of this one, the secret ones apart.
+
+    The address and the key that the provider would find here go along.
+    """
+    options = dict(base.options)
+    way = route.Route.of(base)
+    if way.by_gateway:
+        raise UsageError(f"{base.model} is served by this notebook, out of a cluster's reach.")
+    if way.root is not None:
+        options["base_url"] = way.root
+        find: Any = getattr(way.provider, "find_key", None)
+        if find and (found := find(way.root, options.get("api_key"))):
+            options["api_key"] = found.value
+    secret = {name: one for name, one in options.items() if secrets.holds_secret(name, one)}
+    return {name: one for name, one in options.items() if name not in secret}, secret
+
+
+def ask_share(share: Share) -> Back:
+    """Ask a share's prompts, in a worker that has no loop of its own yet."""
+    if _here() != share.home:
+        config.use(Config(**share.settings))
+    return asyncio.run(_ask(share))
+
+
+async def _ask(share: Share) -> Back:
+    options = {**share.options, **cluster.held(share.run)}
+    for name, value in options.items():
+        secrets.register_option(name, value)
+    base = ChatRequest(share.model, (), MappingProxyType(options))
+    asker = Asker(base, share.schema, Pace(*share.limits), share.retries)
+    returned: list[Returned | None] = [None] * len(share.prompts)
+    stopped: ChatError | None = None
+    waiting = iter(enumerate(share.prompts))
+
+    async def work() -> None:
+        for number, messages in waiting:
+            one = await asker.ask(replace(base, messages=messages))
+            record = one.reply.to_record()
+            returned[number] = Returned(record, one.error, one.attempts, one.usage)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(share.concurrency):
+                group.create_task(work())
+    except* StopError as stops:
+        for stop in stops.exceptions:
+            stopped = getattr(stop, "error", None)
+    finally:
+        await http.close()
+    return returned, stopped

@@ -1,0 +1,125 @@
+"""How fast prompts are sent: ahead of the limits that are known, and all of them held by one pause.
+
+Limits are the user's, or what a service's headers say. Where neither says anything and a service
+refuses, the rate at which it has answered is taken, and grown as it goes on answering.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from ipychat.wire.limits import Kind, Limit
+
+SHARE = 0.95
+"""How much of a limit is used."""
+CATCH_UP = 0.025
+"""Seconds of sending that may be caught up when the loop was late."""
+PAUSE = 1.0
+"""Seconds of a pause for which the service names no time; doubled while it goes on refusing."""
+LONGEST = 60.0
+"""Seconds of the longest such pause."""
+GROWTH, CUT = 0.1, 0.7
+"""By how much of itself a rate that was guessed grows in a second, and what a refusal leaves of it.
+"""
+LEAST = 1.0
+"""Prompts a second: a guess is no lower at first."""
+
+
+class _Clock:
+    """When the next one is due, at a rate."""
+
+    def __init__(self, rate: float | None) -> None:
+        self.rate = rate
+        self._due = 0.0
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until the next may go."""
+        return max(self._due - now, 0.0) if self.rate else 0.0
+
+    def spend(self, amount: float, now: float) -> None:
+        """Have what is sent now put off those behind it."""
+        if self.rate:
+            self._due = max(self._due, now - CATCH_UP) + amount / self.rate
+
+
+class Pace:
+    """Lets prompts go one after the other, each when it is its turn."""
+
+    def __init__(self, rpm: float | None = None, tpm: float | None = None) -> None:
+        given: dict[Kind, float | None] = {"requests": rpm, "tokens": tpm}
+        self._clocks = {kind: _Clock(a and a * SHARE / 60) for kind, a in given.items()}
+        self._given = {kind for kind, amount in given.items() if amount}
+        self._turn = asyncio.Lock()
+        self._sent = False
+        self._begun = asyncio.Event()
+        """Set once it is known whether the headers say something: the first one goes alone."""
+        if rpm:
+            self._begun.set()
+        self._until = 0.0
+        self._refused = 0  # pauses since the last answer
+        self._refused_since: float | None = None
+        self._guessed_at: float | None = None
+        self._answers = 0
+        self._since = time.monotonic()
+
+    async def turn(self, tokens: int) -> None:
+        """Return when a prompt of so many tokens may be sent."""
+        async with self._turn:
+            if self._sent and not self._begun.is_set():
+                await self._begun.wait()
+            while (wait := self._wait(time.monotonic())) > 0:  # noqa: ASYNC110 - it may grow meanwhile
+                await asyncio.sleep(wait)
+            if not self._sent:
+                self._sent, self._since = True, time.monotonic()
+            now = time.monotonic()
+            self._clocks["requests"].spend(1, now)
+            self._clocks["tokens"].spend(tokens, now)
+
+    def _wait(self, now: float) -> float:
+        return max(self._until - now, *(clock.wait(now) for clock in self._clocks.values()))
+
+    def learn(self, limits: Mapping[Kind, Limit]) -> None:
+        """Take the limits that an answer's headers say, where the user has said none."""
+        self._begun.set()
+        for kind, limit in limits.items():
+            if kind not in self._given and (rate := limit.rate):
+                self._clocks[kind].rate = rate * SHARE
+                if kind == "requests":
+                    self._guessed_at = None
+
+    def answered(self, tokens: int, estimate: int) -> None:
+        """Note an answer, and how many tokens it had beside what was estimated."""
+        now = time.monotonic()
+        self._refused, self._refused_since = 0, None
+        self._answers += 1
+        self._clocks["tokens"].spend(max(tokens - estimate, 0), now)
+        clock = self._clocks["requests"]
+        if clock.rate and self._guessed_at is not None:
+            clock.rate *= 1 + GROWTH * min(now - self._guessed_at, 1.0)
+            self._guessed_at = now
+
+    def refused(self, wait: float | None) -> float:
+        """Hold all back, for as long as the service says; return for how long it has refused."""
+        now = time.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+        if now >= self._until:  # else another one was refused in the same burst
+            self._refused += 1
+            self._slow_down(now)
+        if wait is None:
+            wait = min(PAUSE * 2 ** (self._refused - 1), LONGEST)
+        self._until = max(self._until, now + wait)
+        return now - self._refused_since
+
+    def _slow_down(self, now: float) -> None:
+        """Guess a rate where none is known: what was answered until now, and less each time."""
+        clock = self._clocks["requests"]
+        if "requests" in self._given or (clock.rate and self._guessed_at is None):
+            return
+        if clock.rate:
+            clock.rate *= CUT
+        else:
+            clock.rate = max(self._answers / max(now - self._since, 0.001), LEAST)
+        self._guessed_at = now

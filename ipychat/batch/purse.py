@@ -1,0 +1,93 @@
+"""What a run may cost: estimated ahead, and held while answers are on their way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ipychat import cards, route
+from ipychat.batch.asking import Answered
+from ipychat.errors import UsageError
+from ipychat.messages import ChatRequest, Usage, dollars
+
+ASSUMED = 500
+"""Tokens of an answer where nothing says how long it may be, and none has come."""
+
+
+class Sum:
+    """A sum that is not known where one of its amounts isn't."""
+
+    def __init__(self) -> None:
+        self.amount: float | None = 0.0
+
+    def add(self, amount: float | None) -> None:
+        """Add an amount."""
+        if amount is None or self.amount is None:
+            self.amount = None
+        else:
+            self.amount += amount
+
+
+class Purse:
+    """What may be spent: what is on its way is counted before it has its price."""
+
+    def __init__(self, most: float | None, base: ChatRequest) -> None:
+        self._most = most
+        self._base = base
+        self._spent = 0.0
+        self._reserved: dict[int, float] = {}
+        self._settled = asyncio.Event()
+        self._longest = longest(base)
+        self._seen = 0
+        self._is_known = False
+        self._more = 1.0
+        """How much more tokens a prompt has had than was estimated."""
+        if most is not None and route.cost(base, Usage(1, 1)) is None:
+            raise UsageError(f"max_cost can't be held: no price of {base.model} is known.")
+
+    def __str__(self) -> str:
+        return f"is left of max_cost, {dollars(self._most or 0)}: {dollars(self._spent)} are spent"
+
+    def _estimate(self, question: ChatRequest) -> float:
+        read = round(cards.estimate_tokens(question) * self._more)
+        written = self._longest or 2 * self._seen or ASSUMED
+        return route.cost(self._base, Usage(read, written)) or 0.0
+
+    async def reserve(self, key: int, question: ChatRequest) -> bool:
+        """Put aside what an answer may cost, once there is enough; False if there never will be.
+
+        The first one goes alone: what it has cost says how good the estimates are.
+        """
+        if self._most is None:
+            return True
+        while (self._reserved and not self._is_known) or self._spent + sum(
+            self._reserved.values()
+        ) + self._estimate(question) > self._most:
+            if not self._reserved:
+                return False
+            self._settled.clear()
+            await self._settled.wait()
+        self._reserved[key] = self._estimate(question)
+        return True
+
+    def release(self, key: int) -> None:
+        """Have what was put aside back: it was not spent."""
+        self._reserved.pop(key, None)
+        self._settled.set()
+
+    def settle(self, key: int, question: ChatRequest, answered: Answered) -> None:
+        """Take what it has cost in place of what was put aside."""
+        reserved = self._reserved.pop(key, 0.0)
+        usage = answered.usage
+        self._spent += reserved if usage is None or usage.cost is None else usage.cost
+        if usage:
+            self._seen = max(self._seen, usage.output)
+            read = usage.input / max(cards.estimate_tokens(question), 1)
+            self._more = max(self._more, read / max(answered.attempts, 1))
+        self._is_known = True
+        self._settled.set()
+
+
+def longest(base: ChatRequest) -> int | None:
+    """Return how many tokens an answer may have, if the options say so."""
+    given = [base.options.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    return next((one for one in given if isinstance(one, int)), None)

@@ -1,0 +1,462 @@
+"""A run over many prompts: those that are answered already are read, the others asked.
+
+A fixed number of workers take prompts from the data as they go, so that memory holds the data, the
+answers, and nothing of what was asked. Every answer that fits is kept at once: the same run,
+begun again, asks for what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
+from itertools import islice
+from types import MappingProxyType
+from typing import Any
+
+from ipychat import cards, config, ledger, replay, route
+from ipychat.answer import request
+from ipychat.batch import rows
+from ipychat.batch.asking import Answered, Asker, StopError
+from ipychat.batch.cluster import Cluster
+from ipychat.batch.elsewhere import SIZE, Elsewhere, parted
+from ipychat.batch.keeping import Keeping
+from ipychat.batch.pace import Pace
+from ipychat.batch.purse import ASSUMED, Purse, Sum, longest
+from ipychat.batch.results import SKIPPED, Plan, Progress, Results, Row
+from ipychat.batch.schemas import parse_schema
+from ipychat.errors import ChatError, FormatError, UsageError
+from ipychat.messages import ChatRequest, Message, Reply, Usage, parse_messages
+from ipychat.store.answers import Receipt
+
+AT_ONCE = 64
+"""Rows that are looked up in one go."""
+EVERY = 0.2
+"""Seconds between two reports of how far it is."""
+IN_VAIN = 20
+"""Rows that fail one after the other, none answered between: then the run stops. At least as many
+as are asked side by side."""
+NOT_ELSEWHERE = "max_cost can be held here only, not where the workers of an executor ask."
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A row's prompt on its way."""
+
+    at: int
+    request: ChatRequest
+    receipt: Receipt
+
+
+class Batch:
+    """One run. `results` is what is done of it, while it runs and after it was cut short."""
+
+    def __init__(
+        self,
+        data: Any,
+        template: rows.Template,
+        *,
+        model: str | None = None,
+        schema: Any = None,
+        system: str | None = None,
+        concurrency: int = 64,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        retries: int = 5,
+        max_cost: float | None = None,
+        executor: Executor | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        _check(concurrency=concurrency, rpm=rpm, tpm=tpm, max_cost=max_cost)
+        if not isinstance(retries, int) or retries < 0:
+            raise UsageError(f"retries is a number from 0 on, not {retries!r}.")
+        self.schema = parse_schema(schema)
+        self._again_with: dict[str, Any] = {
+            "template": template, "model": model, "schema": self.schema, "system": system,
+            "concurrency": concurrency, "rpm": rpm, "tpm": tpm, "retries": retries,
+            "max_cost": max_cost, "executor": executor, "progress": progress, "options": options,
+        }  # fmt: skip
+        self._data = data
+        self._prompt = rows.parse_template(template)
+        self._total = rows.count(data)
+        self._values = rows.values(data)
+        options = {**options, "cached": options.get("cached") is not False}
+        if self.schema:
+            options.setdefault("response_format", self.schema.response_format)
+        self._base = request("(each row)", model=model, options=options)
+        self._receipt = route.receipts(self._base)
+        self._keeping = Keeping()
+        told = [system, self.schema.instruction] if self.schema else [system]
+        told_first = "\n\n".join(filter(None, told))
+        self._head = (Message("system", told_first),) if told_first else ()
+        self._concurrency = concurrency
+        self._limits = (rpm, tpm)
+        self._retries = retries
+        self._max_cost = max_cost
+        self._progress = progress
+        self._executor = executor
+        if executor and max_cost is not None:
+            raise UsageError(NOT_ELSEWHERE)
+        self._rows: list[Row | None] = []
+        self._first: dict[bytes, int] = {}
+        """By the hash of a prompt, the first row that has it."""
+        self._twins: defaultdict[int, list[int]] = defaultdict(list)
+        """The rows that wait for the answer of an earlier one."""
+        self._left: dict[int, Any] = {}
+        """The values of rows without an answer, where the data can be gone through only once."""
+        self._counts = dict.fromkeys(("done", "cached", "failed", "skipped"), 0)
+        self._sent = 0
+        self._in_vain = 0
+        self._spent: float | None = None
+        self._begun = time.monotonic()
+        self._told = 0.0
+        self.stopped: ChatError | None = None
+
+    # -- what is asked
+
+    def _question(self, at: int, value: Any) -> Question | ChatError:
+        """Return the prompt of a row, or why it has none."""
+        try:
+            messages = parse_messages(self._prompt(value))
+        except ChatError as error:
+            return error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001 - whatever the user's function raises
+            return UsageError(f"The template failed: {type(error).__name__}: {error}")
+        asked = replace(self._base, messages=(*self._head, *messages))
+        return Question(at, asked, self._receipt(asked.messages))
+
+    def _next_rows(self) -> list[Question | tuple[int, ChatError]]:
+        """Take some rows from the data, and make their prompts."""
+        taken: list[Question | tuple[int, ChatError]] = []
+        for value in islice(self._values, AT_ONCE):
+            at = len(self._rows)
+            self._rows.append(None)
+            if self._total is None:
+                self._left[at] = value
+            question = self._question(at, value)
+            taken.append(question if isinstance(question, Question) else (at, question))
+        return taken
+
+    def _is_twin(self, question: Question) -> bool:
+        """Whether an earlier row has the same prompt, whose answer will do."""
+        receipt = question.receipt
+        if receipt.unwritable or not receipt.repeatable:
+            return False
+        first = self._first.setdefault(bytes.fromhex(receipt.hash), question.at)
+        if first == question.at:
+            return False
+        if row := self._rows[first]:
+            self._settle(question.at, _twin(row))
+        else:
+            self._twins[first].append(question.at)
+        return True
+
+    async def _feed(self, missing: asyncio.Queue[Question | None]) -> None:
+        """Settle the rows whose answers are kept; hand the others to the workers."""
+        while taken := self._next_rows():
+            wanted: list[Question] = []
+            for one in taken:
+                if isinstance(one, tuple):
+                    self._settle(one[0], Row(status="failed", error=one[1]))
+                elif not self._is_twin(one):
+                    wanted.append(one)
+            found = await replay.find_all([(one.request, one.receipt) for one in wanted])
+            for one, reply in zip(wanted, found, strict=True):
+                if not (reply and self._take_kept(one, reply)):
+                    await missing.put(one)
+        await missing.put(None)
+
+    def _take_kept(self, question: Question, reply: Reply) -> bool:
+        """Settle a row by an answer that is kept, if that fits; in a replay no other will come."""
+        is_replayed = replay.is_on()
+        usage = reply.usage
+        if is_replayed:
+            ledger.add(reply.model, usage, at=reply.at)
+        else:
+            usage = usage and replace(usage, cost=0.0)
+        try:
+            value = self.schema.parse(reply.text) if self.schema else reply.text
+        except ValueError as fault:
+            if is_replayed:
+                error = FormatError(f"The answer does not fit: {fault}.")
+                self._settle(question.at, Row(reply.text, None, "failed", error, 1, usage))
+            return is_replayed
+        row = Row(reply.text, value, "done", None, 1, usage)
+        self._settle(question.at, row if is_replayed else replace(row, status="cached", attempts=0))
+        return True
+
+    # -- asking
+
+    async def run(self) -> Results:
+        """Ask for all that is not answered yet; return every row.
+
+        Raises what stopped it where that left no row with an answer.
+        """
+        missing: asyncio.Queue[Question | None] = asyncio.Queue(self._concurrency)
+        try:
+            async with self._elsewhere() as others, asyncio.TaskGroup() as group:
+                feeding = group.create_task(self._feed(missing))
+                for worker in [group.create_task(work) for work in self._workers(missing, others)]:
+                    await worker
+                feeding.cancel()
+        except BaseExceptionGroup as errors:
+            self._end(_first_of(errors))
+        results = self.results
+        self._counts["skipped"] = results.counts["skipped"]
+        self._tell(now=True)
+        if self.stopped and not (self._counts["done"] or self._counts["cached"]):
+            raise self.stopped
+        return results
+
+    def _end(self, error: BaseException) -> None:
+        if not isinstance(error, StopError):
+            raise error from None
+        self.stopped = error.error
+
+    @contextlib.asynccontextmanager
+    async def _elsewhere(self) -> AsyncIterator[Elsewhere | None]:
+        """Give the workers of the executor, or of the cluster in the settings; None without."""
+        rpm, tpm = self._limits
+        there = partial(
+            Elsewhere, base=self._base, schema=self.schema,
+            rpm=rpm, tpm=tpm, retries=self._retries, concurrency=self._concurrency,
+        )  # fmt: skip
+        address = config.current().dask
+        if self._executor:
+            yield there(self._executor, options=self._base.options)
+        elif address and not replay.is_on():
+            if self._max_cost is not None:
+                raise UsageError(NOT_ELSEWHERE)
+            run = f"ipychat-{uuid.uuid4().hex}"
+            options, secret = parted(self._base)
+            cluster = await asyncio.to_thread(Cluster, address, run, secret)
+            try:
+                yield there(cluster, options=options, run=run)
+            finally:
+                await asyncio.to_thread(cluster.shutdown)
+        else:
+            yield None
+
+    def _workers(
+        self, missing: asyncio.Queue[Question | None], others: Elsewhere | None
+    ) -> Iterator[Coroutine[Any, Any, None]]:
+        """Give what asks: as many as may be asked side by side, or as the executor has workers."""
+        rpm, tpm = self._limits
+        if others:
+            for _ in range(others.workers):
+                yield self._send(missing, others)
+            return
+        asker = Asker(self._base, self.schema, Pace(rpm, tpm), self._retries)
+        afford = Purse(self._max_cost, self._base)
+        for _ in range(self._concurrency):
+            yield self._work(missing, asker, afford)
+
+    async def _send(self, missing: asyncio.Queue[Question | None], others: Elsewhere) -> None:
+        """Have a worker of the executor ask, one share after the other."""
+        is_last = False
+        while not (is_last or self._is_stopped()):
+            share: list[Question] = []
+            while len(share) < SIZE:
+                if (question := await missing.get()) is None:
+                    await missing.put(None)  # for the next worker
+                    is_last = True
+                    break
+                share.append(question)
+            if share:
+                answers, stopped = await others.ask([one.request for one in share])
+                for question, answered in zip(share, answers, strict=True):
+                    if answered:
+                        await self._take(question, answered)
+                if stopped:
+                    raise StopError(stopped)
+
+    async def _work(
+        self, missing: asyncio.Queue[Question | None], asker: Asker, afford: Purse
+    ) -> None:
+        while not self._is_stopped():
+            question = await missing.get()
+            if question is None:
+                await missing.put(None)  # for the next worker
+                return
+            if not await afford.reserve(question.at, question.request):
+                self.stopped = UsageError(f"The next answer may cost more than {afford}.")
+            if self._is_stopped():  # while it waited, too
+                afford.release(question.at)
+                return
+            answered = await asker.ask(question.request)
+            afford.settle(question.at, question.request, answered)
+            await self._take(question, answered)
+
+    def _is_stopped(self) -> bool:
+        return self.stopped is not None
+
+    async def _take(self, question: Question, answered: Answered) -> None:
+        """Keep an answer, and settle its row."""
+        reply = answered.reply
+        self._sent += 1
+        if reply.text or reply.reasoning or answered.usage:
+            ledger.add(reply.model, answered.usage, at=reply.at)
+        if answered.error:
+            row = Row(reply.text, None, "failed", answered.error, answered.attempts, answered.usage)
+        else:
+            await self._keep(question, reply)
+            row = Row(reply.text, answered.value, "done", None, answered.attempts, answered.usage)
+        self._settle(question.at, row)
+        self._in_vain = self._in_vain + 1 if answered.error else 0
+        if answered.error and self._in_vain >= max(IN_VAIN, self._concurrency):
+            raise StopError(answered.error)
+
+    async def _keep(self, question: Question, reply: Reply) -> None:
+        """Keep an answer as that to the row's prompt, however it was asked until it fitted."""
+        asked = replace(reply.request, messages=question.request.messages)
+        reply = replace(reply, request=asked, hash=reply.hash or question.receipt.hash)
+        await self._keeping.keep(question.receipt, reply)
+
+    def _settle(self, at: int, row: Row) -> None:
+        self._rows[at] = row
+        self._count(row)
+        if row.is_answered:
+            self._left.pop(at, None)
+        for twin in self._twins.pop(at, ()):
+            self._settle(twin, _twin(row))
+        self._tell()
+
+    def _count(self, row: Row) -> None:
+        self._counts[row.status] += 1
+        if row.cost is not None:
+            self._spent = (self._spent or 0.0) + row.cost
+
+    # -- how far it is
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is now."""
+        counts = self._counts
+        done = counts["done"] + counts["cached"]
+        seconds = time.monotonic() - self._begun
+        rate = self._sent / seconds if seconds > 0 else 0.0
+        settled = done + counts["failed"] + counts["skipped"]
+        left = (self._total - settled) / rate if self._total is not None and rate else None
+        return Progress(
+            done, counts["cached"], counts["failed"], counts["skipped"],
+            self._total, rate, self._spent, left,
+        )  # fmt: skip
+
+    def _tell(self, *, now: bool = False) -> None:
+        if self._progress is None:
+            return
+        if now or time.monotonic() - self._told >= EVERY:
+            self._told = time.monotonic()
+            self._progress(self.progress)
+
+    @property
+    def results(self) -> Results:
+        """The rows as far as they are; of data that say how many they are, all of them."""
+        found = [row or SKIPPED for row in self._rows]
+        found += [SKIPPED] * ((self._total or 0) - len(found))
+        return Results(found, rows.labels(self._data), self.stopped, self._again)
+
+    async def _again(self, results: Results) -> Results:
+        """Ask for the rows that have no answer; return all."""
+        left = {at for at, row in enumerate(results) if not row.is_answered}
+        given = self._left.items() if self._total is None else enumerate(rows.values(self._data))
+        wanted = {at: value for at, value in given if at in left}
+        again = await Batch([*wanted.values()], **self._again_with).run()
+        both = dict(enumerate(results)) | dict(zip(wanted, again, strict=True))
+        return Results([*both.values()], results.labels, again.stopped, self._again)
+
+    def plan(self) -> Plan:
+        """Return what `run` would do, and do nothing."""
+        if iter(self._data) is self._data:
+            raise UsageError("A plan would use up what it goes through: make a list of the data.")
+        looked_up = config.replay() != "refresh" and self._base.cached
+        count, kept, tokens, least, most = 0, 0, 0, Sum(), Sum()
+        different: set[bytes] = set()
+        for count, value in enumerate(rows.values(self._data), 1):
+            question = self._question(count, value)
+            if isinstance(question, ChatError):
+                continue
+            receipt = question.receipt
+            if receipt.repeatable and not receipt.unwritable:
+                if (key := bytes.fromhex(receipt.hash)) in different:
+                    continue
+                different.add(key)
+                if looked_up and replay.place().has(receipt.hash):
+                    kept += 1
+                    continue
+            else:
+                different.add(count.to_bytes(33))
+            read = cards.estimate_tokens(question.request)
+            tokens += read
+            least.add(route.cost(self._base, Usage(read, 1)))
+            most.add(route.cost(self._base, Usage(read, longest(self._base) or ASSUMED)))
+        return Plan(count, len(different), kept, tokens, least.amount, most.amount)
+
+
+def _twin(row: Row) -> Row:
+    """Return what becomes of a row by that of an earlier one, which has paid for it."""
+    return replace(row, status="cached" if row.is_answered else row.status, attempts=0, usage=None)
+
+
+def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = errors.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _check(**given: Any) -> None:
+    for name, value in given.items():
+        if value is None and name != "concurrency":
+            continue
+        kinds = int if name == "concurrency" else int | float
+        if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+            raise UsageError(f"{name} is a number above 0, not {value!r}.")
+
+
+async def map(  # noqa: A001 - ipychat.map
+    data: Any,
+    template: rows.Template,
+    *,
+    model: str | None = None,
+    schema: Any = None,
+    system: str | None = None,
+    concurrency: int = 64,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    retries: int = 5,
+    max_cost: float | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Results:
+    """Ask a model the same of every row of `data`; return a row of results for each, in order.
+
+    `template` is a text with `{{it}}` for the row's value, `{{it.name}}` for one of its columns, or
+    a function of the row. `schema` says what form an answer has. `rpm` and `tpm` are requests and
+    tokens a minute, where the service's headers don't say. `options` go to the provider. Every
+    answer is kept as it comes: the same call, made again, asks for what is missing.
+    """
+    return await Batch(
+        data, template, model=model, schema=schema, system=system, concurrency=concurrency,
+        rpm=rpm, tpm=tpm, retries=retries, max_cost=max_cost, executor=executor, progress=progress,
+        options=options,
+    ).run()  # fmt: skip
+
+
+def plan(data: Any, template: rows.Template, **how: Any) -> Plan:
+    """Return what `map`, called with the same, would do: how many prompts, tokens, dollars."""
+    return Batch(data, template, **_split(how)).plan()
+
+
+def _split(how: dict[str, Any]) -> dict[str, Any]:
+    """Return what `map` is called with as `Batch` takes it: the options by themselves."""
+    own = signature(Batch).parameters.keys() - {"options"}
+    options = {name: value for name, value in how.items() if name not in own}
+    return {name: value for name, value in how.items() if name in own} | {"options": options}

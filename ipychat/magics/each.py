@@ -1,0 +1,171 @@
+"""A prompt for each row of a column: what `--each` asks, and where `--into` puts the answers."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ipychat.errors import InterruptedAnswerError, UsageError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from ipychat.batch import Plan, Results
+    from ipychat.magics.chat import ChatMagics
+
+IT = re.compile(r"\{\{[^}]*\bit\b")
+
+
+ALONE = ("background", "run_scripts", "first", "with_", "cells", "file", "image", "format", "chat")
+"""Flags that go with one question only."""
+
+
+async def run(chat: ChatMagics, template: str, flags: Namespace) -> Results | Plan:
+    """Ask for each row of what `--each` names, show how far it is, and put the values `--into`.
+
+    In the template `{{…}}` are expressions, in which `it` is the row. With `--dry-run` nothing is
+    sent, and the plan is returned. Interrupted, it puts what is done where it belongs, and raises
+    InterruptedAnswerError.
+    """
+    from ipychat.batch import Batch
+    from ipychat.display import progress
+    from ipychat.kernel import notebook
+    from ipychat.kernel.run import Run, in_front
+    from ipychat.magics.chat import options_of
+
+    _check(chat, flags)
+    shell = chat.shell
+    scope = dict(notebook.names_in_sight(shell))
+    data = _value("--each", flags.each, scope)
+    form = _value("--schema", flags.schema, {**vars(typing), **scope}) if flags.schema else None
+    put = _target(flags.into, scope, shell.user_ns) if flags.into else None
+    publish = notebook.publisher(shell) if notebook.is_kernel(shell) else None
+    batch = Batch(
+        data,
+        _template(template, scope),
+        model=flags.model[0] if flags.model else chat.conversation().model,
+        system=flags.system,
+        schema=form,
+        concurrency=flags.concurrency or 64,
+        rpm=flags.rpm,
+        tpm=flags.tpm,
+        max_cost=flags.max_cost,
+        progress=progress.shown(publish, watched=notebook.is_watched(shell)),
+        options={name: one for name, one in options_of(flags).items() if one is not None},
+    )
+    if flags.dry_run:
+        return batch.plan()
+
+    async def work() -> None:
+        await batch.run()
+
+    running = Run(work())
+    try:
+        with in_front(running):
+            await running.wait()
+    finally:
+        results = batch.results
+        if put and any(row.is_answered for row in results):
+            put(results)
+    if running.interrupted:
+        counts = results.counts
+        answered = counts["done"] + counts["cached"]
+        raise InterruptedAnswerError(
+            f"Interrupted; {answered:,} of {len(results):,} rows are answered and kept.\n"
+            "The same cell, run again, asks for the others."
+        )
+    if flags.to:
+        shell.user_ns[flags.to] = results
+    return results
+
+
+def _check(chat: ChatMagics, flags: Namespace) -> None:
+    if flags.each is None:
+        raise UsageError("--into and --schema go with --each, which names the rows.")
+    if len(flags.model) > 1:
+        raise UsageError("--each asks one model.")
+    for name in ALONE:
+        if getattr(flags, name):
+            flag = f"--{name.strip('_').replace('_', '-')}"
+            raise UsageError(f"{flag} goes with one question, and --each asks one for each row.")
+    if flags.into and flags.into.isidentifier() and not chat.is_free(flags.into):
+        raise UsageError(f"--into wants a column or a variable of yours, not {flags.into!r}.")
+
+
+def _value(flag: str, expression: str, scope: dict[str, Any]) -> Any:
+    try:
+        return eval(expression, scope)  # noqa: S307 - the user wrote it
+    except Exception as error:  # noqa: BLE001 - whatever the user's expression raises
+        raise UsageError(f"{flag} {expression} failed: {type(error).__name__}: {error}") from None
+
+
+def _template(text: str, scope: dict[str, Any]) -> Callable[[Any], str]:
+    """Return what makes a row's prompt; `it` is the row, beside the notebook's names."""
+    from ipychat.characters import whole
+    from ipychat.context import expressions
+
+    text = text.strip("\n")
+    if not IT.search(text):
+        raise UsageError(
+            "The prompt has no {{it}}, so that every row would ask the same.\n"
+            "{{it}} is the row's value, {{it.name}} its column of that name."
+        )
+
+    def make(it: Any) -> str:
+        scope["it"] = it
+        return whole(expressions.expand(text, lambda said: eval(said, scope)))  # noqa: S307 - the user wrote it
+
+    return make
+
+
+def _target(into: str, scope: dict[str, Any], names: dict[str, Any]) -> Callable[[Results], None]:
+    """Return what puts the values of results where `into` says. Raises UsageError."""
+    wrong = UsageError(
+        f'--into wants a column, df.name or df["name"], or a variable, not {into!r}.'
+    )
+    try:
+        node = ast.parse(into, mode="eval").body
+    except (SyntaxError, ValueError):
+        raise wrong from None
+    match node:
+        case ast.Name(id=variable):
+            return lambda results: names.update({variable: _column(results)})
+        case ast.Attribute(value=inner, attr=name):
+            pass
+        case ast.Subscript(value=inner, slice=ast.Constant(value=name)):
+            pass
+        case _:
+            raise wrong
+    holder = _value("--into", ast.unparse(inner), scope)
+    if not _is_frame(holder):
+        raise wrong
+    return lambda results: _put(holder, name, results)
+
+
+def _is_frame(value: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.DataFrame)
+
+
+def _column(results: Results) -> Any:
+    """Return the values as what the data were: a Series where they were one, else a list."""
+    if hasattr(results.labels, "equals"):
+        return results.to_series()
+    return results.values
+
+
+def _put(frame: Any, name: Any, results: Results) -> None:
+    """Make the values a column of the frame, each where its row is."""
+    labels = results.labels
+    if hasattr(labels, "equals") and not labels.equals(frame.index):
+        frame[name] = results.to_series()  # aligned by the index
+    elif len(results) == len(frame):
+        frame[name] = results.values
+    else:
+        raise UsageError(
+            f"The column {name!r} would have {len(results):,} rows, its table has {len(frame):,}."
+        )

@@ -1,0 +1,85 @@
+"""How much a service allows, as the headers of its answers say; the last word of each host counts.
+
+Understood are OpenAI's names, which most services use, and Anthropic's. In both a limit fills up
+again all the time, and `reset` says when it will be full.
+https://platform.openai.com/docs/guides/rate-limits https://docs.anthropic.com/en/api/rate-limits
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal["requests", "tokens"]
+KINDS: tuple[Kind, ...] = ("requests", "tokens")
+MOST_HOSTS = 100
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What is allowed of one kind."""
+
+    whole: float
+    left: float
+    full_in: float
+    """Seconds until all of it is left again."""
+
+    @property
+    def rate(self) -> float | None:
+        """How much a second may be spent from now on; None where that can't be told.
+
+        What was spent comes back in `full_in`; what is left may be spent until then, too.
+        """
+        if self.full_in <= 0 or self.left >= self.whole:
+            return None
+        return max(self.whole - self.left, self.left) / self.full_in
+
+
+_seen: dict[str, dict[Kind, Limit]] = {}
+
+
+def seen(host: str) -> Mapping[Kind, Limit]:
+    """Return what the last answer of `host`, which is written with its port, said."""
+    return _seen.get(host, {})
+
+
+def note(host: str, headers: Mapping[str, str]) -> None:
+    """Remember what the headers of an answer say; most say nothing."""
+    found = {kind: limit for kind in KINDS if (limit := _parse(kind, headers))}
+    if found:
+        _seen.pop(host, None)
+        _seen[host] = found
+        if len(_seen) > MOST_HOSTS:
+            del _seen[next(iter(_seen))]
+
+
+def _parse(kind: Kind, headers: Mapping[str, str]) -> Limit | None:
+    for names in (
+        [f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset")],
+        [f"anthropic-ratelimit-{kind}-{what}" for what in ("limit", "remaining", "reset")],
+    ):
+        whole, left, reset = (headers.get(name, "").strip() for name in names)
+        with contextlib.suppress(ValueError):
+            if whole and left and reset:
+                limit = Limit(float(whole), max(float(left), 0.0), _seconds(reset))
+                if 0 < limit.whole < float("inf"):
+                    return limit
+    return None
+
+
+def _seconds(text: str) -> float:
+    """Read a time to wait: `6m0s`, `120ms`, `2.5`, or a date. Raises ValueError."""
+    if pieces := DURATION.findall(text):
+        if DURATION.sub("", text):
+            return datetime.fromisoformat(text).timestamp() - time.time()
+        return sum(float(number) * UNITS[unit] for number, unit in pieces)
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return datetime.fromisoformat(text).timestamp() - time.time()
