@@ -119,11 +119,28 @@ class Answer:
         yield FinishReason(self._finish or "stop")  # last: whoever sees it may go
 
     async def ask(self) -> AsyncGenerator[Event, None]:
-        """Give the answer's events by asking, whatever is kept; nothing is kept of it."""
-        async with contextlib.aclosing(self._ask()) as events:
-            async for event in events:
-                self.add(event)
-                yield event
+        """Give the answer's events by asking, whatever is kept; nothing is kept of it.
+
+        Where the user names others who are asked if the model fails before its first word, they
+        are, one after the other; each time a notice says so.
+        """
+        others = catalog.fallbacks(self.request.model)
+        while True:
+            try:
+                async with contextlib.aclosing(route.events(self.request)) as events:
+                    async for event in events:
+                        self.add(event)
+                        yield event
+                return
+            except ChatError as error:
+                error.reply = self.reply()
+                if not others or self._has_begun or not isinstance(error, FAILURES):
+                    raise
+                fault = error
+            notice = Notice(self._ask_another(others, fault))
+            self.add(notice)
+            yield notice
+            self._hash = (await large.run(route.receipt, self.request)).hash
 
     def _take(self, kept: Reply) -> Iterator[Event]:
         """Have an earlier reply as the answer; give its events."""
@@ -142,27 +159,6 @@ class Answer:
         if kept.usage:
             yield kept.usage
         yield FinishReason(kept.finish or "stop")
-
-    async def _ask(self) -> AsyncGenerator[Event, None]:
-        """Ask, and give the events.
-
-        Where the user names others who are asked if the model fails before its first word, they
-        are, one after the other; each time a notice says so.
-        """
-        others = catalog.fallbacks(self.request.model)
-        while True:
-            try:
-                async with contextlib.aclosing(route.events(self.request)) as events:
-                    async for event in events:
-                        yield event
-                return
-            except ChatError as error:
-                error.reply = self.reply()
-                if not others or self._has_begun or not isinstance(error, FAILURES):
-                    raise
-                fault = error
-            yield Notice(self._ask_another(others, fault))
-            self._hash = (await large.run(route.receipt, self.request)).hash
 
     def _ask_another(self, others: list[str], fault: ChatError) -> str:
         """Turn the question to the next of `others` who can be asked; say who and why."""
