@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -172,11 +173,9 @@ class Answers:
         """Return which models each name stood for, by notebook. Raises StoreError."""
         path = self.folder / NAMES
         try:
-            given = json.loads(_read(path))
-            return {
-                notebook: {name: _models(models) for name, models in names.items()}
-                for notebook, names in given.items()
-            }
+            status = path.stat()
+            changed = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+            return _names(path, changed)
         except FileNotFoundError:
             return {}
         except (ValueError, AttributeError, TypeError, RecursionError):
@@ -239,6 +238,16 @@ def _read(path: Path) -> bytes:
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE:
             raise ValueError("it is no file, or larger than any entry")
         return file.read(MAX_FILE)
+
+
+@functools.lru_cache(maxsize=8)
+def _names(path: Path, _changed: tuple[int, ...]) -> dict[str, dict[str, list[str]]]:
+    """Read what names stood for, once until the file changes: each question asks several times."""
+    given = json.loads(_read(path))
+    return {
+        notebook: {name: _models(models) for name, models in names.items()}
+        for notebook, names in given.items()
+    }
 
 
 def _models(given: Any) -> list[str]:
