@@ -15,7 +15,6 @@ from ipychat.errors import UsageError
 from ipychat.messages import Prompt
 
 Template: TypeAlias = str | Callable[[Any], Prompt]
-Step: TypeAlias = Callable[[Any], Any]
 IT = re.compile(r"\{\{\s*(it\b[^{}]*?)\s*\}\}")
 
 

@@ -1,15 +1,21 @@
-"""How far many prompts are: a bar in a notebook, a line in a terminal."""
+"""How far something is: a bar in a notebook, a line in a terminal."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from html import escape
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from ipychat.batch import Progress
-from ipychat.display.download import Publish
+if TYPE_CHECKING:
+    from ipychat.batch import Progress
+    from ipychat.kernel.notebook import Publish
+    from ipychat.local import weights
+
+EVERY = 0.2
+"""Seconds between two paints of a download, which tells of each piece."""
 
 
 class Bar:
@@ -20,11 +26,11 @@ class Bar:
         self._id = os.urandom(8).hex()
         self._is_there = False
 
-    def __call__(self, progress: Progress) -> None:
-        """Show how far it is."""
-        amount = "" if progress.total is None else f' value="{progress.settled}"'
-        bar = f'<progress style="width:20em"{amount} max="{progress.total or 1}"></progress>'
-        data = {"text/html": f"{bar} {escape(str(progress))}", "text/plain": str(progress)}
+    def show(self, there: int, whole: int | None, said: str) -> None:
+        """Show how much of the whole is there, and say it; the whole may not be known."""
+        amount = "" if whole is None else f' value="{there}"'
+        bar = f'<progress style="width:20em"{amount} max="{whole or 1}"></progress>'
+        data = {"text/html": f"{bar} {escape(said)}", "text/plain": said}
         self._publish(data, display_id=self._id, update=self._is_there)
         self._is_there = True
 
@@ -48,10 +54,28 @@ class Line:
 def shown(
     publish: Publish | None, *, watched: bool, stream: TextIO | None = None
 ) -> Callable[[Progress], None] | None:
-    """Return what shows reports: in a cell where there is one, else in the terminal."""
+    """Return what shows a run's reports: in a cell where there is one, else in the terminal."""
     if not watched:
         return None
     if publish is not None:
-        return Bar(publish)
+        bar = Bar(publish)
+        return lambda progress: bar.show(progress.settled, progress.total, str(progress))
     stream = stream or sys.stdout
     return Line(stream) if stream.isatty() else None
+
+
+def fetched(publish: Publish) -> weights.Progress:
+    """Return what shows in a cell how much of a download is there."""
+    from ipychat.local.weights import size
+
+    bar = Bar(publish)
+    due = 0.0
+
+    def show(there: int, whole: int) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due or there >= whole:
+            bar.show(there, whole, f"{size(there)} of {size(whole)}")
+            due = now + EVERY
+
+    return show

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -127,6 +126,8 @@ def _target(into: str, scope: dict[str, Any], names: dict[str, Any]) -> Callable
     wrong = UsageError(
         f'--into wants a column, df.name or df["name"], or a variable, not {into!r}.'
     )
+    from ipychat.batch import rows
+
     try:
         node = ast.parse(into, mode="eval").body
     except (SyntaxError, ValueError):
@@ -141,14 +142,9 @@ def _target(into: str, scope: dict[str, Any], names: dict[str, Any]) -> Callable
         case _:
             raise wrong
     holder = _value("--into", ast.unparse(inner), scope)
-    if not _is_frame(holder):
+    if not rows.is_frame(holder):
         raise wrong
     return lambda results: _put(holder, name, results)
-
-
-def _is_frame(value: Any) -> bool:
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(value, pandas.DataFrame)
 
 
 def _column(results: Results) -> Any:

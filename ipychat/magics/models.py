@@ -159,9 +159,9 @@ class ModelMagics(Magics):
         from ipychat.kernel import notebook
 
         if notebook.is_kernel(self.shell):
-            from ipychat.display.download import Bar
+            from ipychat.display import progress
 
-            return Bar(notebook.publisher(self.shell))
+            return progress.fetched(notebook.publisher(self.shell))
         from ipychat.local.progress import Line
 
         return Line()
