@@ -11,7 +11,8 @@ import socket
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from asyncio.trsock import TransportSocket
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +78,9 @@ class Received:
         return json.loads(self.body)
 
 
+Listening = socket.socket | TransportSocket
+
+
 class _Threaded:
     """An event loop in a thread, and whatever `start` puts on it."""
 
@@ -84,9 +88,10 @@ class _Threaded:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
-        self.port = self.run(self.start())
+        self._doors = self.run(self.start())
+        self.port = self._doors[0].getsockname()[1]
 
-    async def start(self) -> int:
+    async def start(self) -> Sequence[Listening]:
         raise NotImplementedError
 
     async def stop(self) -> None:
@@ -96,20 +101,33 @@ class _Threaded:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
 
     def close(self) -> None:
+        self.run(self._shut_the_doors())
         self.run(self.stop())
-        self.run(self._cancel_rest())
+        self.run(self._end_the_rest())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         self.loop.close()
 
-    async def _cancel_rest(self) -> None:
-        """End every task, also one that was accepting a connection, and let transports close."""
-        while rest := [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]:
-            for task in rest:
+    async def _shut_the_doors(self) -> None:
+        """Accept nobody more, and let in who has knocked: asyncio would drop their sockets open."""
+        for door in self._doors:
+            self.loop.remove_reader(door)
+        await _some_turns()
+
+    async def _end_the_rest(self) -> None:
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
-            for _ in range(3):  # a transport that is closed says so in the loop's next turns
-                await asyncio.sleep(0)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await _some_turns()
+        for transport in list(self.loop._transports.values()):
+            transport.abort()
+        await _some_turns()
+
+
+async def _some_turns() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 Script = Iterable[Any] | Callable[[Received], Iterable[Any]]
@@ -133,16 +151,16 @@ class Service(_Threaded):
     def asked(self, path: str) -> list[Received]:
         return [request for request in self.requests if request.path == path]
 
-    async def start(self) -> int:
+    async def start(self) -> Sequence[Listening]:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        return self._runner.addresses[0][1]
+        door = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(self._runner, door).start()
+        return [door]
 
     async def stop(self) -> None:
         await self._runner.cleanup()
@@ -208,9 +226,9 @@ class Proxy(_Threaded):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self) -> int:
+    async def start(self) -> Sequence[Listening]:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self._server.sockets[0].getsockname()[1]
+        return self._server.sockets
 
     async def stop(self) -> None:
         self._server.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 
@@ -14,7 +15,7 @@ from ipychat.providers.anthropic import Anthropic
 from ipychat.providers.gemini import Gemini
 from ipychat.providers.ollama import Ollama
 from ipychat.wire import http
-from tests.loopback import END, HANG, Received, Service, _Threaded, answer, chunk, head
+from tests.loopback import END, HANG, Listening, Received, Service, _Threaded, answer, chunk, head
 
 
 def sse(data: str) -> bytes:
@@ -220,9 +221,11 @@ class RunningGateway(_Threaded):
         self.model = Service()
         super().__init__()
 
-    async def start(self) -> int:
+    async def start(self) -> Sequence[Listening]:
         self._gateway = Gateway(Answers(model="openai:m"), path="")
-        return int((await self._gateway.start()).rpartition(":")[2])
+        await self._gateway.start()
+        [site] = self._gateway._runner.sites
+        return site._server.sockets
 
     async def stop(self) -> None:
         await self._gateway.close()

@@ -127,7 +127,7 @@ class Tracker(_Threaded):
 
     async def start(self):
         self._server = await asyncio.start_server(self._visit, "127.0.0.1")
-        return self._server.sockets[0].getsockname()[1]
+        return self._server.sockets
 
     async def stop(self):
         self._server.close()
