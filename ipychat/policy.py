@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from ipychat import config
 from ipychat.errors import PolicyError
+from ipychat.store import files
 
 NAME = "policy.json"
 KEYS = {"allowed_models", "allowed_hosts"}
@@ -37,6 +38,7 @@ class Limits(NamedTuple):
     allowed_hosts: tuple[str, ...] | None = None
 
 
+@functools.cache
 def file() -> Path:
     """Return where an administrator's limits stand: no variable of the environment moves it."""
     if sys.platform == "win32":
@@ -116,21 +118,18 @@ def _limits() -> Iterable[tuple[str, Limits]]:
     settings = config.current()
     path = file()
     try:
-        status = path.stat()
-        changed = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
+        version = files.version(path)
     except OSError as error:
         raise _unreadable(path, error.strerror) from None
-    else:
-        yield "The administrator's policy", _read(path, changed)
+    if version:
+        yield "The administrator's policy", _read(path, version)
     hosts = settings.allowed_hosts
     own = Limits(settings.allowed_models, None if hosts is None else tuple(map(str.lower, hosts)))
     yield "%config IPyChat", own
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: Path, _changed: tuple[int, ...]) -> Limits:
+def _read(path: Path, _version: tuple[int, ...]) -> Limits:
     """Read the file; one that can't be read allows nothing, as what it says is not known."""
     try:
         given = json.loads(path.read_bytes())

@@ -9,13 +9,14 @@ import sys
 import time
 
 import pytest
+from hypothesis import given, strategies
 
 import ipychat
 from ipychat import config, conversations, errors, ledger, registry, replay, route
 from ipychat.answer import request
 from ipychat.messages import FilePart, ImagePart, Message, TextPart, date
 from ipychat.store import files
-from ipychat.store.answers import Answers, Entry
+from ipychat.store.answers import Answers, Entry, Receipt
 from tests.loopback import answer
 from tests.protocols import OPENAI, completion, sse
 from tests.test_magics import PATH
@@ -414,6 +415,24 @@ DAMAGES = [
     lambda _: b"",
     lambda _: b"[" * 10**5,
 ]
+
+
+JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner),
+)
+
+
+@given(asked=strategies.dictionaries(strategies.text(), JSON), said=JSON)
+def test_an_entry_is_written_as_json_writes_it_and_read_as_it_was(asked, said):
+    entry = Entry(Receipt.of(asked), {"text": said}, ("a.ipynb",))
+    content = entry.to_json()
+    given = json.loads(content)
+    assert given["asked"] == asked
+    assert (
+        content.decode() == json.dumps(given, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    )
+    assert Entry.of_json(entry.receipt.hash, content) == entry
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

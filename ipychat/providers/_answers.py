@@ -8,7 +8,7 @@ TypeError, which becomes a FormatError that names the service. Counts are not wo
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -251,24 +251,27 @@ class Events:
 
 
 async def read(
-    content: AsyncIterator[bytes], answer: Answer, decoder: Events | LineDecoder | None = None
+    content: AsyncIterable[bytes],
+    answer: Answer,
+    decoder: Events | LineDecoder | None = None,
 ) -> AsyncIterator[Event]:
     """Give the events of an answer, whichever form it has: events, one JSON body, or lines.
 
     Lines need their decoder, since they begin as JSON does. What goes wrong behind the finish
     takes nothing from the answer, and is said.
     """
-    form, content = await _form.tell(content, answer.service, answer)
+    form, chunks = await _form.tell(content, answer.service, answer)
     try:
         if form == "json" and not isinstance(decoder, LineDecoder):
-            for event in answer.take_body(await _form.read_json(content, answer.service)):
+            for event in answer.take_body(await _form.read_json(chunks, answer.service)):
                 yield event
         else:
             decoder = decoder or Events()
-            async for chunk in content:
+            async for chunk in chunks:
                 for event in answer.take(decoder.feed(chunk)):
                     yield event
                 if answer.closed:
+                    await chunks.aclose()
                     break
             else:
                 for event in answer.take(decoder.close(), last=True):

@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from ipychat.errors import FormatError
@@ -20,7 +20,7 @@ MAX_COST = 1e6
 """Dollars. What is more is no price of an answer."""
 
 
-def read(content: AsyncIterator[bytes], service: str) -> AsyncIterator[Event]:
+def read(content: AsyncIterable[bytes], service: str) -> AsyncIterator[Event]:
     """Give the events of an answer."""
     return _answers.read(content, Completion(service))
 

@@ -5,7 +5,7 @@ under any content type; so the first character tells.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Literal, Protocol
 
 from ipychat.errors import FormatError, ServiceTimeoutError
@@ -24,7 +24,7 @@ class _Ending(Protocol):
 
 async def tell(
     content: AsyncIterable[bytes], service: str, answer: _Ending | None = None
-) -> tuple[Literal["stream", "json"], AsyncIterator[bytes]]:
+) -> tuple[Literal["stream", "json"], AsyncGenerator[bytes, None]]:
     """Return the form, and the content without the blanks before it.
 
     Once the answer has its finish, the content ends in time or raises ServiceTimeoutError. Raises
@@ -43,23 +43,27 @@ async def tell(
 
 async def _again(
     head: bytes, chunks: AsyncIterator[bytes], answer: _Ending | None
-) -> AsyncIterator[bytes]:
-    yield head
-    del head
-    while answer is None or answer.finish is None:
-        if not (chunk := await anext(chunks, b"")):
-            return
-        yield chunk
-    end = asyncio.get_running_loop().time() + REST
-    while True:
-        try:
-            async with asyncio.timeout_at(end):
-                chunk = await anext(chunks, b"")
-        except TimeoutError:
-            raise ServiceTimeoutError(f"It was over for {REST:g} s.") from None
-        if not chunk:
-            return
-        yield chunk
+) -> AsyncGenerator[bytes, None]:
+    try:
+        yield head
+        del head
+        while answer is None or answer.finish is None:
+            if not (chunk := await anext(chunks, b"")):
+                return
+            yield chunk
+        end = asyncio.get_running_loop().time() + REST
+        while True:
+            try:
+                async with asyncio.timeout_at(end):
+                    chunk = await anext(chunks, b"")
+            except TimeoutError:
+                raise ServiceTimeoutError(f"It was over for {REST:g} s.") from None
+            if not chunk:
+                return
+            yield chunk
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()  # here and now: who collects it as garbage makes a task of that
 
 
 async def read_json(content: AsyncIterable[bytes], service: str) -> str:

@@ -16,6 +16,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -69,31 +70,50 @@ class Entry:
 
     def to_json(self) -> bytes:
         """Write the entry as its file holds it."""
-        answered = secrets.masked(self.answered)
-        return _written({
-            "asked": json.loads(self.receipt.text),
-            "answered": answered,
-            "sha256": _hash(_written(answered)),
-            "notebooks": sorted(self.notebooks),
-        }).encode() + b"\n"  # fmt: skip
+        answered = _written(secrets.masked(self.answered))
+        notebooks, digest = _written(sorted(self.notebooks), "\n "), _hash(answered)
+        return (
+            f"{ANSWERED}{_moved_in(answered)}{ASKED}{_moved_in(self.receipt.text)}"
+            f'{NOTEBOOKS}{notebooks},\n "sha256": "{digest}"\n}}\n'
+        ).encode()
 
     @classmethod
     def of_json(cls, name: str, content: bytes) -> Entry:
         """Read an entry. Raises ValueError for one that is damaged."""
-        match json.loads(content):
+        match given := json.loads(content):
             case {
-                "asked": dict(asked),
+                "asked": dict(),
                 "answered": dict(answered),
                 "sha256": str(sha256),
                 "notebooks": list(notebooks),
             }:
-                text = _written(asked)
-                if _hash(text) != name:
+                asked, said = _texts(content.decode())
+                if (_hash(asked), _hash(said)) != (name, sha256):  # laid out by another tool
+                    asked, said = _written(given["asked"]), _written(answered)
+                if _hash(asked) != name:
                     raise ValueError("its question is not the one that it is named by")
-                if _hash(_written(answered)) != sha256:
+                if _hash(said) != sha256:
                     raise ValueError("its answer is not the one that was kept")
-                return cls(Receipt(text, name), answered, tuple(map(str, notebooks)))
+                return cls(Receipt(asked, name), answered, tuple(map(str, notebooks)))
         raise ValueError("it holds no answer")
+
+
+ANSWERED, ASKED, NOTEBOOKS = '{\n "answered": ', ',\n "asked": ', ',\n "notebooks": '
+"""What stands before each part of an entry, and nowhere else: no line ends within JSON's texts."""
+
+
+def _texts(content: str) -> tuple[str, str]:
+    """Return an entry's question and answer as they were written by themselves."""
+    said, _, rest = content.removeprefix(ANSWERED).partition(ASKED)
+    return _moved_out(rest.partition(NOTEBOOKS)[0]), _moved_out(said)
+
+
+def _moved_in(text: str) -> str:
+    return text.replace("\n", "\n ")
+
+
+def _moved_out(text: str) -> str:
+    return text.replace("\n ", "\n")
 
 
 class Answers:
@@ -173,11 +193,8 @@ class Answers:
         """Return which models each name stood for, by notebook. Raises StoreError."""
         path = self.folder / NAMES
         try:
-            status = path.stat()
-            changed = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
-            return _names(path, changed)
-        except FileNotFoundError:
-            return {}
+            version = files.version(path)
+            return _names(path, version) if version else {}
         except (ValueError, AttributeError, TypeError, RecursionError):
             raise StoreError(
                 f"{path} is damaged; after a merge, too.\nDelete it, and record the notebooks anew."
@@ -241,7 +258,7 @@ def _read(path: Path) -> bytes:
 
 
 @functools.lru_cache(maxsize=8)
-def _names(path: Path, _changed: tuple[int, ...]) -> dict[str, dict[str, list[str]]]:
+def _names(path: Path, _version: tuple[int, ...]) -> dict[str, dict[str, list[str]]]:
     """Read what names stood for, once until the file changes: each question asks several times."""
     given = json.loads(_read(path))
     return {
@@ -267,13 +284,28 @@ def text_of(given: str | list[str]) -> str:
     return "".join(given)
 
 
-def _written(value: Any) -> str:
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+def _written(value: Any, line: str = "\n") -> str:
+    """Write what JSON can carry with sorted names, line by line, as `json` does with an indent.
+
+    That takes it twice as long, and each question and answer is written so.
+    """
+    inner = f"{line} "
+    if isinstance(value, dict) and value:
+        named = [f"{_quoted(name)}: {_written(value[name], inner)}" for name in sorted(value)]
+        return f"{{{inner}{f',{inner}'.join(named)}{line}}}"
+    if isinstance(value, list) and value:
+        return f"[{inner}{f',{inner}'.join([_written(one, inner) for one in value])}{line}]"
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    if text.isascii():
+        return encode_basestring(text)
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 can't
-        return json.dumps(value, indent=1, sort_keys=True)
-    return text
+        return json.dumps(text)
+    return encode_basestring(text)
 
 
 def _hash(text: str) -> str:

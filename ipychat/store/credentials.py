@@ -188,11 +188,18 @@ def _warn_once(fault: str) -> None:
 
 
 def _keys() -> dict[str, Any]:
+    path = _keys_file()
     try:
-        return files.read_json(_keys_file())
-    except StoreError as error:
+        return _read_keys(path, files.version(path))
+    except (StoreError, OSError) as error:
         _warn_once(str(error))
         return {}
+
+
+@functools.lru_cache(maxsize=2)
+def _read_keys(path: Path, version: tuple[int, ...] | None) -> dict[str, Any]:
+    """Read the private file, once until it changes: each question asks."""
+    return files.read_json(path) if version else {}
 
 
 def _put_into_keyring(account: str, key: str) -> bool:

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import json
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +20,8 @@ LOCK_TIMEOUT = 30.0
 """Seconds. A lock is held for milliseconds; whoever waits this long should be told."""
 LOCK_POLL = 0.002
 """Seconds between two tries to take a lock."""
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+"""How a file is opened that nobody has made before."""
 ORPHAN_AGE = 3600.0
 """Seconds. A temporary file this old belongs to a process that was killed while it wrote."""
 
@@ -57,10 +58,13 @@ def write(path: Path, content: bytes) -> None:
     Raises StoreError; the file is then as it was. Not synced to the platter: after a power cut the
     file may be an older one, or damaged and then moved aside; a killed process leaves it whole.
     """
-    private_folder(path.parent)
-    temporary = ""
+    temporary = f"{path.parent}/.{path.name}.{os.urandom(8).hex()}"
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
+        try:
+            descriptor = os.open(temporary, NEW, 0o600)
+        except FileNotFoundError:
+            private_folder(path.parent)
+            descriptor = os.open(temporary, NEW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         os.replace(temporary, path)  # noqa: PTH105 - the atomic call, by its own name
@@ -70,6 +74,15 @@ def write(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise StoreError(f"Can't write {path}: {error.strerror}.") from None
         raise
+
+
+def version(path: Path) -> tuple[int, ...] | None:
+    """Return what changes whenever the file does; None where there is none. Raises OSError."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - several times a question: a Path takes twice as long
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def read_json(path: Path) -> dict[str, Any]:

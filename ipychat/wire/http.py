@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import io
 import ipaddress
 import json as jsonlib
@@ -19,7 +20,7 @@ import socket
 import time
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -183,11 +184,11 @@ class Call:
         await raise_for_status(self.response)
 
     @property
-    def content(self) -> AsyncIterator[bytes]:
+    def content(self) -> AsyncGenerator[bytes, None]:
         """The answer's body in the chunks it arrives in, any gzip, deflate or br undone."""
         return self._read()
 
-    async def _read(self) -> AsyncIterator[bytes]:
+    async def _read(self) -> AsyncGenerator[bytes, None]:
         with _translated(self._url, self._transport, reading=True):
             async for chunk in self.response.content.iter_any():
                 yield chunk
@@ -303,6 +304,7 @@ def get_connector(
     return made
 
 
+@functools.lru_cache(maxsize=128)
 def is_loopback(url: str) -> bool:
     """Whether `url` names this machine's loopback."""
     with contextlib.suppress(ValueError):  # of a broken address, as the request will say
@@ -425,6 +427,7 @@ def _certificate_fault(error: Exception) -> str:
     )
 
 
+@functools.lru_cache(maxsize=128)
 def host_of(url: str | None) -> str:
     """Host and port of `url`: all of it that an error may show."""
     host, port = "", None
