@@ -93,13 +93,9 @@ def receipts(request: ChatRequest) -> Callable[[Iterable[Message]], Receipt]:
     else:
         at = _at(request, way)
     options, unwritable = _options(request, way)
-    same = {"model": str(model), "at": at, "options": options}
-
-    def of(messages: Iterable[Message]) -> Receipt:
-        asked = {**same, "messages": [*map(_message, messages)]}
-        return Receipt.of(asked, repeatable=not seen, unwritable=unwritable)
-
-    return of
+    asked = {"model": str(model), "at": at, "options": options, "messages": []}
+    same = Receipt.of(asked, repeatable=not seen, unwritable=unwritable)
+    return lambda messages: same.to([*map(_message, messages)])
 
 
 def _at(request: ChatRequest, way: Route) -> str:

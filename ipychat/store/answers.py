@@ -30,6 +30,8 @@ NOT_TO_COMMIT = b".*\n*.damaged-*\n!.gitignore\n"
 """In a cassette's `.gitignore`: locks, and what a killed process left."""
 MAX_FILE = 16 << 20
 """Bytes of an entry; a cassette comes from anywhere."""
+NO_MESSAGES = '\n "messages": []'
+"""In the receipt of a question that has none, and nowhere else there: what is nested is further in."""
 MAX_SPLIT = 1 << 20
 """Characters of a text that is written line by line; in a longer one nobody compares them."""
 LOOKED_AT = 4_000
@@ -58,6 +60,13 @@ class Receipt:
         """Write down what was asked, as JSON with sorted names."""
         text = _written(secrets.masked(dict(asked)))
         return cls(text, _hash(text), repeatable, unwritable)
+
+    def to(self, messages: Sequence[Mapping[str, Any]]) -> Receipt:
+        """Return the receipt of the same question with other messages; this one has none."""
+        before, name, after = self.text.partition(NO_MESSAGES)
+        written = _written(secrets.masked([*messages]), "\n ")
+        text = f"{before}{name[:-2]}{written}{after}"
+        return Receipt(text, _hash(text), self.repeatable, self.unwritable)
 
 
 @dataclass(frozen=True, slots=True)
