@@ -735,7 +735,7 @@ async def test_a_run_that_is_cancelled_keeps_what_it_has(openai):
         return echo(received) if int(asked_of(received)) < 10 else [head(), HANG]
 
     openai.on(PATH, half)
-    one = batch.Batch(range(20), "{{it}}", model=MODEL, concurrency=4)
+    one = batch.Batch(range(20), "{{it}}", batch.How(model=MODEL, concurrency=4))
     task = asyncio.create_task(one.run())
     while one.progress.done < 10:
         await asyncio.sleep(0.005)

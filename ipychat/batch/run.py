@@ -14,11 +14,9 @@ import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from inspect import signature
 from itertools import islice
-from types import MappingProxyType
 from typing import Any
 
 from ipychat import cards, config, ledger, replay, route
@@ -55,56 +53,56 @@ class Question:
     receipt: Receipt
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How every row is asked; the same words as `map`'s."""
+
+    model: str | None = None
+    schema: Any = None
+    system: str | None = None
+    concurrency: int = 64
+    rpm: float | None = None
+    tpm: float | None = None
+    retries: int = 5
+    max_cost: float | None = None
+    executor: Executor | None = None
+    progress: Callable[[Progress], None] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "rpm", "tpm", "max_cost"):
+            value = getattr(self, name)
+            if value is None and name != "concurrency":
+                continue
+            kinds = int if name == "concurrency" else int | float
+            if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+                raise UsageError(f"{name} is a number above 0, not {value!r}.")
+        if not isinstance(self.retries, int) or self.retries < 0:
+            raise UsageError(f"retries is a number from 0 on, not {self.retries!r}.")
+        if self.executor and self.max_cost is not None:
+            raise UsageError(NOT_ELSEWHERE)
+
+
 class Batch:
     """One run. `results` is what is done of it, while it runs and after it was cut short."""
 
-    def __init__(
-        self,
-        data: Any,
-        template: rows.Template,
-        *,
-        model: str | None = None,
-        schema: Any = None,
-        system: str | None = None,
-        concurrency: int = 64,
-        rpm: float | None = None,
-        tpm: float | None = None,
-        retries: int = 5,
-        max_cost: float | None = None,
-        executor: Executor | None = None,
-        progress: Callable[[Progress], None] | None = None,
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        _check(concurrency=concurrency, rpm=rpm, tpm=tpm, max_cost=max_cost)
-        if not isinstance(retries, int) or retries < 0:
-            raise UsageError(f"retries is a number from 0 on, not {retries!r}.")
-        self.schema = parse_schema(schema)
-        self._again_with: dict[str, Any] = {
-            "template": template, "model": model, "schema": self.schema, "system": system,
-            "concurrency": concurrency, "rpm": rpm, "tpm": tpm, "retries": retries,
-            "max_cost": max_cost, "executor": executor, "progress": progress, "options": options,
-        }  # fmt: skip
+    def __init__(self, data: Any, template: rows.Template, how: How) -> None:
+        self.how = how
+        self.schema = parse_schema(how.schema)
         self._data = data
+        self._template = template
         self._prompt = rows.parse_template(template)
         self._total = rows.count(data)
         self._values = rows.values(data)
-        options = {**options, "cached": options.get("cached") is not False}
+        options = {**how.options, "cached": how.options.get("cached") is not False}
         if self.schema:
             options.setdefault("response_format", self.schema.response_format)
-        self._base = request("(each row)", model=model, options=options)
+        self._base = request("(each row)", model=how.model, options=options)
         self._receipt = route.receipts(self._base)
         self._keeping = Keeping()
-        told = [system, self.schema.instruction] if self.schema else [system]
+        told = [how.system, self.schema.instruction] if self.schema else [how.system]
         told_first = "\n\n".join(filter(None, told))
         self._head = (Message("system", told_first),) if told_first else ()
-        self._concurrency = concurrency
-        self._limits = (rpm, tpm)
-        self._retries = retries
-        self._max_cost = max_cost
-        self._progress = progress
-        self._executor = executor
-        if executor and max_cost is not None:
-            raise UsageError(NOT_ELSEWHERE)
         self._rows: list[Row | None] = []
         self._first: dict[bytes, int] = {}
         """By the hash of a prompt, the first row that has it."""
@@ -200,7 +198,7 @@ class Batch:
 
         Raises what stopped it where that left no row with an answer.
         """
-        missing: asyncio.Queue[Question | None] = asyncio.Queue(self._concurrency)
+        missing: asyncio.Queue[Question | None] = asyncio.Queue(self.how.concurrency)
         try:
             async with self._elsewhere() as others, asyncio.TaskGroup() as group:
                 feeding = group.create_task(self._feed(missing))
@@ -224,16 +222,16 @@ class Batch:
     @contextlib.asynccontextmanager
     async def _elsewhere(self) -> AsyncIterator[Elsewhere | None]:
         """Give the workers of the executor, or of the cluster in the settings; None without."""
-        rpm, tpm = self._limits
+        how = self.how
         there = partial(
             Elsewhere, base=self._base, schema=self.schema,
-            rpm=rpm, tpm=tpm, retries=self._retries, concurrency=self._concurrency,
+            rpm=how.rpm, tpm=how.tpm, retries=how.retries, concurrency=how.concurrency,
         )  # fmt: skip
         address = config.current().dask
-        if self._executor:
-            yield there(self._executor, options=self._base.options)
+        if how.executor:
+            yield there(how.executor, options=self._base.options)
         elif address and not replay.is_on():
-            if self._max_cost is not None:
+            if how.max_cost is not None:
                 raise UsageError(NOT_ELSEWHERE)
             run = f"ipychat-{uuid.uuid4().hex}"
             options, secret = parted(self._base)
@@ -249,14 +247,14 @@ class Batch:
         self, missing: asyncio.Queue[Question | None], others: Elsewhere | None
     ) -> Iterator[Coroutine[Any, Any, None]]:
         """Give what asks: as many as may be asked side by side, or as the executor has workers."""
-        rpm, tpm = self._limits
+        how = self.how
         if others:
             for _ in range(others.workers):
                 yield self._send(missing, others)
             return
-        asker = Asker(self._base, self.schema, Pace(rpm, tpm), self._retries)
-        afford = Purse(self._max_cost, self._base)
-        for _ in range(self._concurrency):
+        asker = Asker(self._base, self.schema, Pace(how.rpm, how.tpm), how.retries)
+        afford = Purse(how.max_cost, self._base)
+        for _ in range(how.concurrency):
             yield self._work(missing, asker, afford)
 
     async def _send(self, missing: asyncio.Queue[Question | None], others: Elsewhere) -> None:
@@ -311,7 +309,7 @@ class Batch:
             row = Row(reply.text, answered.value, "done", None, answered.attempts, answered.usage)
         self._settle(question.at, row)
         self._in_vain = self._in_vain + 1 if answered.error else 0
-        if answered.error and self._in_vain >= max(IN_VAIN, self._concurrency):
+        if answered.error and self._in_vain >= max(IN_VAIN, self.how.concurrency):
             raise StopError(answered.error)
 
     async def _keep(self, question: Question, reply: Reply) -> None:
@@ -351,11 +349,11 @@ class Batch:
         )  # fmt: skip
 
     def _tell(self, *, now: bool = False) -> None:
-        if self._progress is None:
+        if self.how.progress is None:
             return
         if now or time.monotonic() - self._told >= EVERY:
             self._told = time.monotonic()
-            self._progress(self.progress)
+            self.how.progress(self.progress)
 
     @property
     def results(self) -> Results:
@@ -369,7 +367,7 @@ class Batch:
         left = {at for at, row in enumerate(results) if not row.is_answered}
         given = self._left.items() if self._total is None else enumerate(rows.values(self._data))
         wanted = {at: value for at, value in given if at in left}
-        again = await Batch([*wanted.values()], **self._again_with).run()
+        again = await Batch([*wanted.values()], self._template, self.how).run()
         both = dict(enumerate(results)) | dict(zip(wanted, again, strict=True))
         return Results([*both.values()], results.labels, again.stopped, self._again)
 
@@ -411,15 +409,6 @@ def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def _check(**given: Any) -> None:
-    for name, value in given.items():
-        if value is None and name != "concurrency":
-            continue
-        kinds = int if name == "concurrency" else int | float
-        if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
-            raise UsageError(f"{name} is a number above 0, not {value!r}.")
-
-
 async def map(  # noqa: A001 - ipychat.map
     data: Any,
     template: rows.Template,
@@ -443,20 +432,16 @@ async def map(  # noqa: A001 - ipychat.map
     tokens a minute, where the service's headers don't say. `options` go to the provider. Every
     answer is kept as it comes: the same call, made again, asks for what is missing.
     """
-    return await Batch(
-        data, template, model=model, schema=schema, system=system, concurrency=concurrency,
-        rpm=rpm, tpm=tpm, retries=retries, max_cost=max_cost, executor=executor, progress=progress,
-        options=options,
-    ).run()  # fmt: skip
+    how = How(
+        model=model, schema=schema, system=system, concurrency=concurrency, rpm=rpm, tpm=tpm,
+        retries=retries, max_cost=max_cost, executor=executor, progress=progress, options=options,
+    )  # fmt: skip
+    return await Batch(data, template, how).run()
 
 
-def plan(data: Any, template: rows.Template, **how: Any) -> Plan:
+def plan(data: Any, template: rows.Template, **given: Any) -> Plan:
     """Return what `map`, called with the same, would do: how many prompts, tokens, dollars."""
-    return Batch(data, template, **_split(how)).plan()
-
-
-def _split(how: dict[str, Any]) -> dict[str, Any]:
-    """Return what `map` is called with as `Batch` takes it: the options by themselves."""
-    own = signature(Batch).parameters.keys() - {"options"}
-    options = {name: value for name, value in how.items() if name not in own}
-    return {name: value for name, value in how.items() if name in own} | {"options": options}
+    own = {one.name for one in fields(How)} - {"options"}
+    how = {name: value for name, value in given.items() if name in own}
+    options = {name: value for name, value in given.items() if name not in own}
+    return Batch(data, template, How(**how, options=options)).plan()

@@ -30,7 +30,7 @@ async def run(chat: ChatMagics, template: str, flags: Namespace) -> Results | Pl
     sent, and the plan is returned. Interrupted, it puts what is done where it belongs, and raises
     InterruptedAnswerError.
     """
-    from ipychat.batch import Batch
+    from ipychat.batch import Batch, How
     from ipychat.display import progress
     from ipychat.kernel import notebook
     from ipychat.kernel.run import Run, in_front
@@ -43,9 +43,7 @@ async def run(chat: ChatMagics, template: str, flags: Namespace) -> Results | Pl
     form = _value("--schema", flags.schema, {**vars(typing), **scope}) if flags.schema else None
     put = _target(flags.into, scope, shell.user_ns) if flags.into else None
     publish = notebook.publisher(shell) if notebook.is_kernel(shell) else None
-    batch = Batch(
-        data,
-        _template(template, scope),
+    how = How(
         model=flags.model[0] if flags.model else chat.conversation().model,
         system=flags.system,
         schema=form,
@@ -56,6 +54,7 @@ async def run(chat: ChatMagics, template: str, flags: Namespace) -> Results | Pl
         progress=progress.shown(publish, watched=notebook.is_watched(shell)),
         options={name: one for name, one in options_of(flags).items() if one is not None},
     )
+    batch = Batch(data, _template(template, scope), how)
     if flags.dry_run:
         return batch.plan()
 

@@ -31,7 +31,7 @@ NOT_TO_COMMIT = b".*\n*.damaged-*\n!.gitignore\n"
 MAX_FILE = 16 << 20
 """Bytes of an entry; a cassette comes from anywhere."""
 NO_MESSAGES = '\n "messages": []'
-"""In the receipt of a question that has none, and nowhere else there: what is nested is further in."""
+"""In the receipt of a question that has none, and there but once: what is nested is further in."""
 MAX_SPLIT = 1 << 20
 """Characters of a text that is written line by line; in a longer one nobody compares them."""
 LOOKED_AT = 4_000
