@@ -33,16 +33,14 @@ def dump(value: Any) -> bytes:
 
 def _size(value: Any) -> int:
     """Count the characters of all texts in `value`."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_size, value))
     match value:
-        case str() | bytes():
-            return len(value)
-        case dict():
-            return sum(map(_size, value.values()))
-        case list() | tuple():
-            return sum(map(_size, value))
-        case ChatRequest(messages=messages):
-            return _size(messages)
-        case Message(content=content):
+        case ChatRequest(messages=content) | Message(content=content):
             return _size(content)
         case TextPart(text=content) | ImagePart(url=content) | FilePart(data=content):
             return len(content)

@@ -17,6 +17,14 @@ from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["requests", "tokens"]
 KINDS: tuple[Kind, ...] = ("requests", "tokens")
+NAMES = {
+    kind: [
+        [f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset")],
+        [f"anthropic-ratelimit-{kind}-{what}" for what in ("limit", "remaining", "reset")],
+    ]
+    for kind in KINDS
+}
+"""The headers that tell of each kind."""
 MOST_HOSTS = 100
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
@@ -61,13 +69,10 @@ def note(host: str, headers: Mapping[str, str]) -> None:
 
 
 def _parse(kind: Kind, headers: Mapping[str, str]) -> Limit | None:
-    for names in (
-        [f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset")],
-        [f"anthropic-ratelimit-{kind}-{what}" for what in ("limit", "remaining", "reset")],
-    ):
+    for names in NAMES[kind]:
         whole, left, reset = (headers.get(name, "").strip() for name in names)
-        with contextlib.suppress(ValueError):
-            if whole and left and reset:
+        if whole and left and reset:
+            with contextlib.suppress(ValueError):
                 limit = Limit(float(whole), max(float(left), 0.0), _seconds(reset))
                 if 0 < limit.whole < float("inf"):
                     return limit
