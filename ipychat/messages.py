@@ -313,6 +313,13 @@ class FinishReason:
     reason: str
 
 
+CUT_OFF = {
+    "length": "Cut off: the model reached its limit of tokens",
+    "content_filter": "Cut off by the service's content filter",
+}
+"""By the reason for which an answer ended: what is said of one that is not whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Something the user should know, said by ipychat and not by the model."""
@@ -359,6 +366,11 @@ class Reply:
     def cost(self) -> float | None:
         """What it cost in dollars; None where that is not known."""
         return self.usage.cost if self.usage else None
+
+    @property
+    def cut_off(self) -> str | None:
+        """Why it is not whole, in words; None where nothing cut it off."""
+        return CUT_OFF.get(self.finish or "")
 
     @property
     def code(self) -> tuple[str, ...]:

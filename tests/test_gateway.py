@@ -134,7 +134,7 @@ async def test_an_answer_that_its_model_cuts_off_is_continued_up_to_a_bound(ask,
     model.pieces = ("part ", FinishReason("length"))
     reply = await ask("robocoders:FrontEndAgent")
     assert reply.text.startswith("part " * 5)
-    assert "still unfinished" in reply.text
+    assert "limit of tokens" in reply.text
     assert len(model.asked) == 5
     assert model.asked[-1]["messages"][-2]["content"] == "part "
 
@@ -383,7 +383,7 @@ async def test_a_full_disk_is_told_by_the_service_in_words(ask, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "finish", "says"),
     [
-        ("koala:gpt-4o-mini", "length", "still unfinished"),
+        ("koala:gpt-4o-mini", "length", "limit of tokens"),
         ("koala:gpt-4o-mini", "content_filter", "content filter"),
         ("robocoders:FrontEndAgent", "content_filter", "content filter"),
     ],

@@ -52,10 +52,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the same prompt is asked again; doubled each time."""
 PATIENCE = 600.0
 """Seconds for which a service may refuse whatever is asked, before that is an error."""
-CUT = {
-    "length": "The answer was cut off: the model reached its limit of tokens (max_tokens).",
-    "content_filter": "The answer was cut off by the service's content filter.",
-}
 
 
 class StopError(Exception):
@@ -135,8 +131,8 @@ class Asker:
             reply = answer.reply()
             asked.take(reply)
             self._pace.answered(_tokens(reply.usage), tokens)
-            if said := CUT.get(reply.finish or ""):
-                return asked.ended(reply, error=BrokenAnswerError(said))
+            if reply.cut_off:
+                return asked.ended(reply, error=BrokenAnswerError(f"{reply.cut_off}."))
             try:
                 value = self._schema.parse(reply.text) if self._schema else reply.text
                 return asked.ended(reply, value=value)

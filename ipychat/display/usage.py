@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
 
+from ipychat.display.table import plain
 from ipychat.messages import dollars
 
 Entry = dict[str, Any]
@@ -25,11 +26,6 @@ def table(entries: list[Entry]) -> dict[str, str]:
         "together": [("all", *_sum(entries))],
     }
     rows = [HEADS, *(row for several in groups.values() for row in several)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
-    plain = (
-        "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
     html = _row(HEADS, "th") + "".join(
         f'<tr><th style="text-align:left" colspan="{len(HEADS)}">{escape(by)}</th></tr>'
         + "".join(_row(row, "td") for row in several)
@@ -37,7 +33,7 @@ def table(entries: list[Entry]) -> dict[str, str]:
     )
     return {
         "text/html": f'<table class="mathjax_ignore">{html}</table>',
-        "text/plain": "\n".join(plain),
+        "text/plain": plain(rows),
     }
 
 

@@ -10,16 +10,21 @@ from typing import Any, NamedTuple
 
 from ipychat import catalog, ledger, registry, route
 from ipychat.gateway.agents import AGENTS, Sees
-from ipychat.messages import ChatRequest, Event, FinishReason, Message, ModelId, Text, Usage
+from ipychat.messages import (
+    CUT_OFF,
+    ChatRequest,
+    Event,
+    FinishReason,
+    Message,
+    ModelId,
+    Text,
+    Usage,
+)
 
 GATEWAY = "(the gateway)"
 """Stands in the ledger for a conversation."""
 MAX_CONTINUATIONS = 4
 """How often an answer that its model cut off is continued."""
-CUT_OFF = {
-    "length": "Cut off at the model's limit of tokens: still unfinished",
-    "content_filter": "Cut off by the service's content filter",
-}
 CONTINUE = "Go on exactly where you stopped, without repeating anything."
 
 
@@ -72,7 +77,7 @@ class Answers(NamedTuple):
                 messages = (*messages, so_far, Message("user", CONTINUE))
                 continue
             if remark := CUT_OFF.get(finish.reason):  # the protocol has no other place for it
-                parts = f" after {MAX_CONTINUATIONS} more parts" if said and not left else ""
+                parts = f", after {MAX_CONTINUATIONS} more parts" if said and not left else ""
                 yield Text(f"\n\n*({remark}{parts}.)*")
             yield finish
             return

@@ -503,15 +503,10 @@ def _ending(turn: Turn, run: Run) -> str:
 
 def ending(reply: Reply) -> str:
     """Say how an answer ended, if not as answers should."""
-    match reply.finish:
-        case "length":
-            return "Cut off: the model reached its limit of tokens. --max-tokens sets it."
-        case "content_filter":
-            return "Cut off by the service's content filter."
-        case "stop" | "tool_calls" | None:
-            return ""
-        case other:
-            return f"Ended with: {other}"
+    if reply.finish in {"stop", "tool_calls", None}:
+        return ""
+    advice = " --max-tokens sets it." if reply.finish == "length" else ""
+    return f"{reply.cut_off or f'Ended with: {reply.finish}'}.{advice}"
 
 
 def _broken(turn: Turn, error: ChatError, *, alone: bool) -> str:
