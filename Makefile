@@ -12,7 +12,7 @@ RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__
 COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
 
 .DELETE_ON_ERROR:
-.PHONY: help test demo check fix bench record panel clean
+.PHONY: help test demo docs check fix bench record panel clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -28,6 +28,12 @@ ifdef HEADLESS
 else  # in a container the user is root, whom JupyterLab asks to confirm it
 	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(NOTEBOOK)
 endif
+
+docs: .venv/.docs  ## build the documentation into build/docs
+	@$(PY) docs/reference.py
+	@$(PY) -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --write-all \
+	-c docs -d build/doctrees . build/docs
+	@echo "Read it: build/docs/index.html"
 
 check: .venv/.test  ## lint, formatting, types
 	@$(PY) -m ruff check --quiet
@@ -78,4 +84,8 @@ fit = $(shell { $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'; }
 
 .venv/.demo: .venv/.pip pyproject.toml
 	@$(PIP) --editable ".[test,demo]"
+	@touch $@
+
+.venv/.docs: .venv/.pip pyproject.toml
+	@$(PIP) --editable ".[docs]"
 	@touch $@

@@ -303,22 +303,27 @@ def _walk(where: str, value: Any) -> Iterator[tuple[str, str]]:
                     waiting.append((where or name, each))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
+    made = argparse.ArgumentParser(
         "python -m ipychat.audit",
         description="Look for secrets in notebooks and cassettes. "
         "Exit status: 0 none, 1 some, 2 something can't be read.",
     )
-    parser.add_argument("paths", nargs="+", type=Path, help="notebooks, cassettes, folders")
-    parser.add_argument(
+    made.add_argument("paths", nargs="+", type=Path, help="notebooks, cassettes, folders")
+    made.add_argument(
         "--variable",
         action="append",
         default=[],
         metavar="NAME",
         help="A variable of the environment that holds a secret and doesn't look like it.",
     )
-    given = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    given = parser().parse_args(arguments)
     secrets.register_environment(os.environ, given.variable)
     try:
         looked_at, found = scan(given.paths)

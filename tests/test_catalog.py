@@ -1,6 +1,7 @@
 """Names → providers and models."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -172,7 +173,10 @@ except ipychat.ChatError as error:
 
 
 def test_a_third_partys_package_is_found_by_its_entry_point(tmp_path):
-    package = Path(__file__).parent / "example_package"
+    package = tmp_path / "package"
+    shutil.copytree(Path(__file__).parent / "example_package", package)
+    with (package / "pyproject.toml").open("a") as project:
+        project.write('broken-parrot = "ipychat_parrot_that_is_not_there:Parrot"\n')
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     install += ["--no-build-isolation", "--target", str(tmp_path), str(package)]
     subprocess.run(install, check=True)
