@@ -245,9 +245,11 @@ async def test_without_a_good_token_there_is_no_session_and_no_answer(root, head
     [{"Host": "evil.example"}, {"Host": "evil.example:80"}, {"Host": "x@127.0.0.1"}, {"Origin": "https://evil.example"},
      {"Origin": "null"}],
 )  # fmt: skip
-async def test_web_pages_and_other_names_for_the_host_are_refused(root, headers):
+async def test_web_pages_and_other_names_for_the_host_are_refused(root, headers, caplog):
+    caplog.set_level("INFO", "ipychat")
     status, _ = await call(f"{root}/openai/v1/models", "GET", headers=headers)
     assert status == 403
+    assert caplog.text.endswith(" 403\n")
 
 
 async def test_nobody_gets_in_without_the_path(root):

@@ -65,16 +65,9 @@ class Gateway:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse web pages and other names for this host; log a line, without contents."""
-        host = request.headers.get("Host", "")
-        known = "@" not in host and is_loopback(f"http://{host}")
-        if is_loopback(f"http://{self._host}") and not known:
-            raise refuse(403, {"detail": "This host is not known by that name."})
-        if request.headers.get("Origin", ORIGINS[0]) not in ORIGINS:
-            raise refuse(403, {"detail": "Web pages can't use this gateway."})
-        if "Content-Encoding" in request.headers:
-            raise refuse(415, {"detail": "Requests are not compressed here."})
         status = 500
         try:
+            self._check(request)
             response = await handler(request)
             status = response.status
         except web.HTTPException as refused:
@@ -90,6 +83,16 @@ class Gateway:
         finally:
             secrets.log.info("%s %s %d", request.method, request.rel_url.raw_path, status)
         return response
+
+    def _check(self, request: web.Request) -> None:
+        host = request.headers.get("Host", "")
+        known = "@" not in host and is_loopback(f"http://{host}")
+        if is_loopback(f"http://{self._host}") and not known:
+            raise refuse(403, {"detail": "This host is not known by that name."})
+        if request.headers.get("Origin", ORIGINS[0]) not in ORIGINS:
+            raise refuse(403, {"detail": "Web pages can't use this gateway."})
+        if "Content-Encoding" in request.headers:
+            raise refuse(415, {"detail": "Requests are not compressed here."})
 
     async def start(self, port: int = 0) -> str:
         """Listen, and return the root URL."""
