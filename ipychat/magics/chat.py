@@ -15,6 +15,7 @@ from ipychat import config, secrets
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
+from ipychat.magics.endings import INTERRUPTED, STOPPED, ending
 from ipychat.magics.flags import at_least, flag
 from ipychat.settings import FORMATS
 
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
         async def close(self, reply: Reply, *, ending: str = "") -> None:
             """Show the whole reply for good, and how it ended."""
             ...
-
-
-STOPPED = "Stopped: what came is kept."
-INTERRUPTED = "Interrupted; what came is kept."
 
 
 class Manner:
@@ -203,7 +200,7 @@ class ChatMagics(Magics):
             "model": models[0],
             "system": flags.system,
             "history": not flags.no_history,
-            "options": options_of(flags),
+            "options": flags_.options_of(flags),
         }
         conversation = self.conversation(flags.chat)
         if flags.dry_run:
@@ -472,19 +469,6 @@ class ChatMagics(Magics):
         self.shell.display_pub.publish(data, metadata or {})
 
 
-def options_of(flags: Namespace) -> dict[str, Any]:
-    """Return what the flags say that a provider takes."""
-    return {
-        "temperature": flags.temperature,
-        "max_tokens": flags.max_tokens,
-        "timeout": flags.timeout,
-        "proxy": flags.proxy,
-        "cached": flags.cached or None,
-        "allow_secrets": flags.allow_secrets or None,
-        **flags_.parse_options(flags.option),
-    }
-
-
 def counted(number: int, what: str) -> str:
     """Return the number with its noun."""
     return f"{number} {what}{'' if number == 1 else 's'}"
@@ -499,14 +483,6 @@ async def _watch(turn: Turn, view: View) -> None:
 
 def _ending(turn: Turn, run: Run) -> str:
     return STOPPED if run.stopped else ending(turn.reply)
-
-
-def ending(reply: Reply) -> str:
-    """Say how an answer ended, if not as answers should."""
-    if reply.finish in {"stop", "tool_calls", None}:
-        return ""
-    advice = " --max-tokens sets it." if reply.finish == "length" else ""
-    return f"{reply.cut_off or f'Ended with: {reply.finish}'}.{advice}"
 
 
 def _broken(turn: Turn, error: ChatError, *, alone: bool) -> str:

@@ -34,7 +34,7 @@ async def run(chat: ChatMagics, template: str, flags: Namespace) -> Results | Pl
     from ipychat.display import progress
     from ipychat.kernel import notebook
     from ipychat.kernel.run import Run, in_front
-    from ipychat.magics.chat import options_of
+    from ipychat.magics.flags import options_of
 
     _check(chat, flags)
     shell = chat.shell

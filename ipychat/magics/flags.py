@@ -201,3 +201,16 @@ def flag_names(magic: Any) -> Iterator[str]:
     """Give every flag that the magic knows."""
     if hasattr(magic, "flags"):
         yield from parser_of(magic)._option_string_actions  # noqa: SLF001 - as above
+
+
+def options_of(flags: argparse.Namespace) -> dict[str, Any]:
+    """Return what the flags say that a provider takes."""
+    return {
+        "temperature": flags.temperature,
+        "max_tokens": flags.max_tokens,
+        "timeout": flags.timeout,
+        "proxy": flags.proxy,
+        "cached": flags.cached or None,
+        "allow_secrets": flags.allow_secrets or None,
+        **parse_options(flags.option),
+    }

@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from ipychat.errors import FormatError, InterruptedAnswerError, UsageError
-from ipychat.magics.chat import INTERRUPTED, STOPPED, ending
+from ipychat.magics.endings import INTERRUPTED, STOPPED, ending
 
 if TYPE_CHECKING:
     from ipychat.conversations import Conversation

@@ -1,0 +1,19 @@
+"""How it is said below an answer that it did not end as answers should."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ipychat.messages import Reply
+
+STOPPED = "Stopped: what came is kept."
+INTERRUPTED = "Interrupted; what came is kept."
+
+
+def ending(reply: Reply) -> str:
+    """Say how an answer ended, if not as answers should."""
+    if reply.finish in {"stop", "tool_calls", None}:
+        return ""
+    advice = " --max-tokens sets it." if reply.finish == "length" else ""
+    return f"{reply.cut_off or f'Ended with: {reply.finish}'}.{advice}"
