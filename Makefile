@@ -8,7 +8,7 @@ PIP = $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 NOTEBOOK = notebooks/quickstart.ipynb
 QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
 REPLAY = IPYCHAT_REPLAY=replay IPYCHAT_CASSETTE=__chat__
-RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__
+RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=helper IPYCHAT_SERVERS=off
 COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
 
 .DELETE_ON_ERROR:
@@ -55,8 +55,11 @@ bench: .venv/.test  ## what reading, loading and showing cost, beside the least 
 	@$(PY) -m bench.panel
 
 record: .venv/.test  ## run the notebooks anew, and keep their answers and outputs
-	@for path in notebooks/*.ipynb; do $(RECORD) JPY_SESSION_NAME="$$PWD/$$path" $(PY) -m nbconvert \
-	$(QUIET) --execute --ExecutePreprocessor.record_timing=False --to notebook --inplace "$$path"; done
+	@rm -f notebooks/__chat__/*.json
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && for path in notebooks/*.ipynb; do \
+	$(RECORD) IPYCHAT_HOME="$$home" JPY_SESSION_NAME="$$PWD/$$path" $(PY) -m nbconvert $(QUIET) --execute \
+	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
+	--to notebook --inplace "$$path" || exit; done
 
 panel:  ## build the panel's JavaScript, after a change in js/; needs Node
 	@cd js && npm install --silent --no-fund --no-audit && npm run --silent build

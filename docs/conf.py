@@ -14,7 +14,7 @@ project = "ipychat"
 html_title = "ipychat"
 extensions = ["myst_nb"]
 root_doc = INDEX
-include_patterns = ["*.md", "docs/**.md", "notebooks/*.ipynb"]
+include_patterns = ["*.md", "docs/**.md", "notebooks/*.md", "notebooks/*.ipynb"]
 exclude_patterns = ["build", "dist", "js", ".*"]
 
 html_theme = "furo"

@@ -316,7 +316,9 @@ def _saved() -> str:
 
 def _not_recorded(answers: Answers, receipt: Receipt) -> NotRecordedError:
     nearest, count = answers.nearest(receipt)
-    said = [f"No answer to this question is among the {count} in {answers.folder}."]
+    # an output goes to other machines: where the folder is, only if it may be the wrong one
+    where = answers.folder.name if count else f"{answers.folder}, which is empty"
+    said = [f"No answer to this question is kept in the folder {where}."]
     if nearest:
         said.append(f"The nearest, {nearest.receipt.hash[:12]}, differs (- then, + now):")
         old, new = nearest.receipt.text.splitlines(), receipt.text.splitlines()

@@ -31,7 +31,7 @@ PACKAGE = Path(ipychat.__file__).parent
 DECISIONS = ROOT / "docs" / "adr"
 DOCUMENTS = [
     path
-    for pattern in ("*.md", "docs/**/*.md", "notebooks/*.ipynb")
+    for pattern in ("*.md", "docs/**/*.md", "notebooks/*.md", "notebooks/*.ipynb")
     for path in sorted(ROOT.glob(pattern))
     if DECISIONS not in path.parents  # they tell of their day
 ]

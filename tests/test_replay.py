@@ -646,7 +646,7 @@ async def test_a_question_that_was_never_asked_is_an_error_with_the_difference(o
     with pytest.raises(errors.NotRecordedError) as caught:
         await ask("A long question about the sky", temperature=0.5)
     lines = caught.value._render_traceback_()
-    assert f"among the 2 in {folder}" in lines[0]
+    assert lines[0].endswith(f"kept in the folder {folder.name}.")
     assert '-   "text": "A long question about the sea"' in lines
     assert '+   "text": "A long question about the sky"' in lines
     assert "IPYCHAT_REPLAY=auto" in lines[-1]
@@ -666,7 +666,7 @@ async def test_a_difference_of_many_lines_is_cut_and_says_so(openai, cassette):
 
 async def test_an_empty_cassette_says_that_it_is_empty(cassette):
     cassette("replay")
-    with pytest.raises(errors.NotRecordedError, match="among the 0 in"):
+    with pytest.raises(errors.NotRecordedError, match="__chat__, which is empty"):
         await ask()
 
 

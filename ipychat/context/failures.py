@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 import sys
 import traceback
@@ -68,7 +69,11 @@ def describe(shell: Any) -> list[str]:
     text = text if len(text) <= MAX_TRACEBACK else mask(text)[-MAX_TRACEBACK:]
     parts = [f"The error:\n\n```\n{text.rstrip()}\n```"]
     if number := cell_number(shell, file):
-        source = shell.history_manager.input_hist_raw[number]
+        cells_so_far = shell.history_manager.input_hist_raw
+        if number < len(cells_so_far):
+            source = cells_so_far[number]
+        else:  # it was run without a place in the history, as nbval does
+            source = "".join(linecache.getlines(file))
         parts.insert(0, f"The cell:\n\n```python\n{source.rstrip()}\n```")
         names = [name for name in cells.names_in(source) if name in shell.user_ns]
         held = [values.summarise(n, shell.user_ns[n], VALUE_BUDGET) for n in names[:MOST_VALUES]]
@@ -77,15 +82,15 @@ def describe(shell: Any) -> list[str]:
 
 
 def _without_places(text: str, shell: Any) -> str:
-    """Name cells by their numbers, and files of packages from the package on.
+    """Name cells as such, and files of packages from the package on.
 
     Where they lie is this machine's and this run's; nobody else has to know it.
     """
 
     def named(match: re.Match[str]) -> str:
         file = match[1]
-        if number := cell_number(shell, file):
-            return f"Cell In[{number}]"
+        if cell_number(shell, file):
+            return "Cell In[…]"  # its number is this run's, too
         return f'File "{re.sub(PLACE, "", file)}"'
 
     return re.sub(r'File "([^"\n]+)"', named, text)

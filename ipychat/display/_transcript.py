@@ -31,7 +31,7 @@ class StaticTranscript:
     """A conversation as it stands, in the forms that an output has; written once a change."""
 
     def __init__(self, mark: str) -> None:
-        self._mark = mark
+        self.mark = mark
         """What says of an output whose transcript it is."""
         self._html: dict[tuple[str, str], str] = {}
         self._data: dict[str, Any] = {}
@@ -43,7 +43,7 @@ class StaticTranscript:
             return None
         self._html = {k: self._html.get(k) or _turn_html(turn) for k, turn in ended.items()}
         html = "".join(self._html.values()) or f'<p style="{_SMALL}">No turns yet.</p>'
-        kind = f'class="ipychat ipychat-transcript" data-panel="{self._mark}"'
+        kind = f'class="ipychat ipychat-transcript" data-panel="{self.mark}"'
         self._data = {
             "text/html": f"<div {kind}>{_STYLE}{html}</div>",
             "text/plain": talk.to_markdown(LONGEST) if ended else "",

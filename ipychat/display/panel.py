@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,7 +20,7 @@ from weakref import WeakSet
 import anywidget
 import traitlets
 
-from ipychat import catalog, conversations, secrets
+from ipychat import catalog, conversations, replay, secrets
 from ipychat.conversations import Conversation
 from ipychat.display._news import OURS, Told
 from ipychat.display._transcript import StaticTranscript
@@ -37,6 +38,8 @@ HERE = Path(__file__).parent
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 _open: WeakSet[Panel] = WeakSet()
+_numbers = itertools.count(1)
+"""Of the panels of this kernel."""
 
 
 def panel(*, model: str | None = None, chat: str | None = None) -> Panel:
@@ -104,7 +107,9 @@ class Panel(anywidget.AnyWidget):
         self.runs: list[Run] = []
         """What was asked here and still comes."""
         super().__init__(model=_name_of(conversation))
-        self._transcript = StaticTranscript(self.model_id)
+        # where answers are replayed, a transcript is the same in every run
+        mark = str(next(_numbers)) if replay.is_apart() else self.model_id
+        self._transcript = StaticTranscript(mark)
         self.observe(self._take_model, names="model")
         self.on_msg(self._receive)
         _open.add(self)
@@ -291,7 +296,7 @@ class Panel(anywidget.AnyWidget):
 
     def _hand_over(self, data: dict[str, Any]) -> None:
         """Let the page put the transcript into the notebook: after a reload only it can."""
-        self.send({"kind": "transcript", "panel": self.model_id, "data": data})
+        self.send({"kind": "transcript", "panel": self._transcript.mark, "data": data})
 
     def _ipython_display_(self, **_: Any) -> None:
         """Show the panel, and above it the transcript that stays where there is no kernel."""
