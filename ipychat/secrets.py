@@ -51,8 +51,11 @@ _looked_at: dict[str, str] = {}
 """The environment's variables as they were when last looked at."""
 
 
-def register(secret: str, name: str = "a secret") -> str:
-    """Remember `secret` in all the ways that it is written; return it unchanged."""
+def register(secret: str, name: str = "a secret") -> None:
+    """Remember `secret` in all the ways that it is written.
+
+    It is not returned: a notebook would show it as the value of the cell.
+    """
     global _known, _in_bytes, _in_urls  # noqa: PLW0603 - see there
     if len(secret) >= MIN_LENGTH and secret not in _known:
         encoded = [secret.encode(encoding, "surrogatepass") for encoding in ENCODINGS]
@@ -62,7 +65,6 @@ def register(secret: str, name: str = "a secret") -> str:
         _known = _with(_known, forms, name)
         _in_bytes = _with(_in_bytes, data, name)
         _in_urls = _with(_in_urls, urls, name)
-    return secret
 
 
 def _with(known: dict[T, str], forms: set[T], name: str) -> dict[T, str]:

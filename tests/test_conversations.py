@@ -337,7 +337,7 @@ async def test_a_fork_goes_on_from_a_copy(echo):
 
 
 async def test_a_conversation_as_markdown(talk, echo):
-    secret = secrets.register("canary-of-markdown")
+    secrets.register(secret := "canary-of-markdown")
     await ask(talk, [Message("user", (TextPart("a\n# b"), ImagePart("x"), FilePart("f.csv", b"")))])
     echo.pieces = [f"half {secret}", errors.ServerError(f"down {secret}")]
     with pytest.raises(errors.ServerError):
@@ -431,7 +431,7 @@ async def test_an_answer_closed_after_its_finish_is_done(talk):
 
 
 async def test_a_failed_answer_raises_with_its_reply_and_its_error_is_kept_masked(talk, echo):
-    secret = secrets.register("canary-of-an-error")
+    secrets.register(secret := "canary-of-an-error")
     echo.pieces = ["so far", errors.ServerError(f"It fell over: {secret}.")]
     with pytest.raises(errors.ServerError) as caught:
         await ask(talk, "a")
@@ -551,7 +551,7 @@ def test_a_process_killed_in_mid_stream_loses_at_most_its_last_snapshot(transcri
 
 async def test_a_known_secret_is_in_no_byte_on_disk(talk, echo, transcript, monkeypatch):
     monkeypatch.setattr(turns, "SNAPSHOT_INTERVAL", 0.0)
-    secret = secrets.register("canary/of+conversations")
+    secrets.register(secret := "canary/of+conversations")
     echo.pieces = ["It is ", *secret, " and ", *secret, Reasoning(secret), ToolCall("1", "f", secret),
                    Notice(secret), errors.ServerError(secret)]  # fmt: skip
     talk.system = f"Keep {secret}."
@@ -826,7 +826,7 @@ async def test_a_character_cut_in_two_is_whole_and_a_half_is_replaced(talk, echo
 
 
 async def test_a_known_secret_in_an_answer_is_masked_in_the_reply(talk, echo):
-    key = secrets.register("sk-0123456789abcdef")
+    secrets.register(key := "sk-0123456789abcdef")
     echo.pieces = [f"It is {key[:8]}", key[8:]]
     reply = (await ask(talk, "a", api_key=key)).reply
     assert (str(reply), reply.text) == ("It is •••", "It is •••")

@@ -573,7 +573,7 @@ async def test_a_hostile_answer_is_harmless_in_every_moment(hasty, payload, form
 
 @pytest.mark.parametrize("form", cell.FORMATS)
 async def test_a_known_secret_is_never_shown(hasty, form):
-    secret = secrets.register("sk-canary-0123456789abcdef")
+    secrets.register(secret := "sk-canary-0123456789abcdef")
     text = f'Words.\n\nThe key is {secret}, and\n\n```json\n{{"key": "{secret}"}}\n```\n\nas I said: {secret}\n'
     events = [
         Notice(secret),
@@ -701,7 +701,7 @@ async def test_a_terminal_dims_the_reasoning_and_colours_code_once():
 
 
 async def test_a_terminal_masks_a_secret_that_comes_in_pieces():
-    secret = secrets.register("sk-canary-0123456789abcdef")
+    secrets.register(secret := "sk-canary-0123456789abcdef")
     out = await terminal(words(f"The key is {secret}. Or so", 4), io.StringIO(), ending=secret)
     assert "canary" not in out
     assert out.startswith("The key is •••. Or so\n")

@@ -113,7 +113,7 @@ class Guarded:
             "for name in ('ipychat', 'aiohttp', 'asyncio'):\n"
             "    logging.getLogger(name).setLevel('DEBUG'); logging.getLogger(name).addHandler(log)\n"
             f"token = os.environ[{NAME!r}]\n"
-            "own = ipychat.secrets.register(os.environ['OWN_SECRET_OF_THE_TEST'])"
+            "ipychat.secrets.register(own := os.environ['OWN_SECRET_OF_THE_TEST'])"
         )
 
     def close(self):
@@ -536,7 +536,8 @@ def request(*messages, **options):
 
 @pytest.fixture
 def own():
-    return secrets.register(OWN, "own")
+    secrets.register(OWN, "own")
+    return OWN
 
 
 def test_a_request_without_secrets_stays_the_one_it_is(own):

@@ -315,7 +315,7 @@ async def test_a_file_that_may_hold_secrets_is_listed_and_never_opened(repo, nam
 
 
 async def test_known_secrets_are_masked_in_contents_names_and_at_every_cut(repo):
-    secret = secrets.register("hunter2-hunter2-hunter2")
+    secrets.register(secret := "hunter2-hunter2-hunter2")
     write(repo, {"app.py": f"key = '{secret}'\n" * 500, f"{secret}.txt": "x"})
     write(repo, {"wide.txt": "y" * (repository.MAX_LINE - 10) + secret * 9})
     add(repo)

@@ -81,14 +81,14 @@ def test_an_error_shows_as_at_most_five_lines_of_bounded_length():
 
 
 def test_of_a_text_that_is_written_once_not_one_character_of_a_secret_is_settled():
-    secret = secrets.register("canary-of-a-text-that-grows")
+    secrets.register(secret := "canary-of-a-text-that-grows")
     for size in range(1, len(secret)):
         assert secrets.settled(f"It is {secret[:size]}", spare=0) == len("It is ")
     assert secrets.settled(f"It is {secret}.", spare=0) == len(f"It is {secret}.")
 
 
 def test_a_whole_secret_is_not_cut_where_its_end_could_begin_another():
-    secret = secrets.register("canary-with-the-end-sk")
+    secrets.register(secret := "canary-with-the-end-sk")
     secrets.register("sk-which-begins-as-that-ends")
     assert secrets.settled(f"It is {secret}", spare=0) == len("It is ")
 
@@ -151,7 +151,8 @@ def test_bytes_stay_as_long_as_they_were(encoding, fresh):
 
 
 def test_a_text_that_begins_as_a_data_url_keeps_its_lines():
-    text = f"data:image/png;base64,AAAA is it?\nmy key is {secrets.register(PLAIN)}"
+    secrets.register(PLAIN)
+    text = f"data:image/png;base64,AAAA is it?\nmy key is {PLAIN}"
     assert secrets.masked(text) == text.replace(PLAIN, secrets.MASK)
 
 

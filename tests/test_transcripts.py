@@ -155,7 +155,7 @@ def test_half_of_a_surrogate_pair_can_be_kept(transcript):
 
 
 def test_a_known_secret_is_masked_in_every_text(transcript):
-    secret = secrets.register('canary-of-"transcripts"-é')
+    secrets.register(secret := 'canary-of-"transcripts"-é')
     record = {secret: [{"deep": (f"x{secret}y",)}], "object": {secret}, "text": secret}
     transcript.append(record)
     with transcript.path.open("ab") as file:

@@ -49,7 +49,8 @@ def path_of(host: str, token_path: str) -> str | None:
             f"{host} can be reached by others: set {KEY_VARIABLE} to letters and digits, at least "
             f"{secrets.MIN_LENGTH}.\nIt becomes the path of the root URL."
         )
-    return f"/{secrets.register(key)}"
+    secrets.register(key)
+    return f"/{key}"
 
 
 async def serve(given: argparse.Namespace) -> None:

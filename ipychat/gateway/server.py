@@ -44,7 +44,10 @@ class Gateway:
         self, answers: Answers, *, host: str = "127.0.0.1", path: str | None = None
     ) -> None:
         self._host = host
-        self._path = "/" + secrets.register(random.token_urlsafe(24)) if path is None else path
+        self._path = path
+        if path is None:
+            secrets.register(key := random.token_urlsafe(24))
+            self._path = f"/{key}"
         self._runner = web.AppRunner(
             self._application(answers),
             access_log=None,

@@ -168,7 +168,7 @@ def _launch(path: Path, context: int, idle: float) -> Engine:
         )
     weights.check(path)
     _check_memory(path, context)
-    key = secrets.register(token_urlsafe(32))
+    secrets.register(key := token_urlsafe(32))
     asked = {"path": str(path), "context": context, "idle": idle, "key": key, "parent": os.getpid()}
     process = _open()
     with contextlib.suppress(OSError):  # it ended at once: what it said tells why

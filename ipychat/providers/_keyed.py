@@ -93,7 +93,8 @@ class Keyed(AsyncGeneratorProvider, ProviderModelMixin):
 
 
 def _checked(key: str, where: str) -> Key:
-    key = secrets.register(key.strip(), where)
+    key = key.strip()
+    secrets.register(key, where)
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise MissingKeyError(f"The key in {where} has a character that no key has.")
     return Key(key, where)

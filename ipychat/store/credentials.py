@@ -133,7 +133,10 @@ def kept_key(service: str, root: str) -> str | None:
         return None
     account = _account(service, root)
     key = entry.get("key") or _from_keyring.get(account) or _keyring_key(account)
-    return secrets.register(key, f"the key of {service}") if isinstance(key, str) and key else None
+    if not (isinstance(key, str) and key):
+        return None
+    secrets.register(key, f"the key of {service}")
+    return key
 
 
 def services() -> list[str]:
