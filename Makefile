@@ -12,7 +12,7 @@ RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=helper I
 COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
 
 .DELETE_ON_ERROR:
-.PHONY: help test demo docs check fix bench record panel clean
+.PHONY: help test demo docs check fix bench record panel pictures clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -64,6 +64,9 @@ record: .venv/.test  ## run the notebooks anew, and keep their answers and outpu
 panel:  ## build the panel's JavaScript, after a change in js/; needs Node
 	@cd js && npm install --silent --no-fund --no-audit && npm run --silent build
 
+pictures: .venv/.test  ## take the README's pictures anew; needs Chromium
+	@$(PY) -m tools.pictures
+
 clean:  ## remove .venv and whatever the tools left behind
 	@rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	@find . -name __pycache__ -prune -exec rm -rf {} +
@@ -86,7 +89,7 @@ fit = $(shell { $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'; }
 	@touch $@
 
 .venv/.demo: .venv/.pip pyproject.toml
-	@$(PIP) --editable ".[test,demo]"
+	@$(PIP) --editable ".[demo]"
 	@touch $@
 
 .venv/.docs: .venv/.pip pyproject.toml

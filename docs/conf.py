@@ -5,6 +5,7 @@ that is no page leads to a copy of it. Nothing is run, and nothing is loaded fro
 """
 
 import re
+import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +68,12 @@ def add_contents(_app, docname, source):
         source[0] += "\n```{toctree}\n:glob:\n\n0*\n```\n"
 
 
+def copy_pictures(app, _error):
+    """Sphinx doesn't see what stands in a `<picture>`, which GitHub shows by the reader's theme."""
+    shutil.copytree(ROOT / "docs/pictures", app.outdir / "docs/pictures", dirs_exist_ok=True)
+
+
 def setup(app):
     """Sphinx calls this."""
+    app.connect("build-finished", copy_pictures)
     app.connect("source-read", add_contents)

@@ -61,10 +61,10 @@ export function confirm(button, words, name = "check") {
   }, 1500);
 }
 
-/** A text field as high as its text. */
+/** A text field as high as its text; as it comes while it is not laid out. */
 export function fit(area) {
   area.style.height = "auto";
-  area.style.height = `${area.scrollHeight}px`;
+  if (area.scrollHeight) area.style.height = `${area.scrollHeight}px`;
 }
 
 /** While an input method composes, Enter and Esc are its keys. */

@@ -79,6 +79,7 @@ const PROSE = {
   ALLOWED_TAGS: tags.split(" "),
   ALLOWED_ATTR: ["align", "href", "start", "title"],
   ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:)/i,
+  ADD_URI_SAFE_ATTR: ["align", "start"], // else they would have to look like addresses
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,

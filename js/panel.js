@@ -80,6 +80,9 @@ class View {
       this.turns.delete(id);
       this.dirty.delete(view);
     }
+    // the newest turn, once it isn't any more, may be out of sight and not laid out: it stays as high as it was
+    const newest = this.list.lastElementChild;
+    if (newest?.offsetHeight) newest.style.containIntrinsicBlockSize = `auto ${newest.offsetHeight}px`;
     present.forEach((id, index) => {
       const { el } = this.view(id);
       if (this.list.children[index] !== el) this.list.insertBefore(el, this.list.children[index] ?? null);

@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real Chromium, with nothing of the user's in it."""
+"""A real JupyterLab or Notebook 7 in a real Chromium, with nothing of the user's in it."""
 
 import contextlib
 import json
@@ -9,16 +9,23 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import nbformat
-from playwright.sync_api import Page, sync_playwright
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.conftest import KEYS, OURS
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+SHOTS = Path(__file__).parent / "screenshots"
+"""What the browser tests saw, for who wants to look at it; git ignores it."""
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+expect.set_options(timeout=20_000)  # two busy cores are slow
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
@@ -26,15 +33,36 @@ SETTINGS = {
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'"
 RUN = "i => { const nb = jupyterapp.shell.currentWidget.content; nb.activeCellIndex = i; nb.deselectAll(); window.ran = jupyterapp.commands.execute('notebook:run-cell'); return null }"
+END_KERNELS = "() => window.jupyterapp?.serviceManager.sessions.shutdownAll().then(() => null)"
 WRITE = "([i, source]) => jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(source)"
 SOURCES = "() => [...jupyterapp.shell.currentWidget.content.model.sharedModel.cells].map(cell => cell.getSource())"
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """What differs between the programs that open notebooks in a browser."""
+
+    module: str
+    app: str
+    address: str
+
+
+JUPYTERLAB = FrontEnd("jupyterlab", "LabApp", "lab/tree/{}?reset")
+NOTEBOOK = FrontEnd("notebook", "JupyterNotebookApp", "notebooks/{}")
+
+
+def need_chromium() -> None:
+    """Skip the test where there is no Chromium; in CI that fails."""
+    if not CHROMIUM:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("Chromium (Debian's package chromium) is not installed")  # fmt: skip
 
 
 class Lab:
     """One server and one browser; `left` are the requests that would have left this machine."""
 
-    def __init__(self, root: Path, env: dict[str, str]) -> None:
+    def __init__(self, root: Path, env: dict[str, str], front: FrontEnd = JUPYTERLAB) -> None:
         self.root = root
+        self.front = front
         self.left: list[str] = []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -54,13 +82,13 @@ class Lab:
         arguments = [
             "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={urlsplit(self.url).port}",
             "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
-            f"--ServerApp.root_dir={root / 'work'}", "--LabApp.expose_app_in_browser=True",
+            f"--ServerApp.root_dir={root / 'work'}", f"--{front.app}.expose_app_in_browser=True",
             "--LabApp.news_url=None",
         ]  # fmt: skip
         self._log = (root / "server.log").open("w")
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *arguments],
-            stdout=self._log, stderr=subprocess.STDOUT, env={**os.environ, **own, **env},
+            [sys.executable, "-m", front.module, *arguments],
+            stdout=self._log, stderr=subprocess.STDOUT, env={**_machine(), **own, **env},
         )  # fmt: skip
         self._wait_for_the_server()
         self._playwright = sync_playwright().start()
@@ -75,23 +103,32 @@ class Lab:
             time.sleep(0.1)
         raise AssertionError((self.root / "server.log").read_text())
 
-    def open(self, name: str, *cells: str, width: int = 1100, height: int = 1000) -> Page:
+    def open(self, name: str, *cells: str, **size: float) -> Page:
         """Open a notebook, made of `cells` if it is not there yet, with its kernel ready."""
-        path = self.root / "work" / name
+        path = self.path(name)
         if not path.exists():
             book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
             book.metadata["kernelspec"] = KERNEL
             nbformat.write(book, path)
+        page = self.show(name, **size)
+        page.wait_for_function(IDLE, timeout=60_000)
+        return page
+
+    def show(self, name: str, width: int = 1100, height: int = 1000, scale: float = 1) -> Page:
+        """Open a notebook that is there, in a browser without a past; wait for nothing."""
         context = self._browser.new_context(
             viewport={"width": width, "height": height},
+            device_scale_factor=scale,
             permissions=["clipboard-read", "clipboard-write"],
         )
         context.on("request", lambda request: self._see(request.url))
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.goto(f"{self.url}/lab/tree/{name}?reset")
-        page.wait_for_function(IDLE, timeout=60_000)
+        page.goto(f"{self.url}/{self.front.address.format(name)}")
         return page
+
+    def path(self, name: str) -> Path:
+        return self.root / "work" / name
 
     def _see(self, url: str) -> None:
         parts = urlsplit(url)
@@ -106,11 +143,34 @@ class Lab:
         self._log.close()
 
 
+def _machine() -> dict[str, str]:
+    """The environment without the keys, the proxies and the settings of the machine's user."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not (name.startswith(OURS) or name.endswith(KEYS) or name.lower().endswith("_proxy"))
+    }
+
+
 def run(page: Page, cell: int, *, wait: bool = True) -> None:
     """Run a cell; wait for its end."""
     page.evaluate(RUN, cell)
     if wait:
         page.evaluate("() => window.ran.then(() => null)")
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep a picture of the page."""
+    path = SHOTS / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=path)
+
+
+def leave(page: Page) -> None:
+    """Close a page, and end the kernels that it knows: each holds some 100 MB."""
+    if not page.is_closed():
+        page.evaluate(END_KERNELS)
+    page.context.close()
 
 
 def save(page: Page) -> None:

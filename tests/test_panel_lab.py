@@ -1,9 +1,7 @@
 """The panel in a real JupyterLab: what its users see and do. Skipped without Chromium, but not in CI."""
 
-import os
 import re
 import time
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -15,7 +13,6 @@ from tests.protocols import PROTOCOLS
 from tests.test_magics import PATH, echo, sent
 
 OPENAI = PROTOCOLS[0]
-SHOTS = Path(__file__).parent / "screenshots"
 LOAD, PANEL = "%load_ext ipychat", "%chat_panel"
 ANSWER = """Here is a **short** plan with `code` and [a link](https://example.org):
 
@@ -57,8 +54,7 @@ def service():
 
 @pytest.fixture(scope="module")
 def jupyter(service, tmp_path_factory):
-    if not lab.CHROMIUM:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("Chromium (Debian's package chromium) is not installed")  # fmt: skip
+    lab.need_chromium()
     env = {
         "OPENAI_BASE_URL": service.url,
         "OPENAI_API_KEY": "sk-a-key-of-the-tests",
@@ -78,7 +74,7 @@ def opened(jupyter, service, request):
     lab.run(page, 1)
     prompt(page).wait_for()
     yield page
-    page.context.close()
+    lab.leave(page)
     assert jupyter.left == [], "a request left this machine"
 
 
@@ -110,11 +106,6 @@ def slowly(text, size=20, pause=0.01):
 
 def stalled(text):
     return [head(), chunk(OPENAI.text(text)), HANG]
-
-
-def shoot(page, name):
-    SHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name}.png")
 
 
 def test_what_is_asked_in_the_panel_is_answered_there_and_cells_go_on_from_it(opened, service):
@@ -458,18 +449,18 @@ def test_it_has_no_accessibility_violation_and_is_worth_looking_at(opened, servi
     service.on(PATH, slowly(ANSWER))
     ask(opened, "Count the words of a file, please.")
     expect(log(opened)).to_contain_text("short")
-    shoot(opened, "light, streaming")
+    lab.shoot(opened, "the panel, light, streaming")
     expect(button(opened, "Send")).to_be_visible()
-    shoot(opened, "light")
+    lab.shoot(opened, "the panel, light")
     assert violations(opened) == []
     opened.get_by_role("combobox", name="Model").click()
     expect(models(opened).first).to_be_visible()
-    shoot(opened, "light, picker")
+    lab.shoot(opened, "the panel, light, picker")
     assert violations(opened) == []
     opened.get_by_role("combobox", name="Model").press("Escape")
     opened.set_viewport_size({"width": 720, "height": 1000})
     opened.wait_for_timeout(200)
-    shoot(opened, "light, narrow")
+    lab.shoot(opened, "the panel, light, narrow")
 
 
 def test_the_dark_theme_has_no_accessibility_violation(opened, service):
@@ -479,7 +470,7 @@ def test_the_dark_theme_has_no_accessibility_violation(opened, service):
     expect(log(opened)).to_contain_text("the")
     expect(button(opened, "Send")).to_be_visible()
     opened.wait_for_timeout(500)
-    shoot(opened, "dark")
+    lab.shoot(opened, "the panel, dark")
     found = violations(opened)
     opened.evaluate("() => jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'}).then(() => null)")  # fmt: skip
     assert found == []
@@ -501,3 +492,21 @@ def test_stop_and_the_first_word_come_in_time(opened, service):
     prompt(opened).press("Escape")
     expect(button(opened, "Send")).to_be_visible()
     assert time.monotonic() - begin < 3
+
+
+def test_a_question_after_a_long_answer_stays_in_sight(opened, service):
+    service.on(PATH, OPENAI.whole("".join(f"{n}. **item**\n" for n in range(60)) + "\nThe end."))
+    ask(opened, "first")
+    expect(log(opened).get_by_text("The end.")).to_be_in_viewport()
+    service.on(PATH, slowly("Word " * 30 + "done."))
+    ask(opened, "second")
+    expect(log(opened).get_by_text("done.")).to_be_in_viewport()
+    expect(button(opened, "Jump to newest")).to_be_hidden()
+
+
+def test_columns_are_aligned_and_lists_numbered_as_they_were_written(opened, service):
+    service.on(PATH, OPENAI.whole("| a | b |\n|---|---:|\n| x | 1 |\n\n3. third\n4. fourth\n\nend"))
+    ask(opened, "Hello")
+    expect(log(opened).get_by_role("cell", name="1", exact=True)).to_have_css("text-align", "right")
+    expect(log(opened).get_by_role("cell", name="x", exact=True)).to_have_css("text-align", "left")
+    expect(log(opened).locator("ol")).to_have_js_property("start", 3)
