@@ -12,7 +12,7 @@ RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=helper I
 COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
 
 .DELETE_ON_ERROR:
-.PHONY: help test demo docs check fix bench record panel pictures clean
+.PHONY: help test demo docs check fix bench wheel record panel pictures clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -44,15 +44,11 @@ fix: .venv/.test  ## let ruff repair what it can
 	@$(PY) -m ruff check --quiet --fix --exit-zero
 	@$(PY) -m ruff format --quiet
 
-bench: .venv/.test  ## what reading, loading and showing cost, beside the least that they can
-	@$(PY) -m bench.wire
-	@$(PY) -m bench.loading
-	@$(PY) -m bench.cell
-	@$(PY) -m bench.gateway
-	@$(PY) -m bench.replay
-	@$(PY) -m bench.race
-	@$(PY) -m bench.batch
-	@$(PY) -m bench.panel
+bench: .venv/.test  ## measure everything beside its floor; write docs/performance.md
+	@$(PY) -m bench
+
+wheel: .venv/.test  ## build sdist and wheel, and try the wheel with each Python there is
+	@$(PY) -m tests.wheel
 
 record: .venv/.test  ## run the notebooks anew, and keep their answers and outputs
 	@rm -f notebooks/__chat__/*.json

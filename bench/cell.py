@@ -1,9 +1,9 @@
 """What an answer costs in the cell of a real kernel, beside the least that it can cost.
 
-`python -m bench.cell` prints a table; figures are medians unless they say otherwise. Three ways
-are measured: the floor (append to the cell every 50 ms), the view alone fed by the cell, and
-`%chat` that asks a service on this machine. CPU is the kernel's; messages and bytes are the cell's
-outputs on iopub; a word is seen when the front end's socket has a message with it.
+Two ways are measured: `%chat`, which asks a service on this machine, and the floor, a cell that
+reads the same bytes with aiohttp alone and appends to its output every 50 ms. CPU is the kernel's;
+messages and bytes are the cell's outputs on iopub; a word is seen when the front end's socket has a
+message with it.
 """
 
 import ast
@@ -11,20 +11,20 @@ import asyncio
 import contextlib
 import functools
 import json
-import os
 import re
 import statistics
 import string
-import sys
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from jupyter_client import AsyncKernelManager
 
+from bench.rows import Figure
+
 MANY = 10_000
 ROUNDS = 9
-PACKET = 20
-SETTLE = 0.3
+SETTLE = 0.1
 DIGITS = string.digits + string.ascii_lowercase
 WORD = re.compile(r"\bq([0-9a-z]{3})\b")
 
@@ -108,38 +108,11 @@ async def measured(result: dict, *, watch: bool):
     result |= {"held": watcher.held, "late": watcher.late}
 
 
-async def feed(kind: str, count: int, rate: float, sent: list[float]):
-    """Give the words at their pace, or in packets at full speed."""
-    begin = time.monotonic()
-    for i, word in enumerate(words(kind, count)):
-        if rate:
-            await asyncio.sleep(begin + i / rate - time.monotonic())
-            sent.append(time.monotonic())
-        elif i % PACKET == 0:
-            await asyncio.sleep(0)
-        yield word
-
-
-async def floor(kind: str, count: int, rate: float, *, watch: bool = False) -> dict:
-    result: dict = {"sent": []}
-    async with measured(result, watch=watch):
-        pending: list[str] = []
-        due = 0.0
-        async for word in feed(kind, count, rate, result["sent"]):
-            pending.append(word)
-            if time.monotonic() > due:
-                print("".join(pending), end="", flush=True)
-                pending.clear()
-                due = time.monotonic() + 0.05
-        print("".join(pending), end="", flush=True)
-    return result
-
-
 async def read(url: str, *, watch: bool = False) -> dict:
-    """The floor of `chat`: raw aiohttp, split, `json.loads`, append every 50 ms."""
+    """The floor: raw aiohttp, split, `json.loads`, append every 50 ms."""
     import aiohttp
 
-    result: dict = {"sent": []}
+    result: dict = {}
     async with aiohttp.ClientSession() as session, measured(result, watch=watch):
         pending: list[str] = []
         due = 0.0
@@ -159,31 +132,12 @@ async def read(url: str, *, watch: bool = False) -> dict:
     return result
 
 
-async def view(kind: str, count: int, rate: float, *, watch: bool = False) -> dict:
-    from IPython import get_ipython
-
-    from ipychat.display.cell import CellView
-    from ipychat.kernel import notebook
-    from ipychat.messages import ChatRequest, Message, ModelId, Reply, Text
-
-    request = ChatRequest(ModelId("a", "b"), (Message("user", "?"),))
-    result: dict = {"sent": []}
-    async with measured(result, watch=watch):
-        text: list[str] = []
-        shown = CellView(notebook.publisher(get_ipython()))
-        async for word in feed(kind, count, rate, result["sent"]):
-            text.append(word)
-            shown.add(Text(word))
-        await shown.close(Reply(request, "".join(text), finish="stop"))
-    return result
-
-
 ASK = """
 import os
 from bench import cell as bench
 os.environ["OPENAI_BASE_URL"] = {url!r}
 os.environ["OPENAI_API_KEY"] = "nothing-secret"
-result = {{"sent": []}}
+result = {{}}
 async with bench.measured(result, watch={watch}):
     answer = %chat --no-history -m openai:m go
 assert len(answer.text) == {length}, len(answer.text)
@@ -192,10 +146,7 @@ READ = """
 from bench import cell as bench
 result = await bench.read({url!r}, watch={watch})
 """
-FEED = """
-from bench import cell as bench
-result = await bench.{way}({kind!r}, {count}, {rate}, watch={watch})
-"""
+WAYS = {"read": READ, "chat": ASK}
 
 
 # -- the service
@@ -294,16 +245,12 @@ class Front:
         self, way: str, kind: str, count: int, rate: float = 0, *, watch: bool = False
     ) -> Run:
         url = f"{self.url}/{kind}/{count}/{rate}"
-        if way == "read":
-            code = READ.format(url=url, watch=watch)
-        elif way == "chat":
-            code = ASK.format(url=url, watch=watch, length=sum(map(len, words(kind, count))))
-        else:
-            code = FEED.format(way=way, kind=kind, count=count, rate=rate, watch=watch)
+        length = sum(map(len, words(kind, count)))
+        code = WAYS[way].format(url=url, watch=watch, length=length)
         reply, seen = await self.execute(code)
         text = reply["user_expressions"]["result"]["data"]["text/plain"]
         result = json.loads(ast.literal_eval(text))
-        sent = result.pop("sent") or list(self.service.sent)
+        sent = self.service.sent
         run = Run(**result, messages=len(seen), size=sum(size for _, size, _ in seen))
         shown = 0
         for at, _, last in seen:
@@ -353,7 +300,7 @@ async def front():
     service = Service()
     server = await asyncio.start_server(service.answer, "127.0.0.1", 0)
     manager = AsyncKernelManager()
-    await manager.start_kernel()
+    await manager.start_kernel(extra_arguments=["--IPKernelApp.log_level=40"])
     client = manager.client()
     client.start_channels()
     try:
@@ -365,91 +312,64 @@ async def front():
         server.close()
 
 
-# -- the table
+# -- the figures
+
+KINDS = {"flat": "flat", "Markdown": "markdown"}
+"""What the rows call them, and what `words` does."""
 
 
-def row(what: str, *columns: str) -> None:
-    print(f"{what:44}", *(f"{column:>13}" for column in columns), flush=True)
+async def full_speed(front: Front) -> AsyncIterator[Figure]:
+    for name, kind in KINDS.items():
+        runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+        for _ in range(ROUNDS + 1):
+            for way in WAYS:
+                runs[way].append(await front.run(way, kind, MANY))
+
+        def middle(what: str, runs: dict[str, list[Run]] = runs) -> list[float]:
+            """Of `%chat` and the floor; the first run warms up."""
+            return [
+                statistics.median(getattr(run, what) for run in runs[way][1:])
+                for way in ("chat", "read")
+            ]
+
+        wall, cpu = ([took * 1e3 for took in middle(what)] for what in ("wall", "cpu"))
+        yield Figure(f"10,000 words, {name}: until the end", *wall)
+        yield Figure(f"10,000 words, {name}: the kernel's CPU", *cpu)
+        if name == "flat":
+            yield Figure("10,000 words, flat: messages", *middle("messages"))
 
 
-def bound(value: float, most: float | None, form: str) -> str:
-    """Write a figure with its bound, and a mark where it is not held."""
-    if most is None:
-        return f"{value:{form}}"
-    return f"{value:{form}} ≤ {most:{form}}{'' if value <= most else ' !'}"
-
-
-async def full_speed(front: Front, ways: list[str]) -> None:
-    row(f"{MANY:,} words at full speed", "wall ms", "CPU s", "messages", "KiB")
-    bounds = {"flat": (80, 0.08, 10), "markdown": (180, 0.18, None)}
-    for kind, (wall, cpu, messages) in bounds.items():
-        runs: dict[str, list[Run]] = {way: [] for way in ways}
-        for turn in range(ROUNDS + 1):
-            for way in ways:
-                run = await front.run(way, kind, MANY)
-                if turn:  # the first one warms up
-                    runs[way].append(run)
-        for way in ways:
-            middle = {
-                name: statistics.median(getattr(run, name) for run in runs[way])
-                for name in ("wall", "cpu", "messages", "size")
-            }
-            ours = way in {"view", "chat"}
-            row(
-                f"  {kind}, {way}",
-                bound(middle["wall"] * 1e3, wall if ours else None, ".0f"),
-                bound(middle["cpu"], cpu if ours else None, ".3f"),
-                bound(middle["messages"], messages if ours else None, ".0f"),
-                f"{middle['size'] / 1024:.0f}",
-            )
-
-
-async def paced(front: Front, ways: list[str]) -> None:
-    row("paced", "seen p50 ms", "seen p95 ms", "KiB", "messages")
-    plans = [
-        ("markdown", 300, 50, None),
-        ("markdown", 2_000, 100, 480),
-        ("endless", 2_000, 100, 400),
-    ]
-    for kind, count, rate, most in plans:
-        for way in ways:
-            run = await front.run(way, kind, count, rate)
-            p50, p95 = run.seen
-            size = run.size / 1024
-            ours = way in {"view", "chat"}
-            row(
-                f"  {kind}, {count:,} at {rate} a second, {way}",
-                bound(p50, 30 if ours else None, ".0f"),
-                bound(p95, 60 if ours else None, ".0f"),
-                bound(size, most if ours else None, ".0f"),
-                f"{run.messages}",
-            )
-
-
-async def lags(front: Front, ways: list[str]) -> None:
-    row("the loop, best of five", "callback ms", "late ms")
-    for kind in ("flat", "markdown"):
-        for way in ways:
+async def lags(front: Front) -> AsyncIterator[Figure]:
+    for name, kind in KINDS.items():
+        best = {}
+        for way in WAYS:
             runs = [await front.run(way, kind, MANY, watch=True) for _ in range(5)]
-            held, late = (
-                min(getattr(run, name) for run in runs) * 1e3 for name in ("held", "late")
-            )
-            most = 10 if way in {"view", "chat"} else None
-            row(f"  {kind}, {way}", bound(held, most, ".1f"), bound(late, most, ".1f"))
+            best[way] = [min(getattr(run, what) for run in runs) * 1e3 for what in ("held", "late")]
+        (held, late), (least, earliest) = best["chat"], best["read"]
+        yield Figure(f"{name}: the longest callback", held, least)
+        yield Figure(f"{name}: the loop's worst lag", late, earliest)
 
 
-async def main() -> None:
-    for name in [name for name in os.environ if name.startswith(("OPENAI_", "IPYCHAT_"))]:
-        del os.environ[name]
-    async with front() as fronted:
-        await fronted.execute("%load_ext ipychat\nresult = None")
-        ways = ["floor", "view", "read", "chat"]
-        if len(sys.argv) > 1:
-            ways = sys.argv[1:]
-        await full_speed(fronted, ways)
-        await paced(fronted, ways)
-        await lags(fronted, ways)
+async def paced(fronts: dict[str, Front]) -> AsyncIterator[Figure]:
+    plans = {
+        "300 words at 50 a second": ("markdown", 300, 50),
+        "2,000 words of Markdown at 100 a second": ("markdown", 2_000, 100),
+        "a paragraph of 2,000 words at 100 a second": ("endless", 2_000, 100),
+    }
+    for name, plan in plans.items():
+        # side by side, each with a kernel of its own: they wait for most of the time
+        runs = [fronts[way].run(way, *plan) for way in ("chat", "read")]
+        ours, floor = await asyncio.gather(*runs)
+        (middle, most), (least, least_most) = ours.seen, floor.seen
+        yield Figure(f"{name}: seen after", middle, least)
+        yield Figure(f"{name}: seen after, 95 %", most, least_most)
+        yield Figure(f"{name}: sent", ours.size / 1024, floor.size / 1024)
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+async def measure() -> AsyncIterator[Figure]:
+    async with front() as one, front() as two:
+        for fronted in (one, two):
+            await fronted.execute("%load_ext ipychat\nresult = None")
+        for figures in (full_speed(one), lags(one), paced({"chat": one, "read": two})):
+            async for figure in figures:
+                yield figure

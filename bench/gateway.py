@@ -1,9 +1,8 @@
 """What the gateway adds to asking the model itself.
 
-`make bench` prints a table. The model is a script in a process of its own, whose CPU counts not.
-It is asked directly and by way of each of the gateway's services, in turn: first with the gateway
-in the process of who asks, as in a kernel, beside the least that a second connection costs: a relay
-that copies bytes unread. Then the gateway is a process of its own, all of whose CPU is shown.
+The model is a script in a process of its own, whose CPU counts not. It is asked directly and by way
+of each of the gateway's services, in turn, with the gateway in the process of who asks, as in a
+kernel. The floor is the least that a second connection costs: a relay that copies bytes unread.
 """
 
 import asyncio
@@ -16,17 +15,18 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Iterator
 from subprocess import DEVNULL, PIPE, Popen
 
 import ipychat
-from bench.wire import END, http_chunk, packets, row, verdict
+from bench.rows import Figure
+from bench.wire import END, http_chunk, packets
 from ipychat.gateway.answers import Answers
 from ipychat.gateway.server import Gateway
 from ipychat.messages import Text
 from ipychat.wire import http
 
-ROUNDS, ASKS = 5, 40  # for CPU, of which the least counts; for times, of which the median does
+ROUNDS, ASKS = 3, 30  # for CPU, of which the least counts; for times, of which the median does
 MODEL = "openai:m"
 DIRECTLY, RELAY = "directly", "by a relay of bytes"
 SERVICES = {
@@ -38,8 +38,8 @@ SERVICES = {
 FIRST = "2 1 0.02"  # how many events to answer, how many in a packet, seconds between packets
 SPEEDS = {
     "at full speed": "5000 5000 0",
-    "5 in a packet": "2500 5 0.001",
-    "1 in a packet": "1000 1 0.001",
+    "5 in a packet": "1000 5 0.001",
+    "1 in a packet": "400 1 0.001",
 }
 EVENTS = {prompt: int(prompt.split()[0]) for prompt in (FIRST, *SPEEDS.values())}
 
@@ -92,12 +92,11 @@ def address(server: asyncio.Server) -> str:
 
 @contextlib.contextmanager
 def process(*command: str):
-    """Run a Python module whose first line is its address; give that, and a clock of its CPU."""
+    """Run a Python module whose first line is its address; give that."""
     arguments = [sys.executable, "-m", *command]
     with Popen(arguments, stdout=PIPE, stderr=DEVNULL, text=True) as started:
         try:
-            clock = ~started.pid << 3 | 2  # clock_getcpuclockid(3) of Linux, which Python has not
-            yield started.stdout.readline().strip(), lambda: time.clock_gettime(clock)
+            yield started.stdout.readline().strip()
         finally:
             started.kill()
 
@@ -134,17 +133,16 @@ async def ask(model: str, url: str, prompt: str) -> float:
     return first
 
 
-async def costs(ways: Ways, prompt: str, clocks: dict[str, Callable]) -> dict[str, float]:
-    """The CPU µs an event: this process's, or what another clock says of a way."""
+async def costs(ways: Ways, prompt: str) -> dict[str, float]:
+    """The CPU µs an event of this process."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS + 1):
         for name, way in [*ways.items()][:: 1 if turn % 2 else -1]:
             gc.collect()
-            clock = clocks.get(name, time.process_time)
-            begin = clock()
+            begin = time.process_time()
             await ask(*way, prompt)
             if turn:  # the first one warms up
-                spent[name].append(clock() - begin)
+                spent[name].append(time.process_time() - begin)
     return {name: min(cpu) / EVENTS[prompt] * 1e6 for name, cpu in spent.items()}
 
 
@@ -154,46 +152,31 @@ async def waits(ways: Ways) -> dict[str, float]:
     return {name: statistics.median(one[name] for one in rounds) * 1e3 for name in ways}
 
 
-def table(what: str, found: dict[str, float], most: float) -> None:
-    row(what, "", "added", "ratio", "bound")
-    least = found[DIRECTLY]
-    for name, took in found.items():
-        added = max(took - least, 0)
-        met = (f"≤ {most}", verdict(added, at_most=most)) if name in SERVICES else ()
-        row(f"  {name}", f"{took:.2f}", f"{added:.2f}", f"{took / least:.2f}", *met)
+def through(what: str, found: dict[str, float]) -> Iterator[Figure]:
+    """What the slowest of the services takes, beside the relay; then what it adds."""
+    relayed = found[RELAY]
+    services = {name: found[name] for name in SERVICES}
+    slowest = max(services.values())
+    yield Figure(what, slowest, relayed, others={"asked directly": found[DIRECTLY], **services})
+    yield Figure(f"{what}: added", slowest - found[DIRECTLY])
 
 
-async def in_here(url: str) -> None:
-    copy = functools.partial(relay, port=int(url.rpartition(":")[2]))
-    server = await asyncio.start_server(copy, "127.0.0.1", 0)
-    gateway = Gateway(Answers(model=MODEL))
-    all_ways = ways(url, await gateway.start()) | {RELAY: (MODEL, address(server))}
-    table("Until the first word, ms", await waits(all_ways), 2)
-    for speed, prompt in SPEEDS.items():
-        table(f"CPU µs an event, {speed}", await costs(all_ways, prompt, {}), 25)
-    await http.close()
-    server.close()
-    await gateway.close()
-
-
-async def by_itself(url: str) -> None:
-    with process("ipychat.gateway", "--model", MODEL, "--token-path", "off") as (root, clock):
-        for speed, prompt in SPEEDS.items():
-            found = await costs(ways(url, root), prompt, dict.fromkeys(SERVICES, clock))
-            row(f"All CPU of its own process, {speed}", "", "ratio")
-            for name, took in found.items():
-                row(f"  {name}", f"{took:.2f}", f"{took / found[DIRECTLY]:.2f}")
-    await http.close()
-
-
-async def main() -> None:
-    for name in [name for name in os.environ if name.startswith(("OPENAI_", "IPYCHAT_"))]:
-        del os.environ[name]
-    with tempfile.TemporaryDirectory() as home, process("bench.gateway", "serve") as (url, _):
+async def measure() -> AsyncIterator[Figure]:
+    with tempfile.TemporaryDirectory() as home, process("bench.gateway", "serve") as url:
         os.environ |= {"IPYCHAT_HOME": home, "OPENAI_BASE_URL": url}
-        await in_here(url)
-        await by_itself(url)
+        copy = functools.partial(relay, port=int(url.rpartition(":")[2]))
+        server = await asyncio.start_server(copy, "127.0.0.1", 0)
+        gateway = Gateway(Answers(model=MODEL))
+        all_ways = ways(url, await gateway.start()) | {RELAY: (MODEL, address(server))}
+        for figure in through("until the first word", await waits(all_ways)):
+            yield figure
+        for speed, prompt in SPEEDS.items():
+            for figure in through(f"an event, {speed}", await costs(all_ways, prompt)):
+                yield figure
+        await http.close()
+        server.close()
+        await gateway.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve() if sys.argv[1:] == ["serve"] else main())
+    asyncio.run(serve())

@@ -1,7 +1,7 @@
 """What loading, the first cell and an interrupt cost, in real kernels.
 
 CPU time of the kernel's process, the least of several kernels, with the byte code compiled as after
-any installation. The floor is an extension that has one magic and does nothing.
+any installation. Floors: an extension that has one magic and does nothing, aiohttp, `time.sleep`.
 """
 
 import compileall
@@ -9,14 +9,17 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import ipychat
-from tests.kernels import Kernel
+from bench.rows import Figure
+from tests.kernels import Kernel, Ran
 from tests.loopback import HANG, Service, chunk, head
 from tests.protocols import PROTOCOLS
 
-KERNELS = 7
+KERNELS, FEW_KERNELS = 7, 3
 INTERRUPTS = 15
 ONE_MAGIC = """
 from IPython.core.magic import Magics, line_magic, magics_class
@@ -30,6 +33,12 @@ def load_ipython_extension(shell):
 """
 CPU = "_t = __import__('time').process_time()\n{}\nprint(__import__('time').process_time() - _t)"
 LOAD = "get_ipython().run_line_magic('load_ext', '{}')"
+SLEEP = "import time; print('so far', flush=True); time.sleep(60)"
+PEERS = {
+    "openai": "import openai",
+    "litellm": "import litellm",
+    "jupyter_ai_magics": LOAD.format("jupyter_ai_magics"),
+}
 
 
 def milliseconds(kernel: Kernel, code: str) -> float:
@@ -51,15 +60,23 @@ def loading(env: dict[str, str]) -> dict[str, float]:
         kernel.close()
 
 
-def interrupts(kernel: Kernel, service: Service, cell: str) -> float:
-    """The median from the signal to the cell's reply, in milliseconds, on a silent connection."""
-    protocol = PROTOCOLS[0]
-    service.on(protocol.path, [head(), chunk(protocol.text("so far")), HANG])
+def importing(env: dict[str, str], code: str) -> float:
+    """What one statement takes in a new kernel."""
+    kernel = Kernel(env)
+    try:
+        kernel.run("import IPython.core.magics.extension")
+        return milliseconds(kernel, code)
+    finally:
+        kernel.close()
+
+
+def interrupts(kernel: Kernel, cell: str, begun: Callable[[Ran], bool]) -> float:
+    """The median from the signal to the cell's reply, in milliseconds."""
     took = []
     for _ in range(INTERRUPTS):
         sent = kernel.send(cell)
         ran = kernel.cells[sent]
-        kernel.wait_for(lambda ran=ran: "so far" in ran.shown("text/html"))
+        kernel.wait_for(lambda ran=ran: begun(ran))
         begin = time.perf_counter()
         kernel.interrupt()
         while not ran.reply:
@@ -69,14 +86,7 @@ def interrupts(kernel: Kernel, service: Service, cell: str) -> float:
     return statistics.median(took)
 
 
-def row(what: str, value: float, bound: float | None = None) -> None:
-    verdict = (
-        "" if bound is None else f"at most {bound:g}: " + ("met" if value <= bound else "NOT MET")
-    )
-    print(f"{what:44} {value:8.1f} ms  {verdict}")
-
-
-def main() -> None:
+def measure() -> Iterator[Figure | str]:
     compileall.compile_dir(Path(ipychat.__file__).parent, quiet=1)
     protocol = PROTOCOLS[0]
     service = Service()
@@ -91,17 +101,27 @@ def main() -> None:
             "OPENAI_API_KEY": "a-key-for-the-bench",
             "IPYCHAT_MODEL": "openai:m",
         }
-        runs = [loading(env) for _ in range(KERNELS)]
-        row("an extension with one magic (the floor)", min(run["floor"] for run in runs))
-        row("%load_ext ipychat", min(run["load"] for run in runs), 5)
-        row("the first cell beyond the second", min(run["first"] for run in runs), 170)
+        yield from loads(env)
+        service.on(protocol.path, [head(), chunk(protocol.text("so far")), HANG])
         kernel = Kernel(env)
         kernel.run("%load_ext ipychat")
-        row("an interrupt to the reply, median", interrupts(kernel, service, "%chat hi"), 50)
-        row("the same under %%time", interrupts(kernel, service, "%%time\n%chat hi"), 100)
+        for name, prefix in (("an interrupt", ""), ("an interrupt under `%%time`", "%%time\n")):
+            ours = interrupts(
+                kernel, f"{prefix}%chat hi", lambda ran: "so far" in ran.shown("text/html")
+            )
+            floor = interrupts(kernel, f"{prefix}{SLEEP}", lambda ran: "so far" in ran.stdout)
+            yield Figure(name, ours, floor)
         kernel.close()
     service.close()
 
 
-if __name__ == "__main__":
-    main()
+def loads(env: dict[str, str]) -> Iterator[Figure | str]:
+    there = {name: code for name, code in PEERS.items() if find_spec(name)}
+    for name in PEERS.keys() - there:
+        yield f"{name} is not installed: it is not loaded beside ours."
+    runs = [loading(env) for _ in range(KERNELS)]
+    least = {name: min(run[name] for run in runs) for name in ("floor", "load", "first")}
+    peers = {name: importing(env, code) for name, code in there.items()}
+    yield Figure("`%load_ext ipychat`", least["load"], least["floor"], others=peers)
+    floor = min(importing(env, "import aiohttp") for _ in range(FEW_KERNELS))
+    yield Figure("the first cell beyond the second", least["first"], floor)

@@ -1,14 +1,16 @@
 """What the panel costs its users: the first word, Stop and a long answer, in a real JupyterLab.
 
-`python -m bench.panel` needs Chromium. Times are taken in the page, medians of several runs; the
+Needs Chromium. Times are taken in the page, medians of several runs; the
 floor of a frame rate is what the same page has while nothing comes.
 """
 
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from bench.rows import Figure
 from tests import lab
 from tests.loopback import END, HANG, Service, chunk, head
 from tests.protocols import PROTOCOLS
@@ -55,12 +57,6 @@ FRAMES = """until => new Promise(done => {
 })"""
 
 
-def row(what: str, value: float, unit: str, *, most: float = 1e9, least: float = 0) -> None:
-    bound = f"at most {most:g}" if most < 1e9 else f"at least {least:g}" if least else ""
-    verdict = ("met" if least <= value <= most else "NOT MET") if bound else ""
-    print(f"{what:44} {value:8.0f} {unit:4} {bound:12} {verdict}")
-
-
 def ask(page, text: str) -> None:
     prompt = page.get_by_role("textbox", name="Prompt")
     prompt.fill(text)
@@ -76,9 +72,9 @@ def answer(text: str, left: list[float]):
     yield HANG
 
 
-def main() -> None:
+def measure() -> Iterator[Figure | str]:
     if not lab.CHROMIUM:
-        print("The panel is not measured: Chromium is not installed.")
+        yield "Chromium is not installed: the panel is not measured."
         return
     service = Service()
     env = {
@@ -101,20 +97,15 @@ def main() -> None:
             first.append(page.evaluate("() => window.seen") - left[0] * 1000)
             stop.append(page.evaluate(STOP))
         # the first of them imports what is imported on use
-        row("the first word, drawn after it left", statistics.median(first[1:]), "ms", most=80)
-        row("Stop", statistics.median(stop[1:]), "ms", most=100)
+        yield Figure("the first word, drawn after it left", statistics.median(first[1:]))
+        yield Figure("Stop", statistics.median(stop[1:]))
         idle, _ = page.evaluate(FRAMES, "")
-        row("frames a second, nothing comes: the floor", idle, "")
         paragraphs = [step for _ in range(WORDS) for step in (chunk(OPENAI.text(PARAGRAPH)), PAUSE)]
         last = [chunk(OPENAI.text("LAST")), chunk(OPENAI.finish()), END]
         service.on(OPENAI.path, [head(), *paragraphs, *last])
         ask(page, "x")
         rate, worst = page.evaluate(FRAMES, "LAST")
-        row("frames a second, 100 kB come", rate, "", least=55)
-        row("the longest of them", worst, "ms")
+        yield Figure("while 100 kB come", rate, idle)
+        yield Figure("while 100 kB come: the longest frame", worst)
         jupyter.close()
     service.close()
-
-
-if __name__ == "__main__":
-    main()

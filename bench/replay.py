@@ -1,20 +1,20 @@
 """What it costs to keep answers, and to find them again among many.
 
-`make bench` prints a table. The floor of a hit is to read the same file and parse it.
+The floor of a hit is to read the same file and parse it.
 """
 
-import asyncio
 import contextlib
 import json
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import ipychat
 from bench.gateway import FIRST, MODEL, process
-from bench.wire import row, verdict
+from bench.rows import Figure
 from ipychat import config, route
 from ipychat.answer import request
 from ipychat.messages import Reply, Text
@@ -38,7 +38,7 @@ def fill(folder: Path) -> None:
         answers.keep(Entry(route.receipt(one), record), {})
 
 
-async def hits(folder: Path) -> None:
+async def hits(folder: Path) -> Figure:
     floor, ours = [], []
     for number in range(0, ENTRIES, ENTRIES // HITS):
         path = folder / f"{route.receipt(asked(number)).hash}.json"
@@ -50,13 +50,7 @@ async def hits(folder: Path) -> None:
         ours.append(time.perf_counter() - begin)
         assert reply.cached
     middle, least = statistics.median(ours) * 1e3, statistics.median(floor) * 1e3
-    row(
-        f"A hit among {ENTRIES:,}, ms",
-        f"{least:.3f}",
-        f"{middle:.3f}",
-        "≤ 1",
-        verdict(middle, at_most=1),
-    )
+    return Figure("a hit among 20,000", middle, least)
 
 
 async def first_word(seed: int) -> float:
@@ -72,36 +66,22 @@ async def first_word(seed: int) -> float:
     raise SystemExit("no word came")
 
 
-async def recording(cassette: str) -> None:
+async def recording(cassette: str) -> Figure:
     took: dict[str, list[float]] = {"off": [], "auto": []}
     for number in range(2 * ASKS):
         mode = "auto" if number % 2 else "off"
         config.use(config.Config(replay=mode, cassette=cassette if number % 2 else None))
         took[mode].append(await first_word(ENTRIES + number))
     off, on = (statistics.median(took[mode][5:]) * 1e3 for mode in took)
-    added = on - off
-    row(
-        "Until the first word, kept or not, ms",
-        f"{off:.3f}",
-        f"{on:.3f}",
-        "+ ≤ 1",
-        verdict(added, at_most=1),
-    )
+    return Figure("until the first word, where it is kept", on, off)
 
 
-async def main() -> None:
-    for name in [name for name in os.environ if name.startswith(("OPENAI_", "IPYCHAT_"))]:
-        del os.environ[name]
-    with tempfile.TemporaryDirectory() as home, process("bench.gateway", "serve") as (url, _):
+async def measure() -> AsyncIterator[Figure]:
+    with tempfile.TemporaryDirectory() as home, process("bench.gateway", "serve") as url:
         os.environ |= {"IPYCHAT_HOME": home, "OPENAI_BASE_URL": url}
         folder = Path(home) / "__chat__"
         fill(folder)
-        row("", "floor", "ours", "bound")
         config.use(config.Config(replay="auto", cassette=str(folder)))
-        await hits(folder)
-        await recording(str(folder))
+        yield await hits(folder)
+        yield await recording(str(folder))
     await http.close()
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

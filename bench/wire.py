@@ -1,32 +1,36 @@
 """What it costs to read a stream, beside the least that it can cost.
 
-`make bench` prints a table. Costs are CPU time of this process, whose rivals take turns in the same
-run; the services answer from processes of their own, with bytes that were encoded beforehand. The
-floor is the shortest loop that reads such a stream at all: split the lines, parse the JSON.
+Costs are CPU time of this process, whose rivals take turns in the same run; the services answer
+from processes of their own, with bytes that were encoded beforehand. The floor is the shortest loop
+that reads such a stream at all: split the lines, parse the JSON. A raw socket and raw aiohttp only
+take the bytes.
 """
 
 import asyncio
 import contextlib
 import gc
 import json
-import os
 import resource
+import socket
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from math import inf
-from pathlib import Path
+from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 import psutil
 
+from bench.rows import Figure
 from ipychat.messages import Event, FinishReason, Text
 from ipychat.providers import OpenAI, _completions
 from ipychat.wire import http
 
 EVENTS = 5_000
-ROUNDS = 15
+ROUNDS = 9
+FEW_ROUNDS = 3
+"""For whom nothing is held against."""
 STREAMS = 1_000
 EVENTS_A_STREAM = 200
 PAUSE = 0.02
@@ -125,7 +129,7 @@ async def serve() -> None:
 @contextlib.contextmanager
 def service():
     """Run the service; give its address."""
-    command = [sys.executable, str(Path(__file__)), "serve"]
+    command = [sys.executable, "-m", "bench.wire"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
@@ -152,6 +156,39 @@ async def floor_over_http(url: str) -> AsyncIterator[list]:
     async with http.session().post(f"{url}/chat/completions", json=body) as response:
         async for payloads in floor(response.content.iter_any()):
             yield payloads
+
+
+async def aiohttp_alone(url: str) -> AsyncIterator[int]:
+    async with http.session().post(f"{url}/chat/completions", json={}) as response:
+        async for chunk in response.content.iter_any():
+            yield len(chunk)
+
+
+async def socket_alone(url: str) -> AsyncIterator[int]:
+    with socket.create_connection((urlsplit(url).hostname, urlsplit(url).port)) as one:
+        one.sendall(b"POST /whole/chat HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        while data := one.recv(http.READ_BUFFER):
+            yield len(data)
+
+
+async def openai_client(url: str) -> AsyncIterator[int]:
+    import openai
+
+    async with openai.AsyncOpenAI(api_key="k", base_url=url, max_retries=0) as client:
+        answer = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+        async for one in answer:
+            yield len(one.choices)
+
+
+async def litellm_client(url: str) -> AsyncIterator[int]:
+    import litellm
+
+    options = {"api_base": url, "api_key": "k", "stream": True}
+    async for one in await litellm.acompletion("openai/m", MESSAGES, **options):
+        yield len(one.choices)
+
+
+PEERS = {"openai": openai_client, "litellm": litellm_client}
 
 
 def ours(chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:
@@ -228,57 +265,59 @@ async def crowd(
     return grown / count / 1024, chunks / wall, chunks / cpu
 
 
-def row(what: str, *columns: str) -> None:
-    print(f"{what:42}", *(f"{column:>12}" for column in columns), flush=True)
+async def alone(reader: Callable[[str], AsyncIterator], url: str) -> float:
+    """Best CPU µs an event of who is only shown."""
+    costs = []
+    for _ in range(FEW_ROUNDS + 1):
+        begin = time.process_time()
+        async for _ in reader(f"{url}/whole"):
+            pass
+        costs.append((time.process_time() - begin) / EVENTS * 1e6)
+    return min(costs)
 
 
-def verdict(value: float, *, at_most: float = inf, at_least: float = 0) -> str:
-    return "met" if at_least <= value <= at_most else "NOT MET"
-
-
-async def main() -> None:
-    for name in [name for name in os.environ if name.startswith("OPENAI_")]:
-        del os.environ[name]
+async def measure() -> AsyncIterator[Figure | str]:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * STREAMS
+    soft = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
     with service() as url:
-        await many(url)  # first, while no freed memory hides what a stream takes
-        await one(url)
+        async for figure in many(url):  # first, while no freed memory hides what a stream takes
+            yield figure
+        async for figure in one(url):
+            yield figure
     await http.close()
 
 
-async def many(url: str) -> None:
-    row(f"{STREAMS:,} streams at once", "floor", "ours", "", "bound")
+async def many(url: str) -> AsyncIterator[Figure]:
     await crowd(ours_over_http, url, 1)  # loads what is loaded on first use
     size, rate, _ = await crowd(ours_over_http, url, STREAMS)
     _, most, _ = await crowd(floor_over_http, url, STREAMS)
-    met = verdict(size, at_most=20), verdict(rate, at_least=40_000)
-    row("  KiB a stream", "", f"{size:.1f}", "", "≤ 20", met[0])
-    row("  chunks a second", f"{most:,.0f}", f"{rate:,.0f}", "", "≥ 40,000", met[1])
-    _, _, paced = await crowd(ours_over_http, url, STREAMS, PAUSE)
+    yield Figure("memory of a stream", size)
+    yield Figure("1,000 streams, at full speed", rate, most)
+    _, _, rate = await crowd(ours_over_http, url, STREAMS, PAUSE)
     _, _, most = await crowd(floor_over_http, url, STREAMS, PAUSE)
-    row("  a CPU second, at a model's pace", f"{most:,.0f}", f"{paced:,.0f}")
+    yield Figure("1,000 streams, at a model's pace", rate, most)
 
 
-async def one(url: str) -> None:
-    row(f"One stream of {EVENTS:,} events, µs an event", "floor", "ours", "ratio", "bound")
+async def one(url: str) -> AsyncIterator[Figure | str]:
     for size in (20, 5, 1):
         chunks = packets(EVENTS, size)
         best, least, ratio = await compare(
             lambda chunks=chunks: ours(replay(chunks)),
             lambda chunks=chunks: floor(replay(chunks)),
         )
-        bound = ("≤ 1.3", verdict(ratio, at_most=1.3)) if size == 20 else ()
-        what = f"  in memory, packets of {len(chunks[0]):,} bytes"
-        row(what, f"{least:.2f}", f"{best:.2f}", f"{ratio:.2f}", *bound)
+        yield Figure(f"in memory, {size} in a packet", best, least, ratio)
     best, least, ratio = await compare(
         lambda: ours_over_http(f"{url}/whole"), lambda: floor_over_http(f"{url}/whole")
     )
-    what, met = "  over HTTP, at full speed", verdict(ratio, at_most=1.3)
-    row(what, f"{least:.2f}", f"{best:.2f}", f"{ratio:.2f}", "≤ 1.3", met)
+    others = {name: reader for name, reader in PEERS.items() if find_spec(name)}
+    for name in PEERS.keys() - others:
+        yield f"{name} is not installed: it reads nothing beside ours."
+    others = {"raw socket": socket_alone, "raw aiohttp": aiohttp_alone, **others}
+    costs = {name: await alone(reader, url) for name, reader in others.items()}
+    yield Figure("over HTTP, at full speed", best, least, ratio, costs)
 
 
 if __name__ == "__main__":
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * STREAMS
-    soft = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
-    asyncio.run(serve() if sys.argv[1:] == ["serve"] else main())
+    asyncio.run(serve())

@@ -61,7 +61,8 @@ _HOMES = {
 }
 __all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with what there is
 
-__getattr__ = attributes(__name__, _HOMES)
+if not TYPE_CHECKING:  # else a type checker takes any name for one of ours
+    __getattr__ = attributes(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -49,7 +49,8 @@ class Kernel:
         self._manager = KernelManager()
         if python != sys.executable:
             self._manager.kernel_spec.argv[0] = python
-        self._manager.start_kernel(env={**os.environ, **(env or {})})
+        quiet = ["--IPKernelApp.log_level=40"]
+        self._manager.start_kernel(extra_arguments=quiet, env={**os.environ, **(env or {})})
         self.client: BlockingKernelClient = self._manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=TIMEOUT)

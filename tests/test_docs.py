@@ -145,7 +145,7 @@ def test_providers_of_models_exist(document):
 
 @each_document
 def test_variables_of_the_environment_are_in_the_table(document):
-    named = found(document, r"\b([A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9])\b")
+    named = found(document, r"(?<!\.)\b([A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9])\b")
     assert set(named) <= reference.variables().keys() | MADE_UP_VARIABLES
 
 

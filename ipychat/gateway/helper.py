@@ -407,7 +407,10 @@ class Notebook:
 def _as_failure(
     error: BaseException, line: str = "", names: Mapping[str, Any] | None = None
 ) -> Failure:
-    return Failure(type(error).__name__, _message(error), error, line, names or {})
+    kind = type(error).__name__
+    if kind == "_IncompleteInputError":  # what Python 3.13 has below SyntaxError, for itself
+        kind = SyntaxError.__name__
+    return Failure(kind, _message(error), error, line, names or {})
 
 
 def _message(error: BaseException) -> str:

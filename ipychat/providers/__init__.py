@@ -54,8 +54,8 @@ _HOMES = {
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a test compares it with what can be imported
 
-
-__getattr__ = attributes(__name__, _HOMES)
+if not TYPE_CHECKING:  # else a type checker takes any name for one of ours
+    __getattr__ = attributes(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
