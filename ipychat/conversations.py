@@ -320,8 +320,9 @@ def conversation(name: str | None = None) -> Conversation:
 def _open(name: str, transcript: Transcript | None) -> Conversation:
     try:
         talk = Conversation(name, transcript)
-        if replay.is_apart() and talk.turns:
-            talk.clear()  # of an earlier recording
+        if replay.is_apart() and (talk.turns or talk.model or talk.system):
+            talk.clear()  # nothing goes on from an earlier recording
+            talk.model = talk.system = None
         return talk
     except StoreError as error:
         return Conversation(name, None, error)

@@ -27,6 +27,8 @@ SHOTS = Path(__file__).parent / "screenshots"
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 expect.set_options(timeout=20_000)  # two busy cores are slow
 SETTINGS = {
+    # a cell that is scrolled away stays in the page, as in Notebook 7: tests count cells
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "defer"},
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }

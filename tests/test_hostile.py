@@ -337,9 +337,10 @@ def test_an_unclosed_fence_leaves_the_next_turn_alone(shared, tmp_path):
 def test_unloading_ends_an_answer_that_a_cell_waits_for(notebook, service):
     service.on(PATH, [head(), chunk(OPENAI.text("so far")), HANG])
     code = (
-        "import asyncio\n"
+        "import asyncio, ipychat\n"
         "async def unload():\n"
-        "    await asyncio.sleep(0.3)\n"
+        "    while not (turns := ipychat.conversation().turns) or not turns[-1].reply.text:\n"
+        "        await asyncio.sleep(0.01)\n"
         "    get_ipython().run_line_magic('unload_ext', 'ipychat')\n"
         "task = asyncio.ensure_future(unload())\n"
         "%chat hi"

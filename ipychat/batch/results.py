@@ -230,4 +230,6 @@ class Results(Sequence[Row]):
             tags = "".join(f'<td style="text-align:left">{escape(one)}</td>' for one in cells)
             lines.append(f"<tr>{tags}</tr>")
         head = f"<p>{escape(repr(self)[1:-1])}</p>"
-        return f'{head}<table class="mathjax_ignore">{"".join(lines)}</table>'
+        left = len(self) - len(lines)
+        rest = f"<p>… and {left:,} more rows: .to_frame() has all</p>" if left else ""
+        return f'{head}<table class="mathjax_ignore">{"".join(lines)}</table>{rest}'

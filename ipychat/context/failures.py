@@ -13,6 +13,8 @@ from ipychat.context import cells, values
 from ipychat.errors import ChatError, UsageError
 from ipychat.secrets import mask
 
+MARKS = r"(?m)^ *[~^][~^ ]*\n"
+"""The lines of a traceback that underline what is above them."""
 MAX_TRACEBACK = 6000
 """Characters of a traceback that are told: its end says what happened."""
 MOST_VALUES = 12
@@ -66,6 +68,8 @@ def describe(shell: Any) -> list[str]:
     begin = None if isinstance(error, SyntaxError) and not in_cells else (in_cells or through)[:1]
     told = traceback.format_exception(type(error), error, begin[0] if begin else None)
     text = _without_places("".join(told), shell)
+    if not isinstance(error, SyntaxError):
+        text = re.sub(MARKS, "", text)  # each Python draws others, and a replay would miss
     text = text if len(text) <= MAX_TRACEBACK else mask(text)[-MAX_TRACEBACK:]
     parts = [f"The error:\n\n```\n{text.rstrip()}\n```"]
     if number := cell_number(shell, file):

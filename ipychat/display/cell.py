@@ -90,6 +90,7 @@ _SMALL = (
     "overflow-wrap:anywhere"
 )
 _ENDING = f"{_SMALL};border-left:3px solid var(--jp-warn-color0,#e08600);padding-left:.5em"
+_BELOW = f"{_SMALL};margin-top:.4em"
 _PLAIN = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0"
 _SUMMARY = "cursor:pointer"
 _PREVIEW = (
@@ -416,7 +417,7 @@ class _Ending:
             + _smalls(map(tool_call, self.reply.tool_calls))
             + _smalls(notices[self.above :])
             + small(self.ending, _ENDING)
-            + small(str(self.reply.usage or ""))
+            + small(str(self.reply.usage or ""), _BELOW)
         )
         if not html:
             return {}

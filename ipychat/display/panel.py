@@ -107,6 +107,7 @@ class Panel(anywidget.AnyWidget):
         self.runs: list[Run] = []
         """What was asked here and still comes."""
         super().__init__(model=_name_of(conversation))
+        self.set_trait("chat", conversation.name)
         # where answers are replayed, a transcript is the same in every run
         mark = str(next(_numbers)) if replay.is_apart() else self.model_id
         self._transcript = StaticTranscript(mark)
