@@ -119,8 +119,9 @@ def counts(url: str) -> tuple[int, int]:
 
 
 async def floor(url: str, count: int, concurrency: int) -> tuple[float, float]:
-    """The same questions with aiohttp alone: seconds, and those of CPU."""
+    """The same with aiohttp alone, each answer moved to a file: seconds, and those of CPU."""
     numbers = iter(range(count))
+    folder = Path(tempfile.mkdtemp(dir=os.environ["IPYCHAT_HOME"]))
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
 
@@ -132,7 +133,10 @@ async def floor(url: str, count: int, concurrency: int) -> tuple[float, float]:
                     "messages": [{"role": "user", "content": f"{number}"}],
                 }
                 async with session.post(f"{url}/chat/completions", json=body) as answer:
-                    await answer.read()
+                    content = await answer.read()
+                new = folder / f".{number}"
+                new.write_bytes(content)
+                new.replace(folder / f"{number}")
 
         wall, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(work() for _ in range(concurrency)))
@@ -196,11 +200,16 @@ def killed(url: str) -> Iterator[Figure]:
     yield Figure("killed at half, and run again: prompts sent in all", asked)
 
 
-def memory(url: str) -> Iterator[Figure]:
+@contextlib.contextmanager
+def running_many() -> Iterator[subprocess.Popen]:
+    """Have very many asked, of a model of their own: beside what no clock is held to."""
     command = [sys.executable, "-m", "bench.batch", "many"]
-    environment = {**os.environ, "OPENAI_BASE_URL": f"{url}/fast"}
-    ran = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    yield Figure("100,000 prompts: memory over the data", float(ran.stdout))
+    with tempfile.TemporaryDirectory() as home, process("bench.batch", "serve") as url:
+        environment = {**os.environ, "IPYCHAT_HOME": home, "OPENAI_BASE_URL": f"{url}/fast"}
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, text=True
+        ) as running:
+            yield running
 
 
 async def many() -> None:
@@ -222,11 +231,15 @@ async def many() -> None:
 async def measure() -> AsyncIterator[Figure]:
     with tempfile.TemporaryDirectory() as home, process("bench.batch", "serve") as url:
         os.environ |= {"IPYCHAT_HOME": home, "IPYCHAT_SERVERS": "off"}
-        for figures in (speed(url), limited(url)):
-            async for figure in figures:
-                yield figure
-        for figure in (*killed(url), *memory(url)):
+        async for figure in speed(url):
             yield figure
+        with running_many() as many:
+            async for figure in limited(url):
+                yield figure
+            for figure in killed(url):
+                yield figure
+            grown, _ = many.communicate()
+            yield Figure("100,000 prompts: memory over the data", float(grown))
     await http.close()
 
 

@@ -504,6 +504,7 @@ def test_fix_explains_the_last_error_and_puts_a_corrected_cell_below(notebook, s
     prompt = sent(service)[-1]["content"]
     assert "print(valeu + value)" in prompt
     assert "NameError" in prompt
+    assert "^" not in prompt, "each Python underlines something else"
     assert "value: int" in prompt
     assert ran.next_input == "print(value)"
 

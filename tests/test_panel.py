@@ -193,6 +193,10 @@ def test_a_cell_that_runs_again_closes_its_old_panel(notebook):
     )
 
 
+def test_a_panel_knows_its_conversation_at_once(notebook):
+    assert notebook.value("__import__('ipychat').panel(chat='paint').chat") == "paint"
+
+
 def test_files_and_images_go_along(page, service):
     files = [{"name": "a.csv", "type": "text/csv"}, {"name": "b.png", "type": "image/png"}]
     assert page.do("ask", [b"x,y\n1,2\n", b"\x89PNG"], text="What is it?", files=files) is None

@@ -766,6 +766,16 @@ async def test_a_recording_leaves_the_notebooks_own_conversation_alone(openai, c
     assert [turn.question[0].text for turn in talk.turns] == ["before", "after"]
 
 
+async def test_a_recording_begins_without_the_model_of_an_earlier_one(openai, cassette):
+    cassette()
+    talk = ipychat.conversation("talk")
+    talk.model, talk.system = "openai:another", "Be brief."
+    await ask("recorded", chat="talk")
+    conversations._live.clear()
+    again = ipychat.conversation("talk")
+    assert (again.turns, again.model, again.system) == ([], None, None)
+
+
 # -- names
 
 
