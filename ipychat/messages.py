@@ -411,7 +411,7 @@ class Reply:
         numbers = (record.get("seconds"), record.get("first_text"), *usage.values())
         if not all(0 <= number < MOST for number in numbers if number is not None):
             raise TypeError("a number that can't be")
-        if model := record.get("model"):
+        if (model := record.get("model")) and model != str(request.model):
             request = replace(request, model=ModelId.parse(model))
         return _made(cls, {
             **record,
@@ -450,5 +450,5 @@ T = TypeVar("T", ToolCall, Usage, Reply)
 
 def _made(cls: type[T], given: Mapping[str, Any]) -> T:
     """Make a value of what is given for its fields; a later version may know more of them."""
-    known = {one.name for one in fields(cls)}
+    known = cls.__dataclass_fields__
     return cls(**{name: value for name, value in given.items() if name in known})

@@ -28,7 +28,7 @@ from ipychat.batch.elsewhere import SIZE, Elsewhere, parted
 from ipychat.batch.keeping import Keeping
 from ipychat.batch.pace import Pace
 from ipychat.batch.purse import ASSUMED, Purse, Sum, longest
-from ipychat.batch.results import SKIPPED, Plan, Progress, Results, Row
+from ipychat.batch.results import SKIPPED, Plan, Progress, Results, Row, Status
 from ipychat.batch.schemas import parse_schema
 from ipychat.errors import ChatError, FormatError, UsageError
 from ipychat.messages import ChatRequest, Message, Reply, Usage, parse_messages
@@ -187,8 +187,8 @@ class Batch:
                 error = FormatError(f"The answer does not fit: {fault}.")
                 self._settle(question.at, Row(reply.text, None, "failed", error, 1, usage))
             return is_replayed
-        row = Row(reply.text, value, "done", None, 1, usage)
-        self._settle(question.at, row if is_replayed else replace(row, status="cached", attempts=0))
+        status: Status = "done" if is_replayed else "cached"
+        self._settle(question.at, Row(reply.text, value, status, None, int(is_replayed), usage))
         return True
 
     # -- asking

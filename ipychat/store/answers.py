@@ -97,12 +97,13 @@ class Entry:
                 "notebooks": list(notebooks),
             }:
                 asked, said = _texts(content.decode())
-                if (_hash(asked), _hash(said)) != (name, sha256):  # laid out by another tool
+                if (_hash(asked), _hash(said)) != (name, sha256):
+                    # laid out by another tool, or not as it was kept
                     asked, said = _written(given["asked"]), _written(answered)
-                if _hash(asked) != name:
-                    raise ValueError("its question is not the one that it is named by")
-                if _hash(said) != sha256:
-                    raise ValueError("its answer is not the one that was kept")
+                    if _hash(asked) != name:
+                        raise ValueError("its question is not the one that it is named by")
+                    if _hash(said) != sha256:
+                        raise ValueError("its answer is not the one that was kept")
                 return cls(Receipt(asked, name), answered, tuple(map(str, notebooks)))
         raise ValueError("it holds no answer")
 
@@ -263,7 +264,7 @@ def _read(path: Path) -> bytes:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE:
             raise ValueError("it is no file, or larger than any entry")
-        return file.read(MAX_FILE)
+        return file.read(found.st_size)
 
 
 @functools.lru_cache(maxsize=8)
