@@ -384,12 +384,10 @@ def _look_up(name: str) -> ModelId:
         models = (known for offer in everything for known in _names_of(offer.model))
         hint = registry.near(name, {*registry.names(), *models})
     nor = f", and no provider {before!r}" if colon else ""
-    how = (
-        ""
-        if hint and colon
-        else (f"\nModels that aren't listed are asked as provider:name, such as openai:{name}.")
-    )
-    raise ModelNotSupportedError(f"There is no model {name!r}{nor}.{hint}{how}")
+    said = f"There is no model {name!r}{nor}.{hint}"
+    if not (hint and colon):
+        said += f"\nModels that aren't listed are asked as provider:name, such as openai:{name}."
+    raise ModelNotSupportedError(said)
 
 
 def _names_of(model: ModelId) -> set[str]:
