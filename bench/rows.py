@@ -149,9 +149,9 @@ PARTS = {
         "3.13 seconds with 64 at once, 0.78 with 256: the goals are 1.3 times that.",
         (
             Row("2,000 prompts, 64 at once", "s", ASKED_AND_KEPT, times=2, goal=4.06),
-            Row("a prompt's CPU, 64 at once", "ms", ASKED_AND_KEPT, times=3, goal=0.5),
+            Row("a prompt's CPU, 64 at once", "ms", ASKED_AND_KEPT, times=6, goal=0.5),
             Row("2,000 prompts, 256 at once", "s", ASKED_AND_KEPT, times=3, goal=1.02),
-            Row("a prompt's CPU, 256 at once", "ms", ASKED_AND_KEPT, times=3, goal=0.5),
+            Row("a prompt's CPU, 256 at once", "ms", ASKED_AND_KEPT, times=6, goal=0.5),
             Row("a second run", "s", goal=0.2),
             Row("a second run: prompts sent", limit=0),
             Row("200 a second allowed", "s", "2,000 / 200", goal=11),
