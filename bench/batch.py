@@ -20,7 +20,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from bench.gateway import address, process
+from bench.gateway import Listener, address, process
 from bench.rows import Figure
 from ipychat import batch
 from ipychat.wire import http, limits
@@ -51,29 +51,18 @@ def _said(status: str, body: bytes, headers: str = "") -> bytes:
     return f"{head}{headers}\r\n".encode() + body
 
 
-class Model(asyncio.Protocol):
+class Model(Listener):
     """Answers `/limited/…` and `/free/…` after a time, `/fast/…` at once; counts for `/count`."""
 
-    asked = refused = 0
+    answered = refused = 0
     left, at = float(RATE), 0.0
 
-    def connection_made(self, transport):
-        self.transport = transport
-        self.request = b""
-
-    def data_received(self, data):
-        self.request += data
-        head, blank, body = self.request.partition(b"\r\n\r\n")
-        _, _, length = head.lower().partition(b"content-length:")
-        if not blank or len(body) < int(length.split(b"\r\n")[0] if length else 0):
-            return
-        self.request = b""
-        match head.split()[1].split(b"/")[1]:
+    def asked(self, target, _):
+        match target.split(b"/")[1]:
             case b"count":
-                self.transport.write(
-                    _said("200 OK", json.dumps([self.asked, self.refused]).encode())
-                )
-                Model.asked = Model.refused = 0
+                counted = json.dumps([self.answered, self.refused]).encode()
+                self.transport.write(_said("200 OK", counted))
+                Model.answered = Model.refused = 0
             case b"limited":
                 self.limit()
             case b"fast":
@@ -99,7 +88,7 @@ class Model(asyncio.Protocol):
         asyncio.get_running_loop().call_later(ANSWER, self.answer, headers)
 
     def answer(self, headers=""):
-        Model.asked += 1
+        Model.answered += 1
         self.transport.write(_said("200 OK", BODY, headers))
 
 

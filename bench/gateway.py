@@ -56,8 +56,8 @@ def script(count: int, size: int) -> list[bytes]:
     return [b"".join(events[i : i + size]) for i in range(0, count, size)]
 
 
-class Model(asyncio.Protocol):
-    """Answers as its prompt says, and keeps the connection."""
+class Listener(asyncio.Protocol):
+    """Has each request, once it is whole, `asked`; keeps the connection."""
 
     def connection_made(self, transport):
         self.transport = transport
@@ -65,12 +65,19 @@ class Model(asyncio.Protocol):
 
     def data_received(self, data):
         self.request += data
-        head, _, body = self.request.partition(b"\r\n\r\n")
+        head, blank, body = self.request.partition(b"\r\n\r\n")
         _, _, length = head.lower().partition(b"content-length:")
-        if length and len(body) == int(length.split(b"\r\n")[0]):
+        if blank and len(body) >= int(length.split(b"\r\n")[0] if length else 0):
             self.request = b""
-            count, size, pause = json.loads(body)["messages"][-1]["content"].split()
-            self.task = asyncio.create_task(self.answer(int(count), int(size), float(pause)))
+            self.asked(head.split()[1], body)
+
+
+class Model(Listener):
+    """Answers as its prompt says."""
+
+    def asked(self, _, body):
+        count, size, pause = json.loads(body)["messages"][-1]["content"].split()
+        self.task = asyncio.create_task(self.answer(int(count), int(size), float(pause)))
 
     async def answer(self, count, size, pause):
         first, *others = script(count, size)

@@ -165,14 +165,14 @@ def _file(name: str) -> Path:
 def _read(name: str, root: str) -> Listed | None:
     path = _file(name)
     try:
-        changed = path.stat().st_mtime_ns
+        version = files.version(path)
     except OSError:
         return None
-    return _parsed(path, changed, root)
+    return _parsed(path, version, root) if version else None
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(path: Path, _changed: int, root: str) -> Listed | None:
+def _parsed(path: Path, _version: tuple[int, ...], root: str) -> Listed | None:
     """Read a list; one that is damaged, or of another root, counts as none."""
     try:
         given = json.loads(path.read_bytes())

@@ -216,7 +216,7 @@ async def keep_all(answered: Sequence[tuple[Receipt, Reply]]) -> set[str]:
             try:
                 answers.keep(entry, {})
             except StoreError as error:
-                yield f"{error}\nThis answer is not kept for a replay."
+                yield _not_kept(error)
 
     return await asyncio.to_thread(lambda: {*write()})
 
@@ -224,6 +224,10 @@ async def keep_all(answered: Sequence[tuple[Receipt, Reply]]) -> set[str]:
 def _entry(receipt: Receipt, reply: Reply) -> Entry:
     said = {"text": lines(reply.text), "reasoning": lines(reply.reasoning)}
     return Entry(receipt, reply.to_record() | said)
+
+
+def _not_kept(error: StoreError) -> str:
+    return f"{error}\nThis answer is not kept for a replay."
 
 
 def _stays(receipt: Receipt) -> str:
@@ -244,7 +248,7 @@ async def _write(entry: Entry) -> str | None:
         await asyncio.to_thread(place().keep, entry, {mine: _meant()})
     except StoreError as error:
         _unsaved.add(here)
-        return f"{error}\nThis answer is not kept for a replay."
+        return _not_kept(error)
     return None
 
 

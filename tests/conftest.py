@@ -14,11 +14,16 @@ OURS = ("IPYCHAT_", "JUPYTERHUB_", "HF_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "G
 KEYS = ("_API_KEY", "HF_TOKEN")
 
 
+def is_of_the_user(name):
+    """Whether a variable of the environment is a setting, a key or a proxy of the machine's user."""
+    return name.startswith(OURS) or name.endswith(KEYS) or name.lower().endswith("_proxy")
+
+
 @pytest.fixture(autouse=True)
 def _a_machine_of_its_own(tmp_path, monkeypatch):
     """No key, no proxy, no setting, no file of the machine's user and no secret is seen by a test."""
     for name in os.environ:
-        if name.startswith(OURS) or name.endswith(KEYS) or name.lower().endswith("_proxy"):
+        if is_of_the_user(name):
             monkeypatch.delenv(name)
     monkeypatch.setenv("IPYCHAT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("IPYCHAT_SERVERS", "off")

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.conftest import KEYS, OURS
+from tests.conftest import is_of_the_user
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -147,11 +147,7 @@ class Lab:
 
 def _machine() -> dict[str, str]:
     """The environment without the keys, the proxies and the settings of the machine's user."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not (name.startswith(OURS) or name.endswith(KEYS) or name.lower().endswith("_proxy"))
-    }
+    return {name: value for name, value in os.environ.items() if not is_of_the_user(name)}
 
 
 def run(page: Page, cell: int, *, wait: bool = True) -> None:

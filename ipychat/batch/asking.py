@@ -13,13 +13,12 @@ from urllib.parse import urlsplit
 from ipychat import cards, registry, route
 from ipychat.answer import Answer
 from ipychat.batch.pace import Pace
-from ipychat.batch.schemas import Schema
+from ipychat.batch.schemas import Schema, misfit, value_in
 from ipychat.errors import (
     AnswerError,
     AuthenticationError,
     BrokenAnswerError,
     ChatError,
-    FormatError,
     MissingKeyError,
     MissingRequirementsError,
     ModelNotSupportedError,
@@ -134,12 +133,10 @@ class Asker:
             if reply.cut_off:
                 return asked.ended(reply, error=BrokenAnswerError(f"{reply.cut_off}."))
             try:
-                value = self._schema.parse(reply.text) if self._schema else reply.text
-                return asked.ended(reply, value=value)
+                return asked.ended(reply, value=value_in(reply.text, self._schema))
             except ValueError as fault:
                 if asked.faults >= self._retries:
-                    said = f"The answer does not fit: {fault}."
-                    return asked.ended(reply, error=FormatError(said))
+                    return asked.ended(reply, error=misfit(fault))
                 asked.faults += 1
                 again = _corrected(request, reply, str(fault))
 

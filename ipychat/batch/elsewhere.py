@@ -19,9 +19,9 @@ from ipychat import config, route, secrets
 from ipychat.batch import cluster
 from ipychat.batch.asking import Answered, Asker, StopError
 from ipychat.batch.pace import Pace
-from ipychat.batch.schemas import Schema
+from ipychat.batch.schemas import Schema, misfit, value_in
 from ipychat.config import Config
-from ipychat.errors import ChatError, FormatError, UsageError
+from ipychat.errors import ChatError, UsageError
 from ipychat.messages import ChatRequest, Message, ModelId, Reply, Usage
 from ipychat.wire import http
 
@@ -103,9 +103,9 @@ class Elsewhere:
         value, error = None, given.error
         if error is None:
             try:
-                value = self._schema.parse(reply.text) if self._schema else reply.text
+                value = value_in(reply.text, self._schema)
             except ValueError as fault:  # of the user's own checks, which stay here
-                error = FormatError(f"The answer does not fit: {fault}.")
+                error = misfit(fault)
         return Answered(reply, value, error, given.attempts, given.usage)
 
 

@@ -29,8 +29,8 @@ from ipychat.batch.keeping import Keeping
 from ipychat.batch.pace import Pace
 from ipychat.batch.purse import ASSUMED, Purse, Sum, longest
 from ipychat.batch.results import SKIPPED, Plan, Progress, Results, Row, Status
-from ipychat.batch.schemas import parse_schema
-from ipychat.errors import ChatError, FormatError, UsageError
+from ipychat.batch.schemas import misfit, parse_schema, value_in
+from ipychat.errors import ChatError, UsageError
 from ipychat.messages import ChatRequest, Message, Reply, Usage, parse_messages
 from ipychat.store.answers import Receipt
 
@@ -181,11 +181,11 @@ class Batch:
         else:
             usage = usage and replace(usage, cost=0.0)
         try:
-            value = self.schema.parse(reply.text) if self.schema else reply.text
+            value = value_in(reply.text, self.schema)
         except ValueError as fault:
             if is_replayed:
-                error = FormatError(f"The answer does not fit: {fault}.")
-                self._settle(question.at, Row(reply.text, None, "failed", error, 1, usage))
+                row = Row(reply.text, None, "failed", misfit(fault), 1, usage)
+                self._settle(question.at, row)
             return is_replayed
         status: Status = "done" if is_replayed else "cached"
         self._settle(question.at, Row(reply.text, value, status, None, int(is_replayed), usage))

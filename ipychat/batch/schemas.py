@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from ipychat.errors import UsageError
+from ipychat.errors import FormatError, UsageError
 
 Json: TypeAlias = dict[str, Any]
 VALUE = "value"
@@ -98,6 +98,16 @@ class Schema:
         if self.wrapped and isinstance(value, dict) and value.keys() == {VALUE}:
             return value[VALUE]
         return value
+
+
+def value_in(text: str, schema: Schema | None) -> Any:
+    """Return what an answer says: its text where no form was asked for. Raises ValueError."""
+    return schema.parse(text) if schema else text
+
+
+def misfit(fault: ValueError) -> FormatError:
+    """Return the error of an answer that does not fit its form."""
+    return FormatError(f"The answer does not fit: {fault}.")
 
 
 def parse_schema(given: Any) -> Schema | None:

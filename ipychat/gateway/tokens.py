@@ -45,5 +45,5 @@ def _key() -> bytes:
     if not isinstance(kept, str):
         files.update_json(path, lambda kept: kept or {"key": random.token_hex(32)})
         kept = files.read_json(path)["key"]
-    secrets.register(str(kept))
-    return str(kept).encode()
+    secrets.register(key := str(kept))
+    return key.encode()

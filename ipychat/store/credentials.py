@@ -127,9 +127,8 @@ _from_keyring: dict[str, str] = {}
 
 def kept_key(service: str, root: str) -> str | None:
     """Return the key that is kept for `service` at `root`; known as a secret from now on."""
-    root = secrets.without_login(root)
     entry = _keys().get(service)
-    if not isinstance(entry, dict) or entry.get(ROOT) != root:
+    if not isinstance(entry, dict) or entry.get(ROOT) != (root := secrets.without_login(root)):
         return None
     account = _account(service, root)
     key = entry.get("key") or _from_keyring.get(account) or _keyring_key(account)
