@@ -121,7 +121,8 @@ class _Threaded:
             await asyncio.gather(*tasks, return_exceptions=True)
             await _some_turns()
         for transport in list(self.loop._transports.values()):
-            transport.abort()
+            if transport.get_extra_info("socket").fileno() != -1:  # a lost one stays in the list
+                transport.abort()
         await _some_turns()
 
 

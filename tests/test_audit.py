@@ -152,7 +152,7 @@ def png(text: bytes) -> bytes:
         },
         "cell 1, source (cut)": lambda it: code([it[:9], it[9:], " = 1"]),
     }.items(),
-    ids=str,
+    ids=lambda it: it if isinstance(it, str) else "planted",
 )
 def test_what_is_planted_is_found_wherever_it_is(book, where, plant, canary):
     [(found, what)] = book(plant(canary))
