@@ -4,6 +4,7 @@
 PYTHON = python3
 
 PY = .venv/bin/python
+PYTEST = $(PY) -m pytest -n auto
 PIP = $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 NOTEBOOK = notebooks/quickstart.ipynb
 QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
@@ -12,15 +13,21 @@ RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=helper I
 COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
 
 .DELETE_ON_ERROR:
-.PHONY: help test demo docs check fix bench wheel record panel pictures clean
+.PHONY: help quick test slow demo docs check fix bench wheel record panel pictures clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
 	while IFS='|' read -r target what; do printf '%-12s %s\n' "$$target" "$$what"; done
 
-test: .venv/.test  ## run the tests, then the notebooks
-	@$(PY) -m pytest $(COVERED:%=--cov=%) --cov-fail-under=95
-	@$(REPLAY) $(PY) -m pytest --nbval --nbval-current-env notebooks
+quick: .venv/.test  ## run the tests that start no kernel and no browser
+	@$(PYTEST) --dist worksteal -m "not (kernel or browser or slow)"
+
+test: .venv/.test  ## run all tests but the slow ones, then the notebooks
+	@$(PYTEST) --dist worksteal $(COVERED:%=--cov=%) --cov-fail-under=95
+	@$(REPLAY) $(PYTEST) --dist loadfile --nbval --nbval-current-env notebooks
+
+slow: .venv/.test  ## run the tests that are long by nature
+	@$(PYTEST) --dist worksteal --slow -m slow
 
 demo: .venv/.demo  ## open the quickstart in JupyterLab; HEADLESS=1 prints its answers instead
 ifdef HEADLESS

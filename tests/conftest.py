@@ -12,11 +12,33 @@ from tests.loopback import Proxy, Service, SocksProxy
 
 OURS = ("IPYCHAT_", "JUPYTERHUB_", "HF_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OLLAMA_")
 KEYS = ("_API_KEY", "HF_TOKEN")
+KERNEL = {"generation", "kernel"}
+BROWSER = {"jupyter", "browser"}
 
 
 def is_of_the_user(name):
     """Whether a variable of the environment is a setting, a key or a proxy of the machine's user."""
     return name.startswith(OURS) or name.endswith(KEYS) or name.lower().endswith("_proxy")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the slow tests, too")
+
+
+def pytest_xdist_auto_num_workers():
+    """Tests wait for kernels, pages and time-outs about half of their time."""
+    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        for mark, fixtures in (("kernel", KERNEL), ("browser", BROWSER)):
+            if not fixtures.isdisjoint(item.fixturenames):
+                item.add_marker(mark)
+        slow = item.get_closest_marker("slow")
+        if slow and not config.option.slow:
+            item.add_marker(pytest.mark.skip(f"slow, {slow.args[0]}: make slow runs it"))
 
 
 @pytest.fixture(autouse=True)

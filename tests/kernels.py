@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +47,9 @@ class Kernel:
     """One kernel; `run` is what a front end does with a cell."""
 
     def __init__(self, env: dict[str, str] | None = None, python: str = sys.executable) -> None:
-        self._manager = KernelManager()
+        self._folder = tempfile.TemporaryDirectory(prefix="kernel-")
+        # not by ports: one that is free now another process may have when the kernel wants it
+        self._manager = KernelManager(transport="ipc", ip=f"{self._folder.name}/at")
         if python != sys.executable:
             self._manager.kernel_spec.argv[0] = python
         quiet = ["--IPKernelApp.log_level=40"]
@@ -109,6 +112,7 @@ class Kernel:
     def close(self) -> None:
         self.client.stop_channels()
         self._manager.shutdown_kernel(now=True)
+        self._folder.cleanup()
 
     def wait_for(self, condition: Any, timeout: float = 20) -> None:
         """Take messages until `condition()` holds."""

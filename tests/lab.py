@@ -4,9 +4,9 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -66,24 +66,23 @@ class Lab:
         self.root = root
         self.front = front
         self.left: list[str] = []
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
         for name, values in SETTINGS.items():
             path = root / "settings" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
         (root / "work").mkdir()
+        self._runtime = tempfile.TemporaryDirectory(prefix="lab-")  # addresses have to be short
         own = {
-            **{f"JUPYTER_{kind}_DIR": str(root / kind) for kind in ("CONFIG", "DATA", "RUNTIME")},
+            **{f"JUPYTER_{kind}_DIR": str(root / kind) for kind in ("CONFIG", "DATA")},
+            "JUPYTER_RUNTIME_DIR": self._runtime.name,
             "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
             "IPYTHONDIR": str(root / "ipython"),
             "IPYCHAT_HOME": str(root / "home"),
         }
         arguments = [
-            "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={urlsplit(self.url).port}",
-            "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
+            "--no-browser", "--allow-root", "--ip=127.0.0.1", "--KernelManager.transport=ipc",
+            "--IdentityProvider.token=", "--ServerApp.password=",
             f"--ServerApp.root_dir={root / 'work'}", f"--{front.app}.expose_app_in_browser=True",
             "--LabApp.news_url=None",
         ]  # fmt: skip
@@ -92,16 +91,19 @@ class Lab:
             [sys.executable, "-m", front.module, *arguments],
             stdout=self._log, stderr=subprocess.STDOUT, env={**_machine(), **own, **env},
         )  # fmt: skip
-        self._wait_for_the_server()
+        self.url = self._wait_for_the_server()
         self._playwright = sync_playwright().start()
         self._browser = self._playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
 
-    def _wait_for_the_server(self) -> None:
+    def _wait_for_the_server(self) -> str:
+        """Wait until the server answers; return where it found a port."""
+        info = Path(self._runtime.name, f"jpserver-{self._server.pid}.json")
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.url}/api/status", timeout=2).close()
-                return
+            with contextlib.suppress(OSError, ValueError):  # not there yet, or half of it
+                url = f"http://127.0.0.1:{json.loads(info.read_text())['port']}"
+                urllib.request.urlopen(f"{url}/api/status", timeout=2).close()
+                return url
             time.sleep(0.1)
         raise AssertionError((self.root / "server.log").read_text())
 
@@ -143,6 +145,7 @@ class Lab:
         self._server.terminate()
         self._server.wait(20)
         self._log.close()
+        self._runtime.cleanup()
 
 
 def _machine() -> dict[str, str]:

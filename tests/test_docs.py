@@ -237,6 +237,7 @@ def site(tmp_path_factory):
     return folder / "pages"
 
 
+@pytest.mark.slow("Sphinx runs over every page and notebook")
 def test_the_site_has_every_page_and_notebook_in_its_contents(site):
     contents = (site / "docs" / "index.html").read_text()
     for path in DOCUMENTS:
@@ -244,12 +245,14 @@ def test_the_site_has_every_page_and_notebook_in_its_contents(site):
         assert f'href="{os.path.relpath(page, "docs")}' in contents or page.stem == "index"
 
 
+@pytest.mark.slow("Sphinx runs over every page and notebook")
 def test_a_notebook_is_shown_with_its_saved_outputs(site):
     page = (site / "notebooks" / "quickstart.html").read_text()
     assert "NotFoundError" in page or "ModelNotSupportedError" in page
     assert "desserts" in page
 
 
+@pytest.mark.slow("Sphinx runs over every page and notebook")
 def test_the_site_loads_nothing_from_elsewhere_and_its_links_lead_somewhere(site):
     for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
         text = path.read_text()
@@ -267,6 +270,7 @@ def test_the_site_loads_nothing_from_elsewhere_and_its_links_lead_somewhere(site
 # -- the tutorial
 
 
+@pytest.mark.kernel
 async def test_the_tutorial_runs_as_it_is_written(tmp_path, monkeypatch):
     for name in reference.variables():
         monkeypatch.delenv(name, raising=False)

@@ -285,6 +285,7 @@ async def test_a_body_that_is_too_large_is_refused(root, monkeypatch):
 @pytest.mark.parametrize(
     "prompt", ["x" * 50_000_000, "\u2713\n" * 8_000_000], ids=["text", "escapes"]
 )
+@pytest.mark.slow("50 MB are written, read and checked several times")
 async def test_fifty_megabytes_are_answered_and_others_meanwhile(ask, model, prompt):
     async with asyncio.timeout(60):
         large = asyncio.create_task(ask("robocoders:FrontEndAgent", prompt))

@@ -12,6 +12,8 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+pytestmark = pytest.mark.kernel
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 NOT_OURS = {"image/png", "application/vnd.jupyter.widget-view+json"}
@@ -100,6 +102,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow("each starts a program, a kernel and all of nbconvert")
 def test_other_runners_show_the_same(elsewhere, command):
     done = subprocess.run(
         [sys.executable, "-m", command, *COMMANDS[command]],

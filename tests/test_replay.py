@@ -929,6 +929,7 @@ def whole(folder):
     return {json.loads(one.receipt.text)["messages"][-1]["text"]: one for one in read}
 
 
+@pytest.mark.slow("eight interpreters write 20 entries each")
 def test_of_eight_kernels_on_one_cassette_no_entry_and_no_notebook_is_lost(openai, cassette):
     openai.on(PATH, echo)
     running = [recorder(cassette.folder, who) for who in range(8)]
@@ -943,6 +944,7 @@ def test_of_eight_kernels_on_one_cassette_no_entry_and_no_notebook_is_lost(opena
     assert len(Answers(cassette.folder, shared=True).names()) == 8
 
 
+@pytest.mark.slow("13 interpreters start one after the other")
 def test_a_kernel_that_is_killed_leaves_whole_entries_only(openai, cassette):
     openai.on(PATH, echo)
     for number in range(12):

@@ -74,6 +74,7 @@ def _write_for_ever(path: Path) -> None:
         files.write(path, json.dumps({"number": number, "padding": "x" * 5000}).encode())
 
 
+@pytest.mark.slow("200 processes begin and are killed")
 def test_a_process_killed_while_it_writes_leaves_the_file_whole(tmp_path):
     path = tmp_path / "robocoders.json"
     fork = multiprocessing.get_context("fork")

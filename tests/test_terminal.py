@@ -14,6 +14,8 @@ from tests.protocols import PROTOCOLS, completion, sse
 
 pexpect = pytest.importorskip("pexpect", reason="Windows has no pseudo-terminals")
 
+pytestmark = pytest.mark.kernel
+
 OPENAI = PROTOCOLS[0]
 PATH = OPENAI.path
 IPYTHON = ["-m", "IPython", "--no-banner", "--no-confirm-exit"]
