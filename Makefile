@@ -3,6 +3,8 @@
 
 PYTHON = python3
 
+unexport PYTHONDONTWRITEBYTECODE  # without bytecode each worker and kernel compiles all anew
+
 PY = .venv/bin/python
 PYTEST = $(PY) -m pytest -n auto
 PIP = $(PY) -m pip install --quiet --quiet --disable-pip-version-check
@@ -13,7 +15,7 @@ RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=helper I
 COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
 
 .DELETE_ON_ERROR:
-.PHONY: help quick test slow demo docs check fix bench wheel record panel pictures clean
+.PHONY: help quick test slow tests notebooks demo docs check fix bench wheel record panel pictures clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -22,12 +24,16 @@ help:  ## show this list
 quick: .venv/.test  ## run the tests that start no kernel and no browser
 	@$(PYTEST) --dist worksteal -m "not (kernel or browser or slow)"
 
-test: .venv/.test  ## run all tests but the slow ones, then the notebooks
-	@$(PYTEST) --dist worksteal $(COVERED:%=--cov=%) --cov-fail-under=95
-	@$(REPLAY) $(PYTEST) --dist loadfile --nbval --nbval-current-env notebooks
+test: tests notebooks  ## run all tests but the slow ones, then the notebooks
 
 slow: .venv/.test  ## run the tests that are long by nature
 	@$(PYTEST) --dist worksteal --slow -m slow
+
+tests: .venv/.test
+	@$(PYTEST) --dist worksteal $(COVERED:%=--cov=%) --cov-fail-under=95
+
+notebooks: .venv/.test
+	@$(REPLAY) $(PYTEST) --dist loadfile --nbval --nbval-current-env notebooks
 
 demo: .venv/.demo  ## open the quickstart in JupyterLab; HEADLESS=1 prints its answers instead
 ifdef HEADLESS

@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 import sys
@@ -39,6 +40,11 @@ def pytest_collection_modifyitems(config, items):
         slow = item.get_closest_marker("slow")
         if slow and not config.option.slow:
             item.add_marker(pytest.mark.skip(f"slow, {slow.args[0]}: make slow runs it"))
+
+
+def pytest_collection_finish():
+    """What was collected stays: no collection of garbage need look at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """The cells that ran and the names in them."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from ipychat import secrets
 from ipychat.context.cells import cells_text, names_in
@@ -96,6 +96,7 @@ def test_a_cell_with_a_syntax_error_still_has_names(source, names):
     assert [name for name in names_in(source) if name != "open"] == names
 
 
+@example('=%"""')
 @given(st.text(alphabet="ab.(){}[]'\"\\\n %!?=f:#"))
 def test_any_text_has_names_or_none(source):
     assert all(name.isidentifier() for name in names_in(source))

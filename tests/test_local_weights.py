@@ -210,7 +210,8 @@ async def test_a_process_that_ends_keeps_what_has_come(hub, path, part, by, said
     assert hub.ranges == [None, f"bytes={kept}-"]
 
 
-async def test_two_who_want_the_same_fetch_it_once(hub, path, part):
+async def test_two_who_want_the_same_fetch_it_once(hub, path, part, monkeypatch):
+    monkeypatch.setattr(weights, "PIECE", 1)  # what has come is on disk, and seen there
     hub.faults = [hubs.stopped(3 * MIB)]
     told = []
     first = asyncio.create_task(weights.pull("tiny"))
@@ -220,6 +221,7 @@ async def test_two_who_want_the_same_fetch_it_once(hub, path, part):
         await asyncio.sleep(0.01)
     assert MIB <= told[0][0] <= 3 * MIB, "the second sees how far the first is"
     assert len(hub.ranges) == 1
+    await asyncio.to_thread(has, part, 3 * MIB)
     first.cancel()
     await second
     assert whole(path)

@@ -221,9 +221,9 @@ async def test_what_does_not_fit_is_counted(repo):
 async def test_many_files_are_shown_as_folders_and_how_many_they_hold(repo):
     write(repo, {f"f{n % 10}/g{n % 50}/file{n}.txt": "" for n in range(5000)} | {"top.txt": "I"})
     add(repo)
-    started = time.perf_counter()
+    started = sum(os.times()[:4])
     seen = await describe(repo, "what is in file4321.txt and top.txt?")
-    assert time.perf_counter() - started < 5
+    assert sum(os.times()[:4]) - started < 5, "CPU time, git's included"
     assert "5,001 tracked files" in seen
     assert "\nf3/g13/  100 files\n" in seen
     assert "\n./  1 files\n" in seen

@@ -45,5 +45,5 @@ def _as_python(source: str) -> str:
 
     try:
         return str(TransformerManager().transform_cell(source))  # type: ignore[no-untyped-call] # IPython has no types
-    except SyntaxError:
+    except (SyntaxError, IndexError):  # an assignment of a magic that ends in an open string
         return source
