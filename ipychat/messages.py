@@ -57,6 +57,8 @@ class ImagePart:
     """An image: its address, or its bytes as a `data:` URL."""
 
     url: str
+    detail: str = ""
+    """How closely OpenAI's models look at it: `low`, `high`, `auto`; empty leaves it to them."""
 
     @classmethod
     def of_bytes(cls, data: bytes, media_type: str) -> ImagePart:
@@ -65,7 +67,8 @@ class ImagePart:
 
     def to_dict(self) -> dict[str, Any]:
         """As chat-completion protocols write it."""
-        return {"type": "image_url", "image_url": {"url": self.url}}
+        detail = {"detail": self.detail} if self.detail else {}
+        return {"type": "image_url", "image_url": {"url": self.url, **detail}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,8 @@ def _parse_part(part: Any) -> Part:
             return part
         case str(text) | {"type": "text" | "input_text", "text": str(text)}:
             return TextPart(text)
+        case {"type": "image_url", "image_url": {"url": str(url), "detail": str(detail)}}:
+            return ImagePart(url, detail)
         case {"type": "image_url", "image_url": {"url": str(url)} | str(url)}:
             return ImagePart(url)
         case {"type": "file", "file": {"filename": str(name), "file_data": str(url)}}:
