@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import io
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from datetime import UTC, datetime
@@ -84,8 +86,8 @@ class Answer:
         self._kept: Reply | None = None
         self._hash: str | None = None
         self._at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
+        self._text = io.StringIO()  # a list of words takes ten times what is in them
+        self._reasoning = io.StringIO()
         self._notices: list[str] = []
         self._tool_calls: list[ToolCall] = []
         self._usage: Usage | None = None
@@ -111,7 +113,9 @@ class Answer:
             async for event in events:
                 if not isinstance(event, FinishReason):
                     yield event
-        answered = dataclasses.replace(self.reply(), notices=tuple(self._notices[told:]))
+        is_large = self._text.tell() > large.LARGE  # masking it takes long
+        reply = await asyncio.to_thread(self.reply) if is_large else self.reply()
+        answered = dataclasses.replace(reply, notices=tuple(self._notices[told:]))
         if fault := await replay.keep(receipt, answered):
             notice = Notice(fault)
             self.add(notice)
@@ -179,7 +183,7 @@ class Answer:
 
     @property
     def _has_begun(self) -> bool:
-        return bool(self._text or self._reasoning or self._tool_calls)
+        return bool(self._text.tell() or self._reasoning.tell() or self._tool_calls)
 
     def add(self, event: Event) -> None:
         """Take an event into the reply; `events()` does it for all that it gives."""
@@ -188,9 +192,9 @@ class Answer:
             case Text(text):
                 if self._first_text is None:
                     self._first_text = self._seconds
-                self._text.append(text)
+                self._text.write(text)
             case Reasoning(text):
-                self._reasoning.append(text)
+                self._reasoning.write(text)
             case Notice(text):
                 self._notices.append(text)
             case ToolCall():
@@ -206,8 +210,8 @@ class Answer:
             return self._kept
         return Reply(
             request=self.request,
-            text=secrets.mask("".join(self._text)),
-            reasoning=secrets.mask("".join(self._reasoning)),
+            text=secrets.mask(self._text.getvalue()),
+            reasoning=secrets.mask(self._reasoning.getvalue()),
             tool_calls=tuple(self._tool_calls),
             notices=tuple(self._notices),
             finish=self._finish,

@@ -7,7 +7,7 @@
     │   ├── MissingKeyError         the service wants a key and there is none
     │   └── MissingRequirementsError  an optional package is not installed
     ├── ServiceError                a service refused, failed or could not be reached
-    │   ├── RequestError            400, 409, 413, 422: it did not like the request
+    │   ├── RequestError            400, 409, 413, 422: it rejected the request
     │   ├── AuthenticationError     401
     │   ├── ForbiddenError          403
     │   │   └── CloudflareError     403 with a page of Cloudflare's
@@ -97,7 +97,7 @@ class ServiceError(ChatError):
 
 
 class RequestError(ServiceError):
-    """The service did not like the request."""
+    """The service rejected the request."""
 
 
 class AuthenticationError(ServiceError):
@@ -109,7 +109,7 @@ class ForbiddenError(ServiceError):
 
 
 class CloudflareError(ForbiddenError):
-    """Cloudflare stands before the service and blocked the request."""
+    """Cloudflare, in front of the service, blocked the request."""
 
 
 class NotFoundError(ServiceError):

@@ -67,7 +67,7 @@ class _Masking:
                 data = self._masked(data, secrets.mask_bytes)
                 return FilePart(self._text(name), data, media_type)
             case ImagePart(url):
-                return ImagePart(self._masked(url, secrets.mask_url))
+                return replace(part, url=self._masked(url, secrets.mask_url))
 
     def _text(self, text: str) -> str:
         return self._masked(text, secrets.mask)

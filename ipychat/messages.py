@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
-from ipychat import markup
+from ipychat import config, markup
 from ipychat.errors import UsageError
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -57,6 +57,8 @@ class ImagePart:
     """An image: its address, or its bytes as a `data:` URL."""
 
     url: str
+    detail: str = ""
+    """How closely OpenAI's models look at it: `low`, `high`, `auto`; empty leaves it to them."""
 
     @classmethod
     def of_bytes(cls, data: bytes, media_type: str) -> ImagePart:
@@ -65,7 +67,8 @@ class ImagePart:
 
     def to_dict(self) -> dict[str, Any]:
         """As chat-completion protocols write it."""
-        return {"type": "image_url", "image_url": {"url": self.url}}
+        detail = {"detail": self.detail} if self.detail else {}
+        return {"type": "image_url", "image_url": {"url": self.url, **detail}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,8 @@ def _parse_part(part: Any) -> Part:
             return part
         case str(text) | {"type": "text" | "input_text", "text": str(text)}:
             return TextPart(text)
+        case {"type": "image_url", "image_url": {"url": str(url), "detail": str(detail)}}:
+            return ImagePart(url, detail)
         case {"type": "image_url", "image_url": {"url": str(url)} | str(url)}:
             return ImagePart(url)
         case {"type": "file", "file": {"filename": str(name), "file_data": str(url)}}:
@@ -313,11 +318,20 @@ class FinishReason:
     reason: str
 
 
+MAX_ANSWER = "max_answer"
+"""Why an answer ended that is longer than the setting of that name allows."""
 CUT_OFF = {
     "length": "Cut off: the model reached its limit of tokens",
     "content_filter": "Cut off by the service's content filter",
+    MAX_ANSWER: "Cut off: the answer reached {limit:g} MiB (IPyChat.max_answer)",
 }
 """By the reason for which an answer ended: what is said of one that is not whole."""
+
+
+def cut_off(reason: str | None) -> str | None:
+    """Say of an answer that ended for `reason` why it is not whole; None where nothing cut it."""
+    said = CUT_OFF.get(reason or "")
+    return said and said.format(limit=config.current().max_answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +339,8 @@ class Notice:
     """Something the user should know, said by ipychat and not by the model."""
 
     text: str
+    kind: str = ""
+    """`retry`: one that takes the place of the retry told before it. Others add to each other."""
 
 
 Event: TypeAlias = Text | Reasoning | ToolCall | Usage | FinishReason | Notice
@@ -370,7 +386,7 @@ class Reply:
     @property
     def cut_off(self) -> str | None:
         """Why it is not whole, in words; None where nothing cut it off."""
-        return CUT_OFF.get(self.finish or "")
+        return cut_off(self.finish)
 
     @property
     def code(self) -> tuple[str, ...]:

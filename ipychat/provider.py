@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
+from ipychat import config
 from ipychat.characters import harmless, split_half, whole
 from ipychat.errors import (
     AnswerError,
@@ -27,6 +28,7 @@ from ipychat.errors import (
     UsageError,
 )
 from ipychat.messages import (
+    MAX_ANSWER,
     ChatRequest,
     Event,
     FinishReason,
@@ -40,6 +42,13 @@ from ipychat.messages import (
     parse_messages,
 )
 from ipychat.wire.http import error_message
+
+MAX_REASON = 256
+"""Characters of a finish reason; the longest known has about thirty."""
+MAX_NAME = 256
+"""Characters of a tool's name; services allow 64 or 128."""
+MAX_ID = 16 * 1024
+"""Characters of a tool call's id; some services put a signature of a few thousand into it."""
 
 Messages: TypeAlias = list[dict[str, Any]]
 """What providers are given: `{"role": …, "content": text or parts}` for each message."""
@@ -171,22 +180,22 @@ async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerat
     """
     messages = [message.to_dict() for message in request.messages]
     finish: FinishReason | None = None
-    joined = _Joined()
+    answer = _Answer(config.max_answer())
     try:
-        answer = provider.create_async_generator(
+        given = provider.create_async_generator(
             model=request.model.name, messages=messages, **request.options
         )
-        async with contextlib.aclosing(_generator(answer, provider)) as pieces:
+        async with contextlib.aclosing(_generator(given, provider)) as pieces:
             async for piece in pieces:
-                match _parse_piece(piece, provider):
-                    case FinishReason() as finish:
-                        pass
-                    case Text() | Reasoning() as event:
-                        if text := joined.take(event):
-                            yield text
-                    case event:
-                        yield event
-            if text := joined.rest():
+                event = _parse_piece(piece, provider)
+                if isinstance(event, FinishReason):
+                    finish = event
+                elif taken := answer.take(event):
+                    yield taken
+                if answer.is_full:
+                    finish = FinishReason(MAX_ANSWER)
+                    break
+            if text := answer.rest():
                 yield text
     except ChatError:
         raise
@@ -202,27 +211,57 @@ async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerat
     yield finish or FinishReason("stop")
 
 
-class _Joined:
-    """Joins characters that were cut in two between pieces; a half that stays alone is U+FFFD."""
+class _Answer:
+    """What an answer adds up to. Joins characters that were cut in two between pieces."""
 
-    __slots__ = ("_half", "_kind")
+    __slots__ = ("_half", "_kind", "_room")
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self._room = size  # bytes
         self._half = ""
         self._kind: type[Text | Reasoning] = Text
 
-    def take(self, event: Text | Reasoning) -> Text | Reasoning | None:
-        """Return the event with whole characters only; None if nothing is left of it."""
-        if event.text.isascii() and not self._half:
-            return event if event.text else None
-        kind = type(event)
-        text, self._half = split_half(self._half + event.text)
-        self._kind = kind
-        return kind(whole(text)) if text else None
+    @property
+    def is_full(self) -> bool:
+        """Whether more came than there was room for."""
+        return self._room < 0
+
+    def take(self, event: Event) -> Event | None:
+        """Return what of an event there is room for, with whole characters only; None if nothing.
+
+        Half a call would be none.
+        """
+        match event:
+            case Text(text) | Reasoning(text):
+                if text.isascii() and not self._half:
+                    size = len(text)
+                else:
+                    text, self._half = split_half(self._half + text)
+                    self._kind = type(event)
+                    text = whole(text)
+                    event = self._kind(text)
+                    size = len(text.encode())
+                if size > self._room:
+                    event = type(event)(_beginning(text, self._room))
+                self._room -= size
+                return event if event.text else None
+            case ToolCall():
+                size = sum(len(one.encode()) for one in (event.id, event.name, event.arguments))
+            case Notice(text):
+                size = len(text.encode())
+            case _:
+                return event
+        self._room -= size
+        return None if self.is_full else event
 
     def rest(self) -> Text | Reasoning | None:
-        """Return the half that the answer ended with."""
-        return self._kind(whole(self._half)) if self._half else None
+        """Return the half that the answer ended with, as U+FFFD."""
+        return self._kind(whole(self._half)) if self._half and not self.is_full else None
+
+
+def _beginning(text: str, size: int) -> str:
+    """Return so much of `text` as fits into `size` bytes."""
+    return text.encode()[:size].decode(errors="ignore")
 
 
 def _generator(answer: Any, provider: type[Provider]) -> AsyncGenerator[Any, None]:
@@ -246,11 +285,11 @@ def _parse_piece(piece: Any, provider: type[Provider]) -> Event:
         case str():
             return Text(piece)
         case FinishReason(reason):
-            return FinishReason(harmless(reason))
+            return FinishReason(harmless(reason[:MAX_REASON]))
         case ToolCall(id_, name, arguments):
-            return ToolCall(whole(id_), whole(name), whole(arguments))
-        case Notice(text):
-            return Notice(harmless(text))
+            return ToolCall(whole(id_[:MAX_ID]), whole(name[:MAX_NAME]), whole(arguments))
+        case Notice(text, kind):
+            return Notice(harmless(text), kind)
         case Text() | Reasoning() | Usage():
             return piece
         case {"error": error} if error:

@@ -168,12 +168,17 @@ def _part(part: Part) -> dict[str, Any]:
             return {"text": lines(text)}
         case ImagePart(url) if url.startswith("data:"):
             head, _, data = url.partition(",")
-            return {"image": head, "sha256": hashlib.sha256(data.encode()).hexdigest()}
+            digest = hashlib.sha256(data.encode()).hexdigest()
+            return {"image": head, "sha256": digest, **_detail(part)}
         case ImagePart(url):
-            return {"image": secrets.without_login(url)}
+            return {"image": secrets.without_login(url), **_detail(part)}
         case FilePart(name, data, media_type):
             digest = hashlib.sha256(data).hexdigest()
             return {"file": name, "type": media_type, "bytes": len(data), "sha256": digest}
+
+
+def _detail(image: ImagePart) -> dict[str, str]:
+    return {"detail": image.detail} if image.detail else {}
 
 
 def address(request: ChatRequest) -> str:

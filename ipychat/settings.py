@@ -64,10 +64,21 @@ class IPyChat(Configurable):
         help="For every request that leaves this machine; else the environment's proxies hold.",
     ).tag(config=True)
     connect_timeout = Float(10.0, min=0, help="Seconds to connect within.").tag(config=True)
-    idle_timeout = Float(120.0, min=0, help="Seconds a service may be silent.").tag(config=True)
+    idle_timeout = Float(
+        120.0,
+        min=0,
+        help="Seconds in which something of an answer has to come; comments and blank lines, "
+        "which some services send while a question waits its turn, don't count.",
+    ).tag(config=True)
     timeout = Float(None, allow_none=True, min=0, help="Seconds a whole answer may take.").tag(
         config=True
     )
+    max_answer = Float(
+        32.0,
+        min=0.001,
+        help="MiB of text, reasoning and tool calls that an answer may have; a longer one is cut "
+        "off there.",
+    ).tag(config=True)
     retries = Integer(
         2, min=0, help="How often a request is sent again after a 429 or 5xx before the first byte."
     ).tag(config=True)

@@ -230,7 +230,7 @@ async def outcome(protocol: Protocol, fault: str, service: Service) -> str:
         said = type(error).__name__
     reply = asking.reply()
     told = "" if reply.finish in {"stop", None} else f", told: {reply.finish}"
-    retried = ", retries shown" if any("asking again" in one for one in reply.notices) else ""
+    retried = ", retries shown" if any("Retrying in" in one for one in reply.notices) else ""
     if not said:
         whole = reply.text in {"".join(TEXT), TEXT[0]} or set(reply.text) == {"x"}
         thought = ", apart" if reply.reasoning else ""

@@ -693,7 +693,7 @@ async def test_results_show_the_first_rows_and_those_that_failed(openai):
     assert "<30>" not in shown
     assert shown.count("<tr>") == 11
     assert "and 39 more rows" in shown
-    assert "did not like" in shown
+    assert "rejected the request" in shown
     assert repr(results) == "<Results: 50 rows: 49 done, 1 failed>"
 
 

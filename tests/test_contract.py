@@ -106,13 +106,13 @@ async def test_cancelling_it_closes_the_connection_at_once(ask, protocol, servic
 @pytest.mark.parametrize(
     ("status", "error", "says"),
     [
-        (400, errors.RequestError, "did not like"),
+        (400, errors.RequestError, "rejected the request"),
         (401, errors.AuthenticationError, "key or token"),
         (402, errors.QuotaError, "credit"),
-        (403, errors.ForbiddenError, "refuses"),
+        (403, errors.ForbiddenError, "refused"),
         (404, errors.NotFoundError, "no such"),
-        (422, errors.RequestError, "not valid"),
-        (429, errors.RateLimitError, "too many"),
+        (422, errors.RequestError, "invalid"),
+        (429, errors.RateLimitError, "Too many"),
         (500, errors.ServerError, "failed"),
         (502, errors.ServerError, "bad gateway"),
         (503, errors.ServerError, "failed"),
@@ -151,7 +151,7 @@ async def test_one_refusal_is_waited_out_visibly_then_the_answer_is_whole(
     assert reply.text == "Hello"
     [notice] = reply.notices
     assert str(status) in notice
-    assert "asking again in 0.3 s (2 more tries)" in notice
+    assert "Retrying in 0.3 s, as the service asks (2 more tries)." in notice
 
 
 async def test_a_service_that_stays_busy_is_asked_as_often_as_set_and_then_an_error(
@@ -164,7 +164,7 @@ async def test_a_service_that_stays_busy_is_asked_as_often_as_set_and_then_an_er
 
 
 async def test_a_service_that_asks_to_wait_for_long_is_not_waited_for(ask, protocol, service):
-    with pytest.raises(errors.RateLimitError, match="wait 3600 s"):
+    with pytest.raises(errors.RateLimitError, match="Retry in 3600 s, as the service asks"):
         await ask(answer(b"busy", status=429, Retry_After="3600"))
     assert len(service.asked(protocol.path)) == 1
 
@@ -179,7 +179,7 @@ async def test_a_page_of_html_is_never_shown(ask, protocol, status):
 
 
 async def test_cloudflare_is_named(ask, protocol):
-    with pytest.raises(errors.CloudflareError, match="Blocked by Cloudflare"):
+    with pytest.raises(errors.CloudflareError, match="Cloudflare blocked the request"):
         await ask(answer(CLOUDFLARE, status=403, content_type="text/html"))
 
 
@@ -191,7 +191,7 @@ async def test_a_web_page_with_status_200_is_an_error(ask, protocol):
 
 async def test_a_redirect_is_refused_and_named(ask, protocol, service):
     elsewhere = answer(b"", status=307, Location="http://other.example/x?secret=1")
-    with pytest.raises(errors.ServiceError, match=r"on to other\.example \(307\)"):
+    with pytest.raises(errors.ServiceError, match=r"redirects to other\.example \(307\)"):
         await ask(elsewhere)
 
 
@@ -261,7 +261,7 @@ async def test_a_hang_before_the_headers_ends_in_a_timeout(ask, protocol):
 
 async def test_an_answer_that_takes_too_long_as_a_whole_ends_in_a_timeout(ask, protocol):
     slow = [x for i in range(50) for x in (chunk(protocol.text(f"{i} ")), 0.1)]
-    with pytest.raises(errors.ServiceTimeoutError, match=r"not done within 0\.5 s"):
+    with pytest.raises(errors.ServiceTimeoutError, match=r"did not finish within 0\.5 s"):
         await ask([head(200, protocol.content_type), *slow], timeout=0.5)
 
 

@@ -384,7 +384,7 @@ def test_a_time_out_is_for_the_whole_answer_with_its_waits(shared):
     begin = time.monotonic()
     ran = kernel.run("%chat --timeout 0.5 hi")
     assert is_short(ran)
-    assert "not done within 0.5 s" in ran.error
+    assert "did not finish within 0.5 s" in ran.error
     assert time.monotonic() - begin < 10
 
 

@@ -186,7 +186,7 @@ async def test_waits_that_the_service_does_not_name_grow(service, monkeypatch, c
     monkeypatch.setattr(http, "FIRST_PAUSE", 0.02)
     service.on("/", answer(b"x", status=500), answer(b"x", status=503), answer(b"ok"))
     assert await get(service.url, retries=2) == b"ok"
-    assert "asking again in" in caplog.text
+    assert "Retrying in" in caplog.text
 
 
 @pytest.mark.parametrize(

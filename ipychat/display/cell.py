@@ -22,7 +22,7 @@ from functools import partial
 from html import escape
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
-from ipychat.characters import whole
+from ipychat.characters import shortened, whole
 from ipychat.errors import FormatError, UsageError
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
 from ipychat.secrets import mask, settled
@@ -73,8 +73,16 @@ MAX_SOFT = 10_000
 REASONING_TAIL = 600
 """Characters of the reasoning that are shown while it grows."""
 
+MAX_SHOWN = 1 << 20
+"""Characters of an answer's text that are shown, and as many of its reasoning. Front ends and saved
+notebooks suffer from more; the reply has all of it."""
+MAX_ARGUMENTS = 10_000
+"""Characters of a tool call's arguments that are shown."""
+
 SLICE = 0.0015
 """Seconds of CPU time after which the loop has its turn."""
+MANY_BLOCKS = 60_000
+"""Characters of Markdown that take longer than that to be cut into blocks."""
 HEAVY = 6_000
 """Characters of Markdown that take longer than a slice: the executor's work."""
 MOST_INDENTED = 20_000
@@ -144,7 +152,17 @@ def _preview(page: str) -> str:
 
 def tool_call(call: ToolCall) -> str:
     """Say in a line what the model asks for."""
-    return f"Asks for the tool {call.name}({call.arguments})"
+    return f"Asks for the tool {call.name}({shortened(call.arguments, MAX_ARGUMENTS)})"
+
+
+def _left_out(text: str, what: str) -> str:
+    """Say how much of `text`, which is that of the reply's `what`, is not shown."""
+    if len(text) <= MAX_SHOWN:
+        return ""
+    return (
+        f"The first {MAX_SHOWN:,} of {len(text):,} characters are shown; "
+        f"the reply's {what} has them all."
+    )
 
 
 def _shown(text: str) -> str:
@@ -238,9 +256,10 @@ async def _finished(markdown: str, work: _Work) -> str:
         return ""
     if markup.has_link_definitions(markdown):
         return await work.do(partial(_render, markdown, final=True), heavy=True)
+    blocks = await work.do(partial(markup.blocks, markdown), heavy=len(markdown) > MANY_BLOCKS)
     html = [
         await work.do(partial(_render, block, final=True), heavy=_is_heavy(block))
-        for block in markup.blocks(markdown)
+        for block in blocks
     ]
     return "".join(html)
 
@@ -409,11 +428,14 @@ class _Ending:
     def bundle(self, body: _Body, reasoning: str) -> dict[str, str]:
         """Make the static bundle; empty where there is nothing to show."""
         notices = self.reply.notices
+        left_out = _left_out(self.reply.text, ".text")
         html = (
             small(self.header)
             + _smalls(notices[: self.above])
             + (_folded("Reasoning", reasoning, kind="reasoning") if reasoning else "")
+            + small(_left_out(self.reply.reasoning, ".reasoning"))
             + body.html
+            + small(left_out, _ENDING)
             + _smalls(map(tool_call, self.reply.tool_calls))
             + _smalls(notices[self.above :])
             + small(self.ending, _ENDING)
@@ -423,7 +445,7 @@ class _Ending:
             return {}
         said = [body.plain] if body.plain.strip() else [self.header, *notices]
         if self.format in {"markdown", "text"} or not body.plain.strip():
-            said.append(self.ending)  # code that is copied has nothing else in it
+            said += [left_out, self.ending]  # code that is copied has nothing else in it
         return {"text/html": _frame(html), "text/plain": "\n\n".join(filter(None, said))}
 
 
@@ -439,12 +461,12 @@ def bundle(
 
 
 async def _final_data(end: _Ending, work: _Work, finished: str | None = None) -> dict[str, str]:
-    text = _shown(end.reply.text)
+    text = _shown(end.reply.text[:MAX_SHOWN])
     if finished is not None and end.format == "markdown":
         body = _Body(finished, text)
     else:
         body = await _body(text, end.format, work)
-    reasoning = await _finished(_shown(end.reply.reasoning), work)
+    reasoning = await _finished(_shown(end.reply.reasoning[:MAX_SHOWN]), work)
     return end.bundle(body, reasoning)
 
 
@@ -499,6 +521,7 @@ class CellView:
         self._below: list[str] = []
         self._tokens = 0
         self._has_text = False
+        self._room: dict[type[Event], int] = {Text: MAX_SHOWN, Reasoning: MAX_SHOWN}
         # what is drawn: `_tail` is the end of `_open`, which is what no finished HTML is kept for
         self._ids: list[str] = []
         self._wants_part = True
@@ -525,10 +548,10 @@ class CellView:
         """Take an event; it is painted when its time has come."""
         match event:
             case Text(text):
-                self._new.append(text)
+                self._new.append(self._fitting(Text, text))
                 self._has_text = self._has_text or bool(text)
             case Reasoning(text):
-                self._reasoning.append(text)
+                self._reasoning.append(self._fitting(Reasoning, text))
             case Notice(text):
                 (self._below if self._has_text else self._above).append(text)
             case ToolCall():
@@ -541,6 +564,12 @@ class CellView:
             if self._painter is None:
                 self._painter = asyncio.get_running_loop().create_task(self._keep_painting())
             self._wake.set()
+
+    def _fitting(self, kind: type[Event], text: str) -> str:
+        """Return what of `text` is shown while it grows."""
+        room = self._room[kind]
+        self._room[kind] = room - len(text)
+        return text if len(text) <= room else text[: max(room, 0)]
 
     async def close(self, reply: Reply, *, header: str = "", ending: str = "") -> None:
         """Draw what is left and the static bundle; further calls do nothing.
@@ -561,9 +590,10 @@ class CellView:
             # interrupted while it ends: what came is shown now, whole and without colours
             if self._painter is not None:
                 self._painter.cancel()
-            text = _shown(reply.text)
+            text = _shown(reply.text[:MAX_SHOWN])
             body = _Body(_plain(text), text)
-            self._send_last(end.bundle(body, _plain(_shown(reply.reasoning))), _metadata(reply))
+            reasoning = _plain(_shown(reply.reasoning[:MAX_SHOWN]))
+            self._send_last(end.bundle(body, reasoning), _metadata(reply))
             raise
         self._send_last(data, _metadata(reply))
         self._raise_what_painting_raised()
@@ -580,7 +610,7 @@ class CellView:
         from ipychat import markup
 
         work = _Work()
-        text = _shown(end.reply.text)
+        text = _shown(end.reply.text[:MAX_SHOWN])
         finished = "".join(self._done_source)
         if not finished or not text.startswith(finished) or markup.has_link_definitions(text):
             return await _final_data(end, work)
@@ -672,6 +702,8 @@ class CellView:
         status = f"{time.monotonic() - self._begin:.0f} s"
         if self._tokens:
             status += f" · {self._tokens:,} tokens"
+        if (room := self._room[Text]) < 0:
+            status += f" · {-room:,} more characters came, which are not shown"
         return _smalls(self._below) + f"<small>{status}</small>"
 
     async def _finish_lead(self, work: _Work) -> None:

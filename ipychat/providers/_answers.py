@@ -7,11 +7,14 @@ TypeError, which becomes a FormatError that names the service. Counts are not wo
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+from ipychat import config
 from ipychat.errors import (
     BrokenAnswerError,
     ChatError,
@@ -20,7 +23,17 @@ from ipychat.errors import (
     ServiceError,
     ServiceTimeoutError,
 )
-from ipychat.messages import Event, FinishReason, Notice, Reasoning, Text, ToolCall, Usage
+from ipychat.messages import (
+    MAX_ANSWER,
+    Event,
+    FinishReason,
+    Notice,
+    Reasoning,
+    Text,
+    ToolCall,
+    Usage,
+)
+from ipychat.provider import MAX_ID, MAX_NAME
 from ipychat.providers import _form
 from ipychat.wire.http import said
 from ipychat.wire.ndjson import LineDecoder
@@ -35,6 +48,16 @@ MAX_COUNT = 10**12
 """Tokens. What is more is no count."""
 MAX_CALLS = 1_000
 """Tool calls of one answer. No model makes so many, and a notebook could not show them."""
+MAX_NOTES = 100
+"""Notices that an answer may give cause for."""
+MAX_NOTE = 1_000
+"""Characters of each."""
+DENSE_FROM = 64 * 1024
+"""Characters of a payload from which on its JSON is looked at before it is read."""
+MAX_NESTED = 250_000
+"""Lists and objects in a payload. Millions, which a few MiB can hold, take seconds and GiBs."""
+MAX_COMMAS = 1_000_000
+"""The same for what stands in them."""
 
 
 def text_of(value: Any) -> str:
@@ -42,6 +65,16 @@ def text_of(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def name_of(value: Any) -> str:
+    """Return `value`, which must be a text, as long as a name may be."""
+    return text_of(value)[:MAX_NAME]
+
+
+def id_of(value: Any) -> str:
+    """Return `value`, which must be a text, as long as an id may be."""
+    return text_of(value)[:MAX_ID]
 
 
 def count_of(value: Any) -> int:
@@ -57,13 +90,27 @@ def counts_of(counts: Any, *names: str) -> list[int]:
     return [count_of(known.get(name)) for name in names]
 
 
+def load(text: str) -> Any:
+    """Read JSON. Raises ValueError also for what would hold the loop, or fill memory."""
+    if is_dense(text):
+        raise ValueError("too much in it")
+    return json.loads(text)
+
+
+def is_dense(text: str) -> bool:
+    """Whether JSON has more in it than an answer has; text alone, however long, is none of that."""
+    return len(text) > DENSE_FROM and (
+        text.count("[") + text.count("{") > MAX_NESTED or text.count(",") > MAX_COMMAS
+    )
+
+
 @dataclass(slots=True)
 class OpenCall:
     """A tool call while the pieces of its arguments come in."""
 
     id: str = ""
     name: str = ""
-    arguments: list[str] = field(default_factory=list)
+    arguments: io.StringIO = field(default_factory=io.StringIO)
     otherwise: str = "{}"
     """Its arguments if no piece of them comes."""
 
@@ -72,8 +119,8 @@ class Answer:
     """What is known of an answer while its payloads come in."""
 
     __slots__ = (
-        "_events", "_kind", "_noted", "_texts", "_whole", "closed", "finish", "open_calls",
-        "service", "usage",
+        "_events", "_kind", "_noted", "_room", "_texts", "_whole", "closed", "finish",
+        "open_calls", "service", "usage",
     )  # fmt: skip
     done: ClassVar[str | None] = None
     """The data that closes a stream, where it is no JSON."""
@@ -89,6 +136,7 @@ class Answer:
         """Whether the service said that nothing comes after this."""
         self._noted: tuple[str, ...] = ()
         self._whole = 0  # calls that came as a whole
+        self._room = config.max_answer()  # for the open calls' arguments
         self._events: list[Event] = []  # of this packet
         self._kind: type[Text | Reasoning] = Text
         self._texts: list[str] = []  # of that kind, which stand behind all events
@@ -118,7 +166,8 @@ class Answer:
 
     def note(self, text: str) -> None:
         """Add what the user should know, once."""
-        if text not in self._noted:
+        text = text[:MAX_NOTE]
+        if text not in self._noted and len(self._noted) < MAX_NOTES:
             self._noted += (text,)
             self._add(Notice(text))
 
@@ -126,7 +175,19 @@ class Answer:
         """Add a call that comes in pieces."""
         self._count_calls()
         self.open_calls.append(call)
+        self._fill(len(call.otherwise))
         return call
+
+    def add_arguments(self, call: OpenCall, piece: Any) -> None:
+        """Add a piece to the arguments of an open call; too many of them end the answer."""
+        call.arguments.write(text_of(piece))
+        self._fill(len(piece))
+
+    def _fill(self, size: int) -> None:
+        self._room -= size
+        if self._room < 0:
+            self.finish = MAX_ANSWER
+            self.closed = True
 
     def call(self, id_: Any, name: Any, arguments: Any) -> None:
         """Add a call that came as a whole; one without an id gets its number."""
@@ -135,7 +196,7 @@ class Answer:
                 raise TypeError
             arguments = json.dumps(arguments or {}, ensure_ascii=False)
         self._count_calls()
-        self._add(ToolCall(text_of(id_ or f"call_{self._whole}"), text_of(name), arguments))
+        self._add(ToolCall(id_of(id_ or f"call_{self._whole}"), name_of(name), arguments))
         self._whole += 1
 
     def error(self, payload: dict[str, Any]) -> ServerError:
@@ -170,7 +231,7 @@ class Answer:
     def end(self) -> Iterator[Event]:
         """Give what is known only at the end."""
         for call in self.open_calls:
-            yield ToolCall(call.id, call.name, "".join(call.arguments) or call.otherwise)
+            yield ToolCall(call.id, call.name, call.arguments.getvalue() or call.otherwise)
         if self.usage:
             yield self.usage
         if self.finish:
@@ -188,7 +249,7 @@ class Answer:
     def _parse(self, data: list[str], *, last: bool) -> Iterable[dict[str, Any]]:
         try:
             # One call for all is a third faster than one for each.
-            payloads: list[dict[str, Any]] = json.loads(f"[{','.join(data)}]")
+            payloads: list[dict[str, Any]] = load(f"[{','.join(data)}]")
             if len(payloads) == len(data) and all(type(one) is dict for one in payloads):
                 return payloads
         except (ValueError, RecursionError):
@@ -202,6 +263,8 @@ class Answer:
             if text == self.done:
                 self.closed = True
                 return
+            if is_dense(one):
+                raise FormatError(f"{self.service} sent a line with more in it than an answer has.")
             try:
                 parsed = json.loads(one)
             except (ValueError, RecursionError):
@@ -254,35 +317,39 @@ async def read(
     content: AsyncIterable[bytes],
     answer: Answer,
     decoder: Events | LineDecoder | None = None,
+    idle: float | None = None,
 ) -> AsyncIterator[Event]:
     """Give the events of an answer, whichever form it has: events, one JSON body, or lines.
 
-    Lines need their decoder, since they begin as JSON does. What goes wrong behind the finish
-    takes nothing from the answer, and is said.
+    Lines need their decoder, since they begin as JSON does. A payload has to come every `idle`
+    seconds. What goes wrong behind the finish takes nothing from the answer, and is said.
     """
-    form, chunks = await _form.tell(content, answer.service, answer)
-    try:
-        if form == "json" and not isinstance(decoder, LineDecoder):
-            for event in answer.take_body(await _form.read_json(chunks, answer.service)):
-                yield event
-        else:
-            decoder = decoder or Events()
-            async for chunk in chunks:
-                for event in answer.take(decoder.feed(chunk)):
+    async with contextlib.aclosing(_form.Chunks(content, answer.service, idle)) as chunks:
+        form = await chunks.form()
+        try:
+            if form == "json" and not isinstance(decoder, LineDecoder):
+                for event in answer.take_body(await chunks.whole()):
                     yield event
-                if answer.closed:
-                    await chunks.aclose()
-                    break
             else:
-                for event in answer.take(decoder.close(), last=True):
-                    yield event
-    except ChatError as error:
-        if not answer.finish:
-            raise
-        broke = isinstance(error, BrokenAnswerError | ServiceTimeoutError)
-        yield Notice(BROKE_BEHIND if broke else f"A fault behind the answer: {error}")
-    for event in answer.end():
-        yield event
+                decoder = decoder or Events()
+                while chunk := await chunks.next():
+                    if data := decoder.feed(chunk):
+                        for event in answer.take(data):
+                            yield event
+                        if answer.closed:
+                            break
+                        chunks.take_note(is_over=answer.finish is not None)
+                else:
+                    for event in answer.take(decoder.close(), last=True):
+                        yield event
+                await chunks.aclose()
+        except ChatError as error:
+            if not answer.finish:
+                raise
+            broke = isinstance(error, BrokenAnswerError | ServiceTimeoutError)
+            yield Notice(BROKE_BEHIND if broke else f"A fault behind the answer: {error}")
+        for event in answer.end():
+            yield event
 
 
 # -- the lists of models
@@ -291,6 +358,6 @@ async def read(
 def read_list(body: bytes, service: str, read: Callable[[Any], T]) -> T:
     """Return what `read` makes of a list of models. Raises FormatError where it is none."""
     try:
-        return read(json.loads(body))
+        return read(load(body.decode("utf-8-sig")))
     except (ValueError, *WRONG):
         raise FormatError(f"{service} sent a list of models that can't be read.") from None

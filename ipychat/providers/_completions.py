@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from typing import Any
@@ -13,16 +14,28 @@ from ipychat.errors import FormatError
 from ipychat.messages import Event, Usage
 from ipychat.provider import Card
 from ipychat.providers import _answers
-from ipychat.providers._answers import Answer, OpenCall, counts_of, text_of
+from ipychat.providers._answers import (
+    MAX_CALLS,
+    Answer,
+    OpenCall,
+    counts_of,
+    id_of,
+    name_of,
+    text_of,
+)
 
 NO_CHOICE: tuple[dict[str, Any]] = ({},)
+CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
+"""What Moonshot and DeepSeek call the part of the prompt that came from their cache."""
 MAX_COST = 1e6
 """Dollars. What is more is no price of an answer."""
 
 
-def read(content: AsyncIterable[bytes], service: str) -> AsyncIterator[Event]:
-    """Give the events of an answer."""
-    return _answers.read(content, Completion(service))
+def read(
+    content: AsyncIterable[bytes], service: str, idle: float | None = None
+) -> AsyncIterator[Event]:
+    """Give the events of an answer, of which something has to come every `idle` seconds."""
+    return _answers.read(content, Completion(service), idle=idle)
 
 
 class Completion(Answer):
@@ -40,10 +53,16 @@ class Completion(Answer):
     def take_body(self, body: str) -> Iterator[Event]:
         """Give the events in an answer that is one JSON body; it may end without a reason."""
         yield from self.take([body])
-        if not self._chose:
+        if not self._chose and self.finish != "content_filter":  # Azure's has no message then
             self.finish = None
             raise FormatError(f"{self.service} sent a body without an answer in it.")
         self.finish = self.finish or "stop"
+
+    def end(self) -> Iterator[Event]:
+        """Give what is known only at the end; some services say nothing else of it than `done`."""
+        if self.closed and self._chose and not self.finish:
+            self.finish = "tool_calls" if self.open_calls else "stop"
+        return super().end()
 
     def _take(self, payload: dict[str, Any]) -> None:
         choice = (payload.get("choices") or NO_CHOICE)[0]
@@ -55,42 +74,56 @@ class Completion(Answer):
                 self.say(text)  # nearly every payload
             else:
                 self._take_delta(delta)
+        usage = payload.get("usage")
         # some servers of AutonomousAI's protocol finish beside the choices
         if finish := choice.get("finish_reason") or payload.get("finish_reason"):
             if finish == "error":
                 raise self.error(choice if choice.get("error") else payload)
             self.finish = text_of(finish)
+            usage = usage or _usage_elsewhere(payload, choice)
         if choice.get("error"):
             raise self.error(choice)
-        if usage := payload.get("usage"):
+        if usage:
             self.usage = _parse_usage(usage)
 
     def _take_delta(self, delta: dict[str, Any]) -> None:
         if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
             self.think(reasoning)
+        else:
+            for detail in delta.get("reasoning_details") or ():  # OpenRouter's; some are encrypted
+                self.think(detail.get("text") or detail.get("summary") or "")
         if refusal := delta.get("refusal"):
             self.note("The model refuses.")
             self.say(refusal)
         if isinstance(content := delta.get("content"), list):
             for part in content:
                 self._take_part(part)
+        elif isinstance(content, dict):  # Cloudflare's, where JSON was asked for
+            self.say(json.dumps(content, ensure_ascii=False))
         else:
             self.say(content or "")
-        for call in delta.get("tool_calls") or ():
+        calls = delta.get("tool_calls") or ()
+        if len(calls) > MAX_CALLS:
+            raise FormatError(f"{self.service} sent over {MAX_CALLS:,} tool calls.")
+        for call in calls:
             self._take_call(call)
 
     def _take_part(self, part: dict[str, Any]) -> None:
         """Say a part of a content: text, or thoughts, which Mistral writes as parts."""
         if thinking := part.get("thinking"):
             for one in [{"text": thinking}] if isinstance(thinking, str) else thinking:
-                self.think(one.get("text", ""))
-        elif part.get("type") != "reference":  # to a document: it has no text of its own
-            self.say(part["text"])
+                self.think(one.get("text") or "")
+        elif (text := part.get("text")) is not None:
+            self.say(text)
+        elif (kind := part.get("type")) not in {"thinking", "reference"}:  # these may have none
+            self.note(f"{self.service} also sent a part that is not shown: {text_of(kind)}.")
 
     def _take_call(self, given: dict[str, Any]) -> None:
         """Add to the call that a piece belongs to: by its index, else by its id, else the last."""
-        function = given.get("function") or {}
-        index, id_ = given.get("index"), text_of(given.get("id") or "")
+        function = given.get("function") or given.get("custom") or {}  # the latter takes any text
+        index, id_ = given.get("index"), id_of(given.get("id") or "")
+        if isinstance(index, str):
+            index = name_of(index)
         self._pieces = pieces = self._pieces or {}
         call = pieces.get((index, id_))
         if call is None and (nameless := pieces.get((index, ""))) and not nameless.id:
@@ -99,8 +132,8 @@ class Completion(Answer):
         call.id = call.id or id_
         for key in ((index, call.id), (index, ""), (None, call.id), (None, "")):
             pieces[key] = call
-        call.name = call.name or text_of(function.get("name") or "")
-        call.arguments.append(text_of(function.get("arguments") or ""))
+        call.name = call.name or name_of(function.get("name") or "")
+        self.add_arguments(call, function.get("arguments") or function.get("input") or "")
 
 
 def _is_error(payload: dict[str, Any]) -> bool:
@@ -109,12 +142,19 @@ def _is_error(payload: dict[str, Any]) -> bool:
     return payload.get("object") == "error" or bool(says and not payload.get("usage"))
 
 
+def _usage_elsewhere(payload: dict[str, Any], choice: dict[str, Any]) -> Any:
+    """Find the usage where Groq and Moonshot put it in a stream, beside the finish."""
+    groq = payload.get("x_groq")
+    return (groq.get("usage") if isinstance(groq, dict) else None) or choice.get("usage")
+
+
 def _parse_usage(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     read, written, total = counts_of(usage, "prompt_tokens", "completion_tokens", "total_tokens")
     (reasoning,) = counts_of(usage.get("completion_tokens_details"), "reasoning_tokens")
     (cached,) = counts_of(usage.get("prompt_tokens_details"), "cached_tokens")
+    cached = cached or max(counts_of(usage, *CACHED))
     if total == read + written + reasoning:  # xAI does not count thoughts as written
         written += reasoning
     cost: Any = usage.get("cost")  # OpenRouter's, in dollars

@@ -1,77 +1,140 @@
-"""Which form an answer has: an event stream, or one JSON body. Shared by the providers.
+"""Which form an answer has, and how long it is waited for. Shared by the providers.
 
 Services are known to ignore `stream`, and to write an error's JSON or a web page with status 200,
 under any content type; so the first character tells.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from typing import Literal, Protocol
+import time
+from collections.abc import AsyncGenerator, AsyncIterable
+from typing import Any, Literal
 
 from ipychat.errors import FormatError, ServiceTimeoutError
-from ipychat.wire.http import MAX_BODY
+from ipychat.wire.http import MAX_BODY, OTHER_TIMEOUT
 
 BLANK = b"\xef\xbb\xbf \t\r\n"
+BUSY = 0.1
+"""Seconds after which it is looked again whether whoever reads is done with a chunk."""
 REST = 5.0
 """Seconds. Behind its end an answer has its usage at most, which comes at once: what keeps the
 connection open for longer must not keep the cell running."""
 
 
-class _Ending(Protocol):
-    @property
-    def finish(self) -> str | None: ...
+class Chunks:
+    """The bytes of an answer. Blanks and comments alone don't keep it waiting.
 
-
-async def tell(
-    content: AsyncIterable[bytes], service: str, answer: _Ending | None = None
-) -> tuple[Literal["stream", "json"], AsyncGenerator[bytes, None]]:
-    """Return the form, and the content without the blanks before it.
-
-    Once the answer has its finish, the content ends in time or raises ServiceTimeoutError. Raises
-    FormatError for an empty answer and for a web page.
+    Whoever reads tells of each chunk that had something in it; where none comes within `idle`
+    seconds, ServiceTimeoutError is raised. There is one timer for all chunks, which is set anew
+    when it has run out: `asyncio.timeout` around each would cost more than reading it does.
     """
-    chunks = aiter(content)
-    async for chunk in chunks:
-        if head := chunk.lstrip(BLANK):
-            break
-    else:
-        raise FormatError(f"{service} sent an empty answer.")
-    if head.startswith(b"<"):
-        raise FormatError(f"{service} sent a web page in place of an answer.")
-    return ("json" if head[:1] in b"{[" else "stream"), _again(head, chunks, answer)
 
+    __slots__ = (
+        "_chunks", "_end", "_head", "_heard", "_idle", "_is_late", "_is_over", "_service",
+        "_timer", "_waiting",
+    )  # fmt: skip
 
-async def _again(
-    head: bytes, chunks: AsyncIterator[bytes], answer: _Ending | None
-) -> AsyncGenerator[bytes, None]:
-    try:
-        yield head
-        del head
-        while answer is None or answer.finish is None:
-            if not (chunk := await anext(chunks, b"")):
-                return
-            yield chunk
-        end = asyncio.get_running_loop().time() + REST
-        while True:
-            try:
-                async with asyncio.timeout_at(end):
-                    chunk = await anext(chunks, b"")
-            except TimeoutError:
-                raise ServiceTimeoutError(f"It was over for {REST:g} s.") from None
-            if not chunk:
-                return
-            yield chunk
-    finally:
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()  # here and now: who collects it as garbage makes a task of that
+    def __init__(
+        self, content: AsyncIterable[bytes], service: str, idle: float | None = None
+    ) -> None:
+        self._chunks = aiter(content)
+        self._service = service
+        self._idle = idle
+        self._head = b""
+        self._heard = True
+        self._end = 0.0
+        """Until when there has to be something, by the loop's clock."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: asyncio.Task[Any] | None = None
+        self._is_late = False
+        self._is_over = False
 
+    async def form(self) -> Literal["stream", "json"]:
+        """Return the form of what comes, and leave out the blanks before it.
 
-async def read_json(content: AsyncIterable[bytes], service: str) -> str:
-    """Return the text of a whole body."""
-    chunks, size = [], 0
-    async for chunk in content:
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise FormatError(f"{service} sent an answer of over {MAX_BODY >> 20} MiB.")
-    return b"".join(chunks).decode("utf-8-sig", "replace")
+        Raises FormatError for an empty answer and for a web page.
+        """
+        while chunk := await self.next():
+            if head := chunk.lstrip(BLANK):
+                break
+        else:
+            raise FormatError(f"{self._service} sent an empty answer.")
+        if head.startswith(b"<"):
+            raise FormatError(f"{self._service} sent a web page in place of an answer.")
+        self._head = head
+        return "json" if head[:1] in b"{[" else "stream"
+
+    async def next(self) -> bytes:
+        """Return the next chunk; an empty one at the end."""
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        if self._idle is None:
+            return await anext(self._chunks, b"")
+        if self._heard:
+            self._heard = False
+            self._end = time.monotonic() + self._idle
+            if self._timer is None:
+                self._set_timer()
+        task = self._waiting = asyncio.current_task()
+        cancelling = task.cancelling() if task else 0
+        try:
+            return await anext(self._chunks, b"")
+        except asyncio.CancelledError:
+            if not (self._is_late and task and task.uncancel() <= cancelling):
+                raise
+            raise ServiceTimeoutError(
+                f"{self._service} sent nothing for {self._idle:g} s that belongs to an answer.\n"
+                f"{OTHER_TIMEOUT}"
+            ) from None
+        finally:
+            self._waiting = None
+
+    def _set_timer(self, end: float | None = None) -> None:
+        self._timer = asyncio.get_running_loop().call_at(end or self._end, self._look)
+
+    def _look(self) -> None:
+        """End the wait for a chunk, if it was too long."""
+        now = time.monotonic()
+        if self._waiting is None:  # whoever reads is busy with the chunk before
+            self._set_timer(now + BUSY)
+        elif self._end > now:
+            self._set_timer()
+        else:
+            self._is_late = True
+            self._waiting.cancel()
+
+    def take_note(self, *, is_over: bool = False) -> None:
+        """Take note that there was something in the last chunk.
+
+        Once the answer `is_over`, all that is left has to come within REST.
+        """
+        if not is_over:
+            self._heard = True
+        elif not self._is_over:
+            self._is_over, self._heard = True, False
+            self._idle = REST
+            self._end = time.monotonic() + REST
+            self._stop_timer()
+            self._set_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def whole(self) -> str:
+        """Return the text of a body that is one JSON value."""
+        chunks, size = [], 0
+        while chunk := await self.next():
+            self._heard = not chunk.isspace()
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise FormatError(f"{self._service} sent an answer of over {MAX_BODY >> 20} MiB.")
+        return b"".join(chunks).decode("utf-8-sig", "replace")
+
+    async def aclose(self) -> None:
+        """Close what the bytes come from, here and now: garbage collection makes a task of it."""
+        self._stop_timer()
+        if isinstance(self._chunks, AsyncGenerator):
+            await self._chunks.aclose()

@@ -125,7 +125,8 @@ class Spoken(Keyed):
                 said = f"{error}\n{advice}"
                 raise type(error)(said, error.status, error.retry_after) from None
             decoder = cls.decoder() if stream else None
-            async for event in _answers.read(call.content, answer, decoder):
+            idle = transport.idle_timeout
+            async for event in _answers.read(call.content, answer, decoder, idle):
                 yield event
 
     @classmethod

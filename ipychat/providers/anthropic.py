@@ -24,7 +24,15 @@ from ipychat.messages import (
 )
 from ipychat.provider import Card
 from ipychat.providers import _questions
-from ipychat.providers._answers import Answer, OpenCall, count_of, counts_of, text_of
+from ipychat.providers._answers import (
+    Answer,
+    OpenCall,
+    count_of,
+    counts_of,
+    id_of,
+    name_of,
+    text_of,
+)
 from ipychat.providers._questions import Conversation, Json, Question
 from ipychat.providers._spoken import Spoken
 
@@ -200,6 +208,11 @@ COUNTS = (
 )
 
 
+DETAILS = "output_tokens_details"
+MAX_BLOCKS = 10_000
+"""Blocks of an answer that are not shown."""
+
+
 class _Message(Answer):
     __slots__ = ("_blocks", "_counts")
 
@@ -237,6 +250,8 @@ class _Message(Answer):
 
     def _take_block(self, index: int, block: Json) -> None:
         self._blocks.pop(index, None)
+        if type(index) is not int or len(self._blocks) >= MAX_BLOCKS:
+            raise TypeError
         match block["type"]:
             case "text":
                 self.say(block.get("text") or "")
@@ -244,7 +259,7 @@ class _Message(Answer):
                 self.think(block.get("thinking") or "")
             case "tool_use":
                 given = json.dumps(block.get("input") or {}, ensure_ascii=False)
-                call = OpenCall(text_of(block["id"]), text_of(block["name"]), otherwise=given)
+                call = OpenCall(id_of(block["id"]), name_of(block["name"]), otherwise=given)
                 self._blocks[index] = self.open_call(call)
             case _:
                 self._blocks[index] = None
@@ -254,7 +269,7 @@ class _Message(Answer):
         if index in self._blocks:
             call = self._blocks[index]
             if call and kind == "input_json_delta":
-                call.arguments.append(text_of(delta["partial_json"]))
+                self.add_arguments(call, delta["partial_json"])
         elif kind == "text_delta":
             self.say(delta["text"])
         elif kind == "thinking_delta":
@@ -266,9 +281,10 @@ class _Message(Answer):
         if why := (end.get("stop_details") or {}).get("explanation"):
             self.note(f"The model refuses: {text_of(why)}")
         if isinstance(usage, dict):  # each is the whole number so far; the last word counts
-            self._counts |= {name: count for name, count in usage.items() if count is not None}
+            said = {name: usage[name] for name in (*COUNTS, DETAILS) if name in usage}
+            self._counts |= {name: count for name, count in said.items() if count is not None}
             read, cached, stored, output = counts_of(self._counts, *COUNTS)
-            (thoughts,) = counts_of(self._counts.get("output_tokens_details"), "thinking_tokens")
+            (thoughts,) = counts_of(self._counts.get(DETAILS), "thinking_tokens")
             self.usage = Usage(read + cached + stored, output, thoughts, cached)
 
 

@@ -81,7 +81,7 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
         ) as call:
             async for notice in call.send():
                 yield notice
-            async for event in _completions.read(call.content, cls.label):
+            async for event in _completions.read(call.content, cls.label, transport.idle_timeout):
                 yield event
 
 

@@ -15,6 +15,7 @@ from ipychat.errors import FormatError
 from ipychat.messages import parse_messages
 from ipychat.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
 from ipychat.providers import _form
+from ipychat.providers._answers import is_dense
 from ipychat.providers._browser import FIREFOX
 from ipychat.wire import large
 from ipychat.wire.http import Call, Transport
@@ -38,6 +39,8 @@ HEADERS = {
     "TE": "trailers",
 }
 DONE = "[DONE]"
+MAX_PAYLOADS = 1_000
+"""JSON values of one event."""
 BETWEEN = re.compile(r"\s*(?:data:\s*)?")
 DECODER = json.JSONDecoder()
 
@@ -103,32 +106,39 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
             )
             async for notice in call.send():
                 yield notice
-            async for payload in cls._parse_event_stream(call):
+            async for payload in cls._parse_event_stream(call, transport.idle_timeout):
                 yield payload
 
     @staticmethod
-    async def _parse_event_stream(response: _Response) -> AsyncIterator[Any]:
+    async def _parse_event_stream(
+        response: _Response, idle: float | None = None
+    ) -> AsyncIterator[Any]:
         """Give every JSON value of the stream, decoded, however the bytes are cut."""
-        form, content = await _form.tell(response.content, "Koala")
-        if form == "json":
-            for payload in _payloads(await _form.read_json(content, "Koala")):
-                yield payload
-            return
-        decoder = EventDecoder()
-        async for chunk in content:
-            for event in decoder.feed(chunk):
+        async with contextlib.aclosing(_form.Chunks(response.content, "Koala", idle)) as chunks:
+            if await chunks.form() == "json":
+                for payload in _payloads(await chunks.whole()):
+                    yield payload
+                return
+            decoder = EventDecoder()
+            while chunk := await chunks.next():
+                for event in decoder.feed(chunk):
+                    chunks.take_note()
+                    for payload in _payloads(event.data):
+                        yield payload
+            for event in decoder.close():
                 for payload in _payloads(event.data):
                     yield payload
-        for event in decoder.close():
-            for payload in _payloads(event.data):
-                yield payload
 
 
 def _payloads(data: str) -> Iterator[Any]:
     """Decode one event's data: a JSON value, or several where the service left out line ends."""
     data = data.strip().removesuffix(DONE)
     at = 0
+    left = 0 if is_dense(data) else MAX_PAYLOADS
     while at < len(data):
+        left -= 1
+        if left < 0:
+            raise FormatError("Koala sent a line with more in it than an answer has.")
         try:
             payload, at = DECODER.raw_decode(data, at)
         except (ValueError, RecursionError):

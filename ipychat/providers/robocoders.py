@@ -28,6 +28,8 @@ from ipychat.provider import (
     ProviderModelMixin,
     format_prompt,
 )
+from ipychat.providers import _form
+from ipychat.providers._answers import load
 from ipychat.providers._browser import USER_AGENT
 from ipychat.store import files
 from ipychat.store.credentials import ROOT, ServiceSession
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 TIMEOUT = 600.0
 """Seconds for a whole answer, where the caller sets nothing."""
 MAX_CONTINUATIONS = 32
+MAX_SKIPPED = 1_000
+"""Lines of an answer that are logged since they are no JSON."""
 """How often one answer is continued when the service asks for it."""
 CONTINUE = "continue"
 ACCEPT_PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -123,7 +127,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
                 ) as call:
                     async for notice in call.send():
                         yield notice
-                    async for event in _events(call.content):
+                    async for event in _events(call.content, transport.idle_timeout):
                         if text := _text(event):
                             yield text
                         if wants_more := _wants_more(event):
@@ -282,20 +286,27 @@ def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def _events(content: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+async def _events(
+    content: AsyncIterator[bytes], idle: float | None = None
+) -> AsyncIterator[dict[str, Any]]:
     """Give the events in a body. Lines that are no JSON are logged and skipped.
 
-    Raises FormatError where every line was such a one, BrokenAnswerError where the last is torn.
+    Raises FormatError where every line was such a one, or too many; BrokenAnswerError where the
+    last is torn.
     """
     decoder = LineDecoder()
     skipped = read = 0
-    async for chunk in content:
-        for line in decoder.feed(chunk):
-            if (event := _parse(line)) is not None:
-                read += 1
-                yield event
-            else:
+    async with contextlib.aclosing(_form.Chunks(content, RobocodersAPI.label, idle)) as chunks:
+        while chunk := await chunks.next():
+            for line in decoder.feed(chunk):
+                if (event := _parse(line)) is not None:
+                    chunks.take_note()
+                    read += 1
+                    yield event
+                    continue
                 skipped += 1
+                if skipped > MAX_SKIPPED:
+                    raise FormatError(f"RobocodersAPI sent over {MAX_SKIPPED:,} lines of no JSON.")
                 secrets.log.warning("RobocodersAPI sent a line that is not JSON: %.80s", line)
     for line in decoder.close():
         if (event := _parse(line)) is None:
@@ -311,7 +322,7 @@ async def _events(content: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]
 
 def _parse(line: str) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        event = load(line)
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None

@@ -29,7 +29,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from ipychat import config, errors, policy, secrets
 from ipychat.messages import Notice
-from ipychat.wire import large, limits
+from ipychat.wire import certificates, large, limits
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,11 +40,19 @@ MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error's body that are read for its message."""
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of a body that is read as a whole."""
-OTHER_TIMEOUT = "Another time-out may help, or trying again."
+MAX_RATIO = 1_000
+"""How many times its size a compressed body may unpack to, once it is longer than FREE_BYTES."""
+FREE_BYTES = 1024 * 1024
+"""Unpacked bytes of a body whose ratio is not looked at: a short one may well be all the same."""
+ERROR_BODY_TIMEOUT = 5.0
+"""Seconds within which what is read of an error's body has to come."""
+OTHER_TIMEOUT = "Try again, or allow more time."
 MAX_MESSAGE = 300
 """Characters of a service's own message that an error repeats."""
 MAX_WAIT = 60.0
 """Seconds. A service that asks to wait longer gets no second request: the user is told."""
+MAX_RETRY_AFTER = 366 * 86_400.0
+"""Seconds. A longer wait is no time that a service would mean."""
 FIRST_PAUSE = 0.5
 """Seconds before the first retry where the service names no time; doubled each time."""
 LISTENING = 0.1
@@ -89,7 +97,7 @@ class Transport:
                 yield
         except TimeoutError:
             raise errors.ServiceTimeoutError(
-                f"{host} was not done within {self.timeout or 0:g} s.\n{OTHER_TIMEOUT}"
+                f"{host} did not finish within {self.timeout or 0:g} s.\n{OTHER_TIMEOUT}"
             ) from None
 
     @classmethod
@@ -167,16 +175,22 @@ class Call:
             if not left or not (status == 429 or status >= 500):
                 break
             wait = _retry_after(self._response)
+            asked = ", as the service asks" if wait is not None else ""
             if wait is None:
                 wait = pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
                 pause *= 2
             elif wait > MAX_WAIT:
                 break
-            said = await _message(self._response)
+            body = await _error_body(self._response)
+            if _is_out_of_credit(status, body):
+                raise _error(self._response, body)
+            said = _words(body)
             self._response.close()
             yield Notice(
-                f"{host_of(self._url)} answered {status}{': ' + said if said else ''}; "
-                f"asking again in {wait:.3g} s ({left} more {'try' if left == 1 else 'tries'})."
+                f"{host_of(self._url)} answered {status}{': ' + said if said else ''}. "
+                f"Retrying in {wait:.3g} s{asked} "
+                f"({left} more {'try' if left == 1 else 'tries'}).",
+                kind="retry",
             )
             async with self._transport.in_time(host_of(self._url)):
                 await asyncio.sleep(wait)
@@ -189,9 +203,29 @@ class Call:
         return self._read()
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
+        content, taken = self.response.content, 0
         with _translated(self._url, self._transport, reading=True):
-            async for chunk in self.response.content.iter_any():
-                yield chunk
+            async for chunk in content.iter_any():
+                taken += len(chunk)
+                if taken > FREE_BYTES:
+                    self._check_ratio(taken)
+                if len(chunk) <= READ_BUFFER:
+                    yield chunk
+                else:
+                    for at in range(0, len(chunk), READ_BUFFER):
+                        yield chunk[at : at + READ_BUFFER]
+                        await asyncio.sleep(0)
+                if content.total_bytes > taken:  # more is at hand: reading it would not wait
+                    await asyncio.sleep(0)
+
+    def _check_ratio(self, size: int) -> None:
+        """Raise FormatError for a body that was compressed in order to fill memory."""
+        packed = getattr(self.response.content, "total_compressed_bytes", None)
+        if packed and size > MAX_RATIO * packed:
+            raise errors.FormatError(
+                f"{host_of(self._url)} sent compressed data that unpacks to over "
+                f"{MAX_RATIO:,} times its size; ipychat stopped reading it."
+            )
 
     async def body(self) -> bytes:
         """Send and return the whole body; what it waits for is logged."""
@@ -215,6 +249,9 @@ class Call:
             policy.check_url(chosen if "://" in chosen else f"http://{chosen}")
         proxy = proxy_for(self._url, how.proxy)
         socks = proxy if proxy and proxy.startswith("socks") else None
+        own: dict[str, Any] = {}
+        if how.session is None and self._url.lower().startswith("https:"):
+            own = {"ssl": context} if (context := await certificates.context()) else {}
         with _translated(self._url, how, proxy=proxy):
             return await (how.session or session(socks)).request(
                 self._method,
@@ -223,6 +260,7 @@ class Call:
                 data=self._data(),
                 proxy=None if socks else proxy,
                 allow_redirects=False,
+                **own,
                 timeout=aiohttp.ClientTimeout(
                     total=how.remaining(),
                     sock_connect=how.connect_timeout,
@@ -379,7 +417,7 @@ def _translated(
         elif isinstance(error, aiohttp.SocketTimeoutError):
             what = f"{host} sent nothing for {how.idle_timeout:g} s."
         else:
-            what = f"{host} was not done within {how.timeout or 0:g} s."
+            what = f"{host} did not finish within {how.timeout or 0:g} s."
         raise errors.ServiceTimeoutError(f"{what}\n{OTHER_TIMEOUT}") from None
     except aiohttp.InvalidURL:
         raise errors.UnreachableError(
@@ -391,7 +429,8 @@ def _translated(
         ) from None
     except aiohttp.ClientConnectorCertificateError as error:
         raise errors.UnreachableError(
-            f"The certificate of {host} is not valid: {_certificate_fault(error.certificate_error)}"
+            f"The certificate of {host} is not valid: "
+            f"{_certificate_fault(error.certificate_error)}.\n{certificates.ADVICE}"
         ) from None
     except aiohttp.ClientConnectorError as error:
         raise errors.UnreachableError(
@@ -444,22 +483,20 @@ async def raise_for_status(response: aiohttp.ClientResponse) -> None:
 
     The service's own message goes along where there is one; a page of HTML never does.
     """
+    if not 200 <= response.status < 300:
+        raise _error(response, await _error_body(response))
+
+
+def _error(response: aiohttp.ClientResponse, body: str) -> errors.ServiceError:
+    """Return the error that a status and the beginning of its body stand for."""
     status = response.status
-    if 200 <= status < 300:
-        return
     host = host_of(str(response.url))
     if 300 <= status < 400:
-        target = host_of(response.headers.get("Location"))
-        raise errors.ServiceError(
-            f"{host} sends the request on to {target} ({status}); keys don't follow redirects.\n"
-            "If that is right, set it as the provider's URL.",
-            status,
-        )
-    body = await _error_body(response)
+        return errors.ServiceError(_elsewhere(response, host), status)
     if status == 403 and _is_cloudflare(response, body):
-        raise errors.CloudflareError(
-            f"Blocked by Cloudflare, which stands before {host} (403).\n"
-            "It takes this machine for a robot; another network or a proxy may help.",
+        return errors.CloudflareError(
+            f"Cloudflare blocked the request to {host} (403).\n"
+            "It takes this machine for a bot; another network or a proxy may help.",
             status,
         )
     kind, what, advice = _STATUSES.get(status) or (
@@ -467,33 +504,67 @@ async def raise_for_status(response: aiohttp.ClientResponse) -> None:
     )
     words = _words(body)
     wait = _retry_after(response)
-    if status == 429 and QUOTA in body:
+    if _is_out_of_credit(status, body):
         kind, what, advice = _NO_CREDIT
     elif status == 429 and wait is not None:
-        advice = f"It asks to wait {wait:.0f} s."
-    lines = [f"{host} {what} ({status}){': ' + words if words else '.'}"]
+        advice = f"Retry in {wait:.0f} s, as the service asks."
+    lines = [f"{what.format(host)} ({status}){': ' + words if words else '.'}"]
     if advice:
         lines.append(advice)
-    raise kind("\n".join(lines), status, wait)
+    return kind("\n".join(lines), status, wait)
 
 
-QUOTA = "insufficient_quota"
-"""What OpenAI calls it where waiting does not help."""
-_NO_CREDIT = (errors.QuotaError, "wants to be paid: there is no credit left", "")
-_REQUEST_FAULT = (errors.RequestError, "did not like the request", "")
-_SERVER_FAULT = (errors.ServerError, "failed", "It may help to try again later.")
-_LATER = "It may help to try again later."
-_STATUSES: dict[int, tuple[type[errors.ServiceError], str, str]] = {
+def _elsewhere(response: aiohttp.ClientResponse, host: str) -> str:
+    """Say what a 3xx means: none of them is an answer."""
+    if not (target := response.headers.get("Location")):
+        return (
+            f"{host} answered {response.status}, which is no answer to a question.\n"
+            "Is the address right?"
+        )
+    return (
+        f"{host} redirects to {host_of(target)} ({response.status}); keys don't follow redirects."
+        "\nIf the new address is right, set it as the provider's URL."
+    )
+
+
+OUT_OF_CREDIT: Mapping[int, tuple[str, ...]] = {
+    400: ("your credit balance is too low",),  # Anthropic
+    403: ("used all available credits",),  # xAI
+    429: (
+        "insufficient_quota",  # OpenAI and most services that speak its protocol
+        "billing_hard_limit_reached",  # OpenAI
+        "exceeded_current_quota_error",  # Moonshot
+        "insufficient balance",  # Z.ai, DeepSeek
+        "used all available credits",  # xAI
+    ),
+}
+"""By status: what stands in the body, in small letters, of an error that no waiting helps."""
+
+
+def _is_out_of_credit(status: int, body: str) -> bool:
+    said = OUT_OF_CREDIT.get(status)
+    return bool(said) and any(words in body.lower() for words in said or ())
+
+
+_LATER = "Try again later."
+_NO_CREDIT = (errors.QuotaError, "No credit left at {}", "")
+_REQUEST_FAULT = (errors.RequestError, "{} rejected the request", "")
+_SERVER_FAULT = (errors.ServerError, "{} failed", _LATER)
+_STATUSES: Mapping[int, tuple[type[errors.ServiceError], str, str]] = {
     400: _REQUEST_FAULT,
-    401: (errors.AuthenticationError, "does not accept the key or token", ""),
+    401: (errors.AuthenticationError, "{} rejected the key or token", ""),
     402: _NO_CREDIT,
-    403: (errors.ForbiddenError, "refuses this request", ""),
-    404: (errors.NotFoundError, "knows no such address or model", ""),
-    422: (errors.RequestError, "found the request not valid", ""),
-    429: (errors.RateLimitError, "got too many requests", _LATER),
-    502: (errors.ServerError, "stands before a service that is down: bad gateway", _LATER),
-    504: (errors.ServerError, "waited for its service in vain: gateway time-out", _LATER),
-    520: (errors.ServerError, "failed behind Cloudflare: unknown error", _LATER),
+    403: (errors.ForbiddenError, "{} refused the request", ""),
+    404: (errors.NotFoundError, "{} has no such address or model", ""),
+    422: (errors.RequestError, "{} rejected the request as invalid", ""),
+    429: (errors.RateLimitError, "Too many requests to {}", _LATER),
+    502: (errors.ServerError, "{} could not reach the service behind it: bad gateway", _LATER),
+    504: (
+        errors.ServerError,
+        "{} got no answer from the service behind it: gateway time-out",
+        _LATER,
+    ),
+    520: (errors.ServerError, "{} failed behind Cloudflare: unknown error", _LATER),
 }
 
 
@@ -504,18 +575,15 @@ def _is_cloudflare(response: aiohttp.ClientResponse, body: str) -> bool:
 
 
 async def _error_body(response: aiohttp.ClientResponse) -> str:
-    """The beginning of an error's body; whatever of it arrives."""
+    """Return the beginning of an error's body: whatever of it arrives in time."""
     import aiohttp
 
     body = b""
     with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError, ValueError):
-        while len(body) < MAX_ERROR_BODY and (chunk := await response.content.readany()):
-            body += chunk
+        async with asyncio.timeout(ERROR_BODY_TIMEOUT):
+            while len(body) < MAX_ERROR_BODY and (chunk := await response.content.readany()):
+                body += chunk
     return body[:MAX_ERROR_BODY].decode("utf-8", "replace")
-
-
-async def _message(response: aiohttp.ClientResponse) -> str:
-    return _words(await _error_body(response))
 
 
 def _words(body: str) -> str:
@@ -555,8 +623,12 @@ def error_message(body: Any) -> str:
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     """Seconds that the service asks to wait, in either form of RFC 9110, section 10.2.3."""
     value = response.headers.get("Retry-After", "").strip()
+    wait = None
     with contextlib.suppress(ValueError):
-        return max(0.0, float(value))
-    with contextlib.suppress(ValueError, TypeError):
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    return None
+        wait = float(value)
+    if wait is None:
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            wait = parsedate_to_datetime(value).timestamp() - time.time()
+    if wait is None or not wait <= MAX_RETRY_AFTER:  # a NaN is no time either
+        return None
+    return max(0.0, wait)

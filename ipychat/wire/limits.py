@@ -8,10 +8,11 @@ https://platform.openai.com/docs/guides/rate-limits https://docs.anthropic.com/e
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -74,7 +75,7 @@ def _parse(kind: Kind, headers: Mapping[str, str]) -> Limit | None:
         if whole and left and reset:
             with contextlib.suppress(ValueError):
                 limit = Limit(float(whole), max(float(left), 0.0), _seconds(reset))
-                if 0 < limit.whole < float("inf"):
+                if limit.whole > 0 and all(map(math.isfinite, astuple(limit))):
                     return limit
     return None
 

@@ -12,6 +12,11 @@ from typing import NamedTuple
 from ipychat.errors import FormatError
 from ipychat.wire._lines import MAX_LINE, Lines
 
+MAX_EVENT_LINES = 1 << 18
+"""Lines of one event. Services send one or two; a million of them would hold the loop."""
+MAX_RETRY_DIGITS = 100
+"""A `retry` that has more is no number of milliseconds, and Python would refuse it."""
+
 
 class ServerSentEvent(NamedTuple):
     """One event. `id` is the last one that the stream named; `retry` is in milliseconds."""
@@ -29,6 +34,7 @@ class EventDecoder:
         self._lines = Lines()
         self._unfinished: list[str] = []  # whole lines of an event that has not ended
         self._size = 0
+        self._count = 0  # of those lines
         self._id = ""
         self._retry: int | None = None
 
@@ -44,7 +50,7 @@ class EventDecoder:
             return []
         whole = "".join([*self._unfinished, lines[:end]])
         self._unfinished.clear()
-        self._size = 0
+        self._size = self._count = 0
         self._keep(lines[end:])
         return self._parse(whole)
 
@@ -59,15 +65,20 @@ class EventDecoder:
             self._size += len(lines)
             if self._size > MAX_LINE:
                 raise FormatError(f"The service sent an event of over {MAX_LINE >> 20} MiB.")
+            self._count += lines.count("\n")
+            if self._count > MAX_EVENT_LINES:
+                raise FormatError(f"The service sent an event of over {MAX_EVENT_LINES:,} lines.")
             self._unfinished.append(lines)
 
     def _parse(self, blocks: str) -> list[ServerSentEvent]:
         events: list[ServerSentEvent] = []
-        for block in blocks.removesuffix("\n\n").split("\n\n"):
+        for block in blocks.strip("\n").split("\n\n"):
             # Nearly every event of a chat service is this one line.
             if block.startswith("data: ") and "\n" not in block:
                 event = (block[6:], "message", self._id, self._retry)
                 events.append(tuple.__new__(ServerSentEvent, event))  # half the cost of calling it
+            elif not block or (block[0] == ":" and "\n" not in block):
+                pass  # blank lines or a comment: a service may send millions of them
             elif (other := self._parse_block(block)) is not None:
                 events.append(other)
         return events
@@ -86,7 +97,8 @@ class EventDecoder:
                 case "id" if "\0" not in value:
                     self._id = value
                 case "retry" if value.isascii() and value.isdigit():
-                    self._retry = int(value)
+                    if len(value) <= MAX_RETRY_DIGITS:
+                        self._retry = int(value)
         if not data:
             return None
         return ServerSentEvent("\n".join(data), kind or "message", self._id, self._retry)
