@@ -368,6 +368,11 @@ class Reply:
         return self.usage.cost if self.usage else None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing came of it."""
+        return not (self.text or self.reasoning or self.tool_calls)
+
+    @property
     def cut_off(self) -> str | None:
         """Why it is not whole, in words; None where nothing cut it off."""
         return CUT_OFF.get(self.finish or "")

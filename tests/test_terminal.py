@@ -349,6 +349,38 @@ def test_an_interrupt_of_a_stalled_answer_gives_the_prompt_back(shell, service, 
     assert sent(service)[:2] == ["hi", "so far"]
 
 
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGINT"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "async for text in ipychat.stream('hi'): print(text)",
+        "await asyncio.gather(say(), ipychat.ask('hi'))",
+    ],
+)
+def test_an_interrupt_ends_what_a_cell_of_a_terminal_awaits(shell, service, way, how):
+    service.on(PATH, stalled("so far "))
+    shell.run("import asyncio, ipychat")
+    shell.run("async def say():", "    async for text in ipychat.stream('x'): print(text)", "")
+    for _ in range(2):
+        service.requests.clear()
+        shell.begin(*filter(None, [way, "" if way.startswith("async for") else None]))
+        shell.wait_for("so far ")
+        begin = time.monotonic()
+        shell.interrupt(how)
+        shown = shell.wait_for_prompt()
+        took = time.monotonic() - begin
+        print(f"{how}, {way}: {took * 1000:.1f} ms to the prompt")
+        assert took < 2
+        assert shown.strip("^C\n ") == INTERRUPTED
+        assert all(one.gone.wait(2) for one in service.asked(PATH))
+    assert shell.run("1 + 1").endswith("2\n\n")
+    shell.run("def for_ever():", "    print('it' + ' runs')", "    while True: pass", "")
+    shell.begin("for_ever()")
+    shell.wait_for("it runs")
+    shell.interrupt(how)
+    assert "KeyboardInterrupt" in shell.wait_for_prompt()
+
+
 # -- in the background
 
 
