@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING
 
+from ipychat.characters import harmless
 from ipychat.errors import InterruptedAnswerError
 from ipychat.kernel.run import Run
 from ipychat.waiting import Wait
@@ -48,7 +49,7 @@ class Job:
         return self._settled.result()
 
     def __repr__(self) -> str:
-        return f"chat job {self.number}: {self.state} - {self.title}"
+        return harmless(f"chat job {self.number}: {self.state} - {self.title}")
 
 
 def _interrupted() -> InterruptedAnswerError:

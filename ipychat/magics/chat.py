@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from ipychat import config, secrets
+from ipychat.characters import harmless
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
@@ -461,11 +462,15 @@ class ChatMagics(Magics):
         from ipychat import markup
 
         if code := "\n\n".join(code.rstrip("\n") for _, code in markup.code_blocks(reply.text)):
-            self.shell.set_next_input(code, replace=False)
+            self.shell.set_next_input(harmless(code), replace=False)
+            if harmless(code) != code:
+                print("The code held control characters: the next cell has it without them.")
 
     def publish(self, data: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
         """Show something in the running cell."""
-        self.shell.display_pub.publish(data, metadata or {})
+        from ipychat.kernel import notebook
+
+        notebook.publisher(self.shell)(data, metadata)
 
 
 def counted(number: int, what: str) -> str:
