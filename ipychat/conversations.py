@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ipychat import config, markup, replay, route, secrets
 from ipychat.answer import NO_OPTIONS, request
 from ipychat.characters import shortened
-from ipychat.errors import StoreError, UsageError
+from ipychat.errors import InterruptedAnswerError, StoreError, UsageError
 from ipychat.messages import (
     ChatRequest,
     Event,
@@ -39,6 +39,7 @@ from ipychat.turns import (
     insert,
     position,
 )
+from ipychat.waiting import Wait, call
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -377,6 +378,10 @@ def _begin(
     return talk.begin(prompt, model=model, system=system, history=chat is not None, options=options)
 
 
+def _wait(turn: Turn) -> Wait:
+    return Wait(lambda: InterruptedAnswerError.of(turn.reply))
+
+
 async def events(
     prompt: Prompt,
     *,
@@ -390,9 +395,12 @@ async def events(
     `chat` names the conversation that it is a turn of; without a name it is of none.
     """
     turn = _begin(prompt, chat, model, system, options)
-    async with contextlib.aclosing(turn.events()) as given:
-        async for event in given:
-            yield event
+    with _wait(turn) as wait:
+        async with contextlib.aclosing(turn.events()) as given:
+            async for event in given:
+                wait.pause()
+                yield event
+                wait.resume()
 
 
 async def stream(
@@ -405,12 +413,16 @@ async def stream(
 ) -> AsyncGenerator[str, None]:
     """Ask, and give the answer's text as it comes."""
     turn = _begin(prompt, chat, model, system, options)
-    async with contextlib.aclosing(turn.events()) as given:
-        async for event in given:
-            if isinstance(event, Text):
-                yield event.text
+    with _wait(turn) as wait:
+        async with contextlib.aclosing(turn.events()) as given:
+            async for event in given:
+                if isinstance(event, Text):
+                    wait.pause()
+                    yield event.text
+                    wait.resume()
 
 
+@call
 async def ask(
     prompt: Prompt,
     *,
@@ -426,7 +438,8 @@ async def ask(
     timeout, proxy, base_url, api_key, and whatever else it takes.
     """
     turn = _begin(prompt, chat, model, system, options)
-    async with contextlib.aclosing(turn.events()) as given:
-        async for _ in given:
-            pass
+    with _wait(turn):
+        async with contextlib.aclosing(turn.events()) as given:
+            async for _ in given:
+                pass
     return turn.reply

@@ -150,6 +150,14 @@ class InterruptedAnswerError(AnswerError):
     Not a KeyboardInterrupt: raised in a task of a gather, that would end the kernel's loop.
     """
 
+    @classmethod
+    def of(cls, reply: Reply) -> InterruptedAnswerError:
+        """Make the error of an answer that came as far as `reply`."""
+        kept = " before any answer." if reply.is_empty else "; what came is kept."
+        error = cls(f"Interrupted{kept}")
+        error.reply = reply
+        return error
+
 
 class FormatError(AnswerError):
     """An answer was not what its protocol allows."""

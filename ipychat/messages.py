@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from ipychat import config, markup
+from ipychat.characters import harmless
 from ipychat.errors import UsageError
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -258,7 +259,7 @@ class ChatRequest:
     """Whether the secrets in it are sent as they are."""
 
     def __repr__(self) -> str:
-        return f"<ChatRequest {self.model}: {len(self.messages)} messages>"
+        return harmless(f"<ChatRequest {self.model}: {len(self.messages)} messages>")
 
 
 # -- events: what an answer is made of
@@ -384,6 +385,11 @@ class Reply:
         return self.usage.cost if self.usage else None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing came of it."""
+        return not (self.text or self.reasoning or self.tool_calls)
+
+    @property
     def cut_off(self) -> str | None:
         """Why it is not whole, in words; None where nothing cut it off."""
         return cut_off(self.finish)
@@ -398,11 +404,12 @@ class Reply:
 
     def __repr__(self) -> str:
         how = self.finish or "not finished"
-        return f"<Reply {self.model}: {len(self.text):,} characters, {how}>"
+        return harmless(f"<Reply {self.model}: {len(self.text):,} characters, {how}>")
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What a notebook shows. No raw Markdown: a front end would run the scripts in it."""
-        return {"text/html": markup.to_html(self.text, final=True), "text/plain": self.text}
+        text = harmless(self.text)
+        return {"text/html": markup.to_html(text, final=True), "text/plain": text}
 
     def to_record(self) -> dict[str, Any]:
         """Return all of it but the question, as JSON can carry it."""

@@ -16,9 +16,10 @@ from ipychat import replay, secrets
 from ipychat.characters import shortened
 from ipychat.conversations import Conversation, conversation
 from ipychat.display import table
-from ipychat.errors import UsageError
+from ipychat.errors import InterruptedAnswerError, UsageError
 from ipychat.messages import Event, FinishReason, ModelId, Prompt, Reply, dollars
 from ipychat.turns import State, Turn
+from ipychat.waiting import Wait, call
 
 HEADS = ("model", "first text", "whole", "tokens in", "tokens out", "cost", "answer")
 SHOWN = 160
@@ -187,6 +188,7 @@ class Race:
         )
 
 
+@call
 async def compare(
     prompt: Prompt,
     models: Sequence[str],
@@ -215,7 +217,8 @@ async def compare(
         options=options,
     )
     race = Race(talk, turn, first=first)
-    async with contextlib.aclosing(race.events()) as events:
-        async for _ in events:
-            pass
+    with Wait(lambda: InterruptedAnswerError.of(race.kept.reply)):
+        async with contextlib.aclosing(race.events()) as events:
+            async for _ in events:
+                pass
     return race.results()

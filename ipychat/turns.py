@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from ipychat import config, ledger, secrets
 from ipychat.answer import Answer
+from ipychat.characters import harmless
 from ipychat.errors import ChatError, StoreError, UsageError
 from ipychat.messages import (
     OR_NONE,
@@ -215,7 +216,8 @@ class Turn:
         return self.reply.seconds
 
     def __repr__(self) -> str:
-        return f"<Turn {self.id[:8]} {self.model}: {self.state}, {len(self.text)} characters>"
+        model = harmless(str(self.model))
+        return f"<Turn {self.id[:8]} {model}: {self.state}, {len(self.text)} characters>"
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Ask, and give the answer's events; once. An error has in its `reply` what came before.

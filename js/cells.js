@@ -26,6 +26,11 @@ export function writeTranscript(model, { panel, data }) {
   }
 }
 
+/** What a terminal or an editor would act on: control characters, and those that turn a text's direction. */
+const ACTING = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
+
+export const harmless = (text) => text.replace(ACTING, "");
+
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,5 +1,5 @@
 /** The chat panel: one store for a widget, a view of it wherever the widget is shown. */
-import { canInsert, copy, insertCell } from "./cells.js";
+import { canInsert, copy, harmless, insertCell } from "./cells.js";
 import { Composer } from "./composer.js";
 import { confirm, h, icon, iconButton } from "./dom.js";
 import { Chats, Settings } from "./header.js";
@@ -206,7 +206,9 @@ class View {
     const button = event.target.closest("[data-code]");
     if (!button) return;
     const block = button.closest(".ic-code");
-    const source = block.querySelector("code").textContent.replace(/\n$/, "");
+    const written = block.querySelector("code").textContent.replace(/\n$/, "");
+    const source = harmless(written);
+    if (source !== written) this.status.textContent = "The code held control characters; they were left out.";
     const shell = button.dataset.code === "insert" && SHELLS.includes(block.dataset.language) && !/^[%!]/.test(source);
     const code = shell ? `%%bash\n${source}` : source;
     if (button.dataset.code === "insert" && canInsert(this.model)) {

@@ -54,6 +54,48 @@ def test_a_line_of_another_shape_is_an_error_and_the_conversation_goes_on(shared
     assert kernel.run("%chat again").status == "ok"
 
 
+CONTROLS = "\x1b]52;c;aGFja2Vk\x07\x1b[2J\x9b2J\x1b]8;;http://evil.example\x1b\\ \u202ereversed"
+CODE = f"Do this:\n\n```python\nprint('{CONTROLS}')\n```\n"
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        *(f"%chat --no-history -f {form} hi" for form in ("markdown", "text", "code", "html")),
+        "%chat -m openai:a -m openai:b --no-history hi",
+        "_ = await ipychat.ask('hi', chat='controls'); _",
+        "%chat_history controls",
+        "ipychat.conversation('controls').turns",
+        "await ipychat.map(['a'], '{{it}}')",
+        "job = %chat -b --no-history hi\nawait job",
+    ],
+)
+def test_no_control_character_of_an_answer_reaches_an_output(shared, way):
+    kernel, service = shared
+    reasoning = choice(delta={"reasoning_content": CONTROLS})
+    text = choice(delta={"content": CODE})
+    service.on(PATH, answer(reasoning, text, choice(delta={}, finish_reason="stop")))
+    kernel.run("import ipychat")
+    ran = kernel.run(way)
+    assert ran.status == "ok", ran.error
+    assert ran.outputs
+    said = json.dumps([one["content"] for one in ran.messages], ensure_ascii=False)
+    for character in CONTROLS:
+        if not character.isprintable():
+            assert character not in json.loads(json.dumps(said)), way
+            assert json.dumps(character)[1:-1] not in said.replace(json.dumps(way)[1:-1], ""), way
+
+
+def test_code_goes_into_the_next_cell_without_control_characters_and_this_is_said(shared):
+    kernel, service = shared
+    service.on(
+        PATH, answer(choice(delta={"content": CODE}), choice(delta={}, finish_reason="stop"))
+    )
+    ran = kernel.run("%chat --no-history -f code hi")
+    assert ran.next_input == "print(']52;c;aGFja2Vk[2J2J]8;;http://evil.example\\ reversed')"
+    assert "without them" in ran.stdout
+
+
 @pytest.mark.parametrize(
     "usage",
     [

@@ -17,7 +17,7 @@ ROWS = [
     ["_lazy", "characters", "presets", "secrets"],
     ["markup"],
     ["errors"],
-    ["messages", "config", "store.files"],
+    ["messages", "config", "store.files", "waiting"],
     ["policy", "firewall"],
     ["wire"],
     ["store.credentials", "store.transcripts", "store.answers"],

@@ -185,6 +185,16 @@ def test_code_is_copied_and_becomes_a_cell(opened, service):
     assert opened.evaluate("() => navigator.clipboard.readText()").strip() == "print(6 * 7)"
 
 
+def test_code_loses_its_control_characters_on_the_way_into_a_cell(opened, service):
+    service.on(PATH, OPENAI.whole("```python\nprint('a\u202eb\x1b[2J')\n```"))
+    ask(opened, "Code, please")
+    expect(log(opened)).to_contain_text("print(")
+    button(opened, "Insert as a new cell").first.click()
+    opened.wait_for_function(f"() => ({lab.SOURCES})().some((one) => one.startsWith('print('))")
+    assert "print('ab[2J')" in lab.sources(opened)
+    expect(opened.get_by_role("status").first).to_contain_text("control characters")
+
+
 def test_a_question_that_waits_goes_to_the_conversation_it_was_asked_in(opened, service):
     service.on(PATH, stalled("so far"))
     ask(opened, "first")

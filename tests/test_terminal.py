@@ -326,6 +326,28 @@ def test_an_interrupt_in_a_terminal_writes_what_came(shell, service):
     assert shell.run("1 + 1").endswith("2\n\n")
 
 
+def test_no_way_of_showing_an_answer_sends_its_escape_sequences(shell, service):
+    evil = "\x1b]52;c;aGFja2Vk\x07"
+    service.on(PATH, OPENAI.whole(f"before {evil}\x9b2J after"))
+    shell.run("import ipychat")
+    for way in (
+        "%chat hi",
+        "_",
+        "await ipychat.ask('x', chat='c')",
+        "reply = await ipychat.ask('x'); reply",
+        "[reply]",
+        "%chat_history",
+        "ipychat.conversation('c').turns",
+        "await ipychat.compare('x', ['openai:a', 'openai:b'])",
+        "%chat -f json --no-history x",
+    ):
+        shown = shell.run(way)
+        assert "before" in shown or "Reply" in shown or "Turn" in shown, (way, shown)
+        assert evil not in shown, way
+        assert "\x9b" not in shown, way
+    assert evil in shell.run("print(reply)"), "what the user prints is the user's"
+
+
 # -- interrupts
 
 
@@ -349,6 +371,43 @@ def test_an_interrupt_of_a_stalled_answer_gives_the_prompt_back(shell, service, 
     service.on(PATH, echo)
     shell.run("%chat go on")
     assert sent(service)[:2] == ["hi", "so far"]
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGINT"])
+@pytest.mark.parametrize("way", ["hear()", "asyncio.gather(hear(), ipychat.ask('hi'))"])
+def test_an_interrupt_ends_what_a_cell_of_a_terminal_awaits(shell, service, way, how):
+    service.on(PATH, stalled("so far"))
+    shell.run("import asyncio, ipychat")
+    shell.run(
+        "async def hear():",
+        "    asyncio.create_task(tell(heard := []))",
+        "    async for text in ipychat.stream('x'): heard.append(text)",
+        "",
+    )
+    shell.run(
+        "async def tell(heard):",
+        "    while not heard: await asyncio.sleep(0.01)",
+        "    print('it ' + 'came')",
+        "",
+    )
+    for _ in range(2):
+        service.requests.clear()
+        shell.begin(f"await {way}")
+        shell.wait_for("it came")
+        begin = time.monotonic()
+        shell.interrupt(how)
+        shown = shell.wait_for_prompt()
+        took = time.monotonic() - begin
+        print(f"{how}, {way}: {took * 1000:.1f} ms to the prompt")
+        assert took < 2
+        assert shown.strip("^C\n ") == INTERRUPTED
+        assert all(one.gone.wait(2) for one in service.asked(PATH))
+    assert shell.run("1 + 1").endswith("2\n\n")
+    shell.run("def for_ever():", "    print('it' + ' runs')", "    while True: pass", "")
+    shell.begin("for_ever()")
+    shell.wait_for("it runs")
+    shell.interrupt(how)
+    assert "KeyboardInterrupt" in shell.wait_for_prompt()
 
 
 # -- in the background

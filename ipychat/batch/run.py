@@ -30,9 +30,10 @@ from ipychat.batch.pace import Pace
 from ipychat.batch.purse import ASSUMED, Purse, Sum, longest
 from ipychat.batch.results import SKIPPED, Plan, Progress, Results, Row, Status
 from ipychat.batch.schemas import misfit, parse_schema, value_in
-from ipychat.errors import ChatError, UsageError
+from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.messages import ChatRequest, Message, Reply, Usage, parse_messages
 from ipychat.store.answers import Receipt
+from ipychat.waiting import Wait, call
 
 AT_ONCE = 64
 """Rows that are looked up in one go."""
@@ -198,6 +199,25 @@ class Batch:
 
         Raises what stopped it where that left no row with an answer.
         """
+        with Wait(self.interrupted):
+            await self._ask()
+        results = self.results
+        self._counts["skipped"] = results.counts["skipped"]
+        self._tell(now=True)
+        if self.stopped and not (self._counts["done"] or self._counts["cached"]):
+            raise self.stopped
+        return results
+
+    def interrupted(self) -> InterruptedAnswerError:
+        """Return the error of an interrupt, which says how far it came."""
+        counts = self.results.counts
+        answered = counts["done"] + counts["cached"]
+        return InterruptedAnswerError(
+            f"Interrupted; {answered:,} of {counts.total():,} rows are answered and kept. "
+            "Run again, it asks for the others."
+        )
+
+    async def _ask(self) -> None:
         missing: asyncio.Queue[Question | None] = asyncio.Queue(self.how.concurrency)
         try:
             async with self._elsewhere() as others, asyncio.TaskGroup() as group:
@@ -207,12 +227,6 @@ class Batch:
                 feeding.cancel()
         except BaseExceptionGroup as errors:
             self._end(_first_of(errors))
-        results = self.results
-        self._counts["skipped"] = results.counts["skipped"]
-        self._tell(now=True)
-        if self.stopped and not (self._counts["done"] or self._counts["cached"]):
-            raise self.stopped
-        return results
 
     def _end(self, error: BaseException) -> None:
         if not isinstance(error, StopError):
@@ -409,6 +423,7 @@ def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
+@call
 async def map(  # noqa: A001 - ipychat.map
     data: Any,
     template: rows.Template,

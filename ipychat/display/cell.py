@@ -22,7 +22,7 @@ from functools import partial
 from html import escape
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
-from ipychat.characters import shortened, whole
+from ipychat.characters import harmless, shortened
 from ipychat.errors import FormatError, UsageError
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
 from ipychat.secrets import mask, settled
@@ -166,8 +166,8 @@ def _left_out(text: str, what: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """`text` without secrets and without halves of characters, which no message can carry."""
-    return mask(whole(text))
+    """`text` without secrets, and without what a message can't carry or its reader would act on."""
+    return mask(harmless(text))
 
 
 # -- work on the loop

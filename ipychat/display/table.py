@@ -40,4 +40,4 @@ def _row(row: Row, tag: str) -> str:
 def _cell(text: str, tag: str) -> str:
     is_long = any(len(word) > LONG for word in text.split())
     anywhere = ";overflow-wrap:anywhere" if is_long else ""
-    return f'<{tag} style="text-align:left{anywhere}">{escape(text)}</{tag}>'
+    return f'<{tag} style="text-align:left{anywhere}">{escape(harmless(text))}</{tag}>'

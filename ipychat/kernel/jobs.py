@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING
 
+from ipychat.characters import harmless
 from ipychat.errors import InterruptedAnswerError
-from ipychat.kernel.run import Run, in_front
+from ipychat.kernel.run import Run
+from ipychat.waiting import Wait
 
 if TYPE_CHECKING:
     from ipychat.messages import Reply
@@ -43,26 +44,16 @@ class Job:
         return self._wait().__await__()
 
     async def _wait(self) -> Reply:
-        wait = Run(_until_done(self._settled))
-        stops = _is_cell_of_a_terminal(asyncio.current_task())
-        with in_front(wait) if stops else contextlib.nullcontext():
-            await wait.wait()
-        if wait.interrupted:
-            raise InterruptedAnswerError("Interrupted; the answer goes on: %chat_stop stops it.")
+        with Wait(_interrupted):
+            await asyncio.wait([self._settled])  # ends without stopping it
         return self._settled.result()
 
     def __repr__(self) -> str:
-        return f"chat job {self.number}: {self.state} - {self.title}"
+        return harmless(f"chat job {self.number}: {self.state} - {self.title}")
 
 
-async def _until_done(settled: asyncio.Future[Reply]) -> None:
-    """Wait without stopping it when the wait is."""
-    await asyncio.wait([settled])
-
-
-def _is_cell_of_a_terminal(task: asyncio.Task[object] | None) -> bool:
-    """Whether an interrupt would leave `task` hanging: a terminal's cell is never cancelled."""
-    return getattr(task and task.get_coro(), "__name__", "") == "run_cell_async"
+def _interrupted() -> InterruptedAnswerError:
+    return InterruptedAnswerError("Interrupted; the answer goes on: %chat_stop stops it.")
 
 
 def _retrieve(settled: asyncio.Future[Reply]) -> None:

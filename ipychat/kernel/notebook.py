@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ipychat.characters import harmless
+
 if TYPE_CHECKING:
     import asyncio
     from types import FrameType
@@ -99,6 +101,8 @@ def publisher(shell: InteractiveShell) -> Publish:
         update: bool = False,
     ) -> None:
         transient = {"display_id": display_id} if display_id else {}
+        if "text/plain" in data:  # a front end may be a terminal, which would act on it
+            data = {**data, "text/plain": harmless(data["text/plain"])}
         pub.publish(data, metadata or {}, transient=transient, update=update)
 
     if not is_kernel(shell) or _is_captured(shell) or _parents_follow_tasks():

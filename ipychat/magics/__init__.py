@@ -24,6 +24,7 @@ class _Loaded:
 
         from ipychat.kernel import notebook
         from ipychat.kernel.awaiting import Awaiting
+        from ipychat.kernel.interrupts import Interrupts
         from ipychat.magics.chat import ChatMagics
         from ipychat.magics.history import HistoryMagics
         from ipychat.magics.models import ModelMagics
@@ -34,6 +35,7 @@ class _Loaded:
         self._chat = ChatMagics(shell)
         self._magics = [self._chat, HistoryMagics(self._chat), ModelMagics(self._chat)]
         self._awaiting = Awaiting(shell, self._waiting_names())
+        self._interrupts = Interrupts(shell)
 
         @context_matcher()
         def ipychat_matcher(context: Any) -> Any:
@@ -58,6 +60,7 @@ class _Loaded:
         for magics in self._magics:
             shell.register_magics(magics)
         self._awaiting.install()
+        self._interrupts.install()
         shell.events.register("pre_run_cell", self._forget_shown)
         shell.display_formatter.ipython_display_formatter.for_type_by_name(
             "ipychat.messages", "Reply", self._display_reply
@@ -70,6 +73,7 @@ class _Loaded:
     def remove(self) -> None:
         shell = self._shell
         self._awaiting.remove()
+        self._interrupts.remove()
         for magics in self._magics:
             for kind, names in magics.magics.items():
                 for name in names:

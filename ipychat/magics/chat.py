@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from ipychat import config, secrets
+from ipychat.characters import harmless
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
-from ipychat.magics.endings import INTERRUPTED, STOPPED, ending
+from ipychat.magics.endings import ending, stopped
 from ipychat.magics.flags import at_least, flag
 from ipychat.settings import FORMATS
 
@@ -416,18 +417,17 @@ class ChatMagics(Magics):
             await view.close(turn.reply, ending=_broken(turn, error, alone=alone))
             raise
         except asyncio.CancelledError:
-            await view.close(turn.reply, ending=STOPPED)
+            await view.close(turn.reply, ending=stopped(turn.reply))
             raise
         # in a terminal the error of an interrupt stands right below what came, and says it all
-        is_said = run.interrupted and not notebook.is_kernel(self.shell)
+        says_it_all = turn.reply.is_empty or not notebook.is_kernel(self.shell)
+        is_said = run.interrupted and says_it_all
         await view.close(turn.reply, ending="" if is_said else _ending(turn, run))
         reply = turn.reply
         if manner.to:
             self.shell.user_ns[manner.to] = reply
         if run.interrupted:
-            interrupted = InterruptedAnswerError(INTERRUPTED)
-            interrupted.reply = reply
-            raise interrupted
+            raise InterruptedAnswerError.of(reply)
         if manner.offers_code and not alone:
             self._offer_code(reply)
         if manner.runs_scripts:
@@ -462,11 +462,15 @@ class ChatMagics(Magics):
         from ipychat import markup
 
         if code := "\n\n".join(code.rstrip("\n") for _, code in markup.code_blocks(reply.text)):
-            self.shell.set_next_input(code, replace=False)
+            self.shell.set_next_input(harmless(code), replace=False)
+            if harmless(code) != code:
+                print("The code held control characters: the next cell has it without them.")
 
     def publish(self, data: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
         """Show something in the running cell."""
-        self.shell.display_pub.publish(data, metadata or {})
+        from ipychat.kernel import notebook
+
+        notebook.publisher(self.shell)(data, metadata)
 
 
 def counted(number: int, what: str) -> str:
@@ -482,7 +486,7 @@ async def _watch(turn: Turn, view: View) -> None:
 
 
 def _ending(turn: Turn, run: Run) -> str:
-    return STOPPED if run.stopped else ending(turn.reply)
+    return stopped(turn.reply) if run.stopped else ending(turn.reply)
 
 
 def _broken(turn: Turn, error: ChatError, *, alone: bool) -> str:

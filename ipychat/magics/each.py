@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ipychat.errors import InterruptedAnswerError, UsageError
+from ipychat.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -70,12 +70,7 @@ async def run(chat: ChatMagics, template: str, flags: Namespace) -> Results | Pl
         if put and any(row.is_answered for row in results):
             put(results)
     if running.interrupted:
-        counts = results.counts
-        answered = counts["done"] + counts["cached"]
-        raise InterruptedAnswerError(
-            f"Interrupted; {answered:,} of {len(results):,} rows are answered and kept.\n"
-            "The same cell, run again, asks for the others."
-        )
+        raise batch.interrupted()
     if flags.to:
         shell.user_ns[flags.to] = results
     return results

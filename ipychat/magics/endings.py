@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ipychat.messages import Reply
 
-STOPPED = "Stopped: what came is kept."
-INTERRUPTED = "Interrupted; what came is kept."
+
+def stopped(reply: Reply) -> str:
+    """Say that the user stopped an answer."""
+    return "Stopped before any answer." if reply.is_empty else "Stopped: what came is kept."
 
 
 def ending(reply: Reply) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
+from ipychat.characters import harmless
 from ipychat.errors import UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
@@ -48,6 +49,9 @@ class HistoryMagics(Magics):
             conversation.drop(flags.drop)
             print(f"Dropped turn {flags.drop} of {conversation.name}.")
             return
+        if not conversation.turns and not flags.export:
+            print(f"{conversation.name} has no turns yet.")
+            return
         text = conversation.to_markdown()
         if flags.export:
             _export(Path(flags.export).expanduser(), text)
@@ -55,6 +59,7 @@ class HistoryMagics(Magics):
             return
         from ipychat import markup
 
+        text = harmless(text)
         html = markup.to_html(text, final=True)
         self._chat.publish({"text/html": html, "text/plain": text})
 

@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from ipychat.errors import FormatError, InterruptedAnswerError, UsageError
-from ipychat.magics.endings import INTERRUPTED, STOPPED, ending
+from ipychat.magics.endings import ending, stopped
 
 if TYPE_CHECKING:
     from ipychat.conversations import Conversation
@@ -58,14 +58,12 @@ async def run(
             await running.wait()
         finally:
             is_said = running.interrupted and not notebook.is_kernel(chat.shell)
-            await shown.close("" if is_said else STOPPED)
+            await shown.close(is_said=is_said)
     results = race.results()
     if flags.to:
         chat.shell.user_ns[flags.to] = results
     if running.interrupted:
-        interrupted = InterruptedAnswerError(INTERRUPTED)
-        interrupted.reply = race.kept.reply
-        raise interrupted
+        raise InterruptedAnswerError.of(race.kept.reply)
     if len(race.errors) == len(race.turns):
         raise race.errors[race.turns[0]]
     chat.shown = results
@@ -109,11 +107,11 @@ class _Shown:
                 else:
                     self._view.add(self._numbers[turn], event)
 
-    async def close(self, stopped: str) -> None:
-        """Show all as it has ended; of those that were stopped it says `stopped`."""
+    async def close(self, *, is_said: bool) -> None:
+        """Show all as it has ended; `is_said` already, by others, of those that were stopped."""
         try:
             for turn in self._race.turns:
-                await self._end(turn, stopped)
+                await self._end(turn, is_said=is_said)
         finally:  # also if that is interrupted
             winner = self._race.winner
             number = None if winner is None else self._numbers[winner]
@@ -129,7 +127,7 @@ class _Shown:
         number = self._numbers[race.kept] + 1
         return f"The conversation goes on with answer {number}; %chat_keep N takes another."
 
-    async def _end(self, turn: Turn, stopped: str = STOPPED) -> None:
+    async def _end(self, turn: Turn, *, is_said: bool = False) -> None:
         from ipychat.display.cell import check_json
 
         number, reply, errors = self._numbers[turn], turn.reply, self._race.errors
@@ -141,5 +139,5 @@ class _Shown:
         if error := errors.get(turn):
             said = f"{type(error).__name__}: {error}"
         else:
-            said = ending(reply) if turn.state == "done" else stopped
+            said = ending(reply) if turn.state == "done" else "" if is_said else stopped(reply)
         await self._view.end(number, reply, ending=said)
