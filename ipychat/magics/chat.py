@@ -429,7 +429,10 @@ class ChatMagics(Magics):
             interrupted.reply = reply
             raise interrupted
         if manner.offers_code and not alone:
-            self._offer_code(reply)
+            from ipychat.magics import next_cell
+
+            if why_not := next_cell.offer(reply, self.shell):
+                print(why_not)
         if manner.runs_scripts:
             from ipychat.display import cell, live
 
@@ -456,13 +459,6 @@ class ChatMagics(Magics):
         if not notebook.runs_at_the_prompt(self.shell):
             print("It stands still at the prompt: await it, or let %gui asyncio run it there.")
         return job
-
-    def _offer_code(self, reply: Reply) -> None:
-        """Put the answer's code into the next cell, once."""
-        from ipychat import markup
-
-        if code := "\n\n".join(code.rstrip("\n") for _, code in markup.code_blocks(reply.text)):
-            self.shell.set_next_input(code, replace=False)
 
     def publish(self, data: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
         """Show something in the running cell."""
