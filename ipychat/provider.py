@@ -41,6 +41,12 @@ from ipychat.messages import (
 )
 from ipychat.wire.http import error_message
 
+COMMON_OPTIONS = frozenset({
+    "frequency_penalty", "max_completion_tokens", "max_tokens", "presence_penalty",
+    "response_format", "seed", "stop", "stream", "temperature", "tool_choice", "tools", "top_p",
+})  # fmt: skip
+"""OpenAI's words, as far as most services have something to do with them."""
+
 Messages: TypeAlias = list[dict[str, Any]]
 """What providers are given: `{"role": …, "content": text or parts}` for each message."""
 AsyncResult: TypeAlias = AsyncIterator[Any]
@@ -128,6 +134,9 @@ class AsyncGeneratorProvider:
     """The root that its paths are appended to, unless the environment or an option says another."""
     url_variables: ClassVar[tuple[str, ...]] = ()
     """The environment's names for a root of the user's own; read when it is needed."""
+    known_options: ClassVar[frozenset[str]] = COMMON_OPTIONS
+    """What a provider of this package takes besides what its signature names and what says how a
+    request travels. Others are refused, unless they come in `extra`."""
 
     @classmethod
     def root(cls, given: str | None = None) -> str:
@@ -250,7 +259,7 @@ def _parse_piece(piece: Any, provider: type[Provider]) -> Event:
         case ToolCall(id_, name, arguments):
             return ToolCall(whole(id_), whole(name), whole(arguments))
         case Notice(text):
-            return Notice(harmless(text))
+            return Notice(harmless(text), piece.kind)
         case Text() | Reasoning() | Usage():
             return piece
         case {"error": error} if error:

@@ -166,6 +166,7 @@ class ChatMagics(Magics):
         "--cached", action="store_true", help="Take the answer of an earlier time, if there is one."
     )
     @flag("--allow-secrets", action="store_true", help="Send the secrets in it as they are, once.")
+    @flag("--large", action="store_true", help="Send it however long it is.")
     @flag("--raw", action="store_true", help="Send the prompt as written: expand no {{…}}.")
     @flag("--dry-run", action="store_true", help="Show what would be sent, and send nothing.")
     @no_var_expand
