@@ -7,13 +7,20 @@ import contextlib
 import dataclasses
 import io
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Set as AbstractSet
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from ipychat import catalog, ledger, replay, route, secrets
-from ipychat.errors import AnswerError, ChatError, MissingKeyError, ServiceError, UsageError
+from ipychat import cards, catalog, config, ledger, registry, replay, route, secrets
+from ipychat.errors import (
+    AnswerError,
+    ChatError,
+    MissingKeyError,
+    ServiceError,
+    UnknownOptionError,
+    UsageError,
+)
 from ipychat.messages import (
     ChatRequest,
     Event,
@@ -28,6 +35,7 @@ from ipychat.messages import (
     ToolCall,
     Usage,
     date,
+    dollars,
     parse_messages,
 )
 from ipychat.wire import large
@@ -37,8 +45,10 @@ TEXTS = {"api_key", "base_url", "proxy"}
 """Options that are texts whoever the provider is."""
 OWN = {"api_key", "base_url"}
 """Options that are of one service, and go to no other."""
-SWITCHES = {"cached", "allow_secrets"}
+SWITCHES = {"cached", "allow_secrets", "large"}
 """Options that are ipychat's, and no provider's."""
+ASKING = {"model", "chat", "system", "extra", *SWITCHES}
+"""What a question is asked with beside a provider's options."""
 FAILURES = (ServiceError, AnswerError, MissingKeyError)
 """Errors after which another model may be asked."""
 
@@ -49,12 +59,20 @@ def request(
     model: str | None = None,
     system: str | None = None,
     options: Mapping[str, Any] = NO_OPTIONS,
+    words: AbstractSet[str] = ASKING,
 ) -> ChatRequest:
-    """Build what will be asked; `options` go to the provider, those that are None aside."""
+    """Build what will be asked; `options` go to the provider, those that are None aside.
+
+    Of these, `extra` holds some that the provider need not know. `words` are those that the caller
+    takes: one of them may have been meant by an option that is unknown.
+    """
     messages = parse_messages(prompt)
     if system:
         messages = (Message("system", system), *messages)
-    given = {name: value for name, value in options.items() if value is not None}
+    named = {name: value for name, value in options.items() if value is not None}
+    extra = _read_extra(named)
+    switches = {name: bool(named.pop(name)) for name in SWITCHES & named.keys()}
+    given = {**named, **extra}
     for name, value in given.items():
         if name in {"model", "messages"}:
             raise UsageError(f"{name} is no option of a provider: it is asked for by itself.")
@@ -64,8 +82,46 @@ def request(
             secrets.register_option(name, value)
         except RecursionError:
             raise UsageError(f"The option {name} holds itself, or is nested too deeply.") from None
-    switches = {name: bool(given.pop(name)) for name in SWITCHES & given.keys()}
-    return ChatRequest(catalog.resolve(model), messages, MappingProxyType(given), **switches)
+    asked = ChatRequest(catalog.resolve(model), messages, MappingProxyType(given), **switches)
+    _check_names(asked.model, named, words)
+    return asked
+
+
+def _read_extra(options: dict[str, Any]) -> Mapping[str, Any]:
+    """Take `extra` out of the options."""
+    extra = options.pop("extra", {})
+    if not (isinstance(extra, Mapping) and all(isinstance(name, str) for name in extra)):
+        raise UsageError(f"extra wants a dict of options, not {type(extra).__name__}.")
+    if twice := sorted(extra.keys() & options.keys()):
+        raise UsageError(f"The option {twice[0]} is given twice: by itself, and in extra.")
+    return {name: value for name, value in extra.items() if value is not None}
+
+
+def _check_names(model: ModelId, options: Iterable[str], words: AbstractSet[str]) -> None:
+    """Raise UnknownOptionError for an option that the provider does not take."""
+    known = registry.known_options(model.provider)
+    if known is None:
+        return
+    for name in options:
+        if name not in known:
+            near = registry.near(name, known | words, most=1)
+            raise UnknownOptionError(
+                f"{model.provider} takes no option {name!r}.{near}\n"
+                f"extra={{{name!r}: …}} sends it unchecked, as does --option {name}=… in a cell."
+            )
+
+
+def check_size(request: ChatRequest) -> None:
+    """Raise UsageError for a question that is too large to be sent without a word."""
+    most = config.current().large
+    if request.large or not most or (tokens := cards.estimate_tokens(request)) <= most:
+        return
+    price = route.cost(request, Usage(tokens))
+    cost = "" if price is None else f", {dollars(price)} to read"
+    raise UsageError(
+        f"The question has about {tokens:,} tokens{cost}: more than {most:,}. Nothing was sent.\n"
+        "--large (in Python large=True) sends it; %config IPyChat.large sets the limit."
+    )
 
 
 def _for(model: ModelId, asked: ChatRequest) -> ChatRequest:
@@ -89,6 +145,8 @@ class Answer:
         self._text = io.StringIO()  # a list of words takes ten times what is in them
         self._reasoning = io.StringIO()
         self._notices: list[str] = []
+        self._last_kind = ""
+        """Of the last notice."""
         self._tool_calls: list[ToolCall] = []
         self._usage: Usage | None = None
         self._finish: str | None = None
@@ -108,6 +166,7 @@ class Answer:
             for event in self._take(kept):
                 yield event
             return
+        check_size(self.request)
         told = len(self._notices)
         async with contextlib.aclosing(self.ask()) as events:
             async for event in events:
@@ -195,8 +254,11 @@ class Answer:
                 self._text.write(text)
             case Reasoning(text):
                 self._reasoning.write(text)
-            case Notice(text):
+            case Notice(text, kind):
+                if kind and kind == self._last_kind:
+                    self._notices.pop()
                 self._notices.append(text)
+                self._last_kind = kind
             case ToolCall():
                 self._tool_calls.append(event)
             case Usage():

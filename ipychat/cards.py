@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ipychat import secrets
 from ipychat.errors import StoreError
-from ipychat.messages import ChatRequest, FilePart, ImagePart, Usage
+from ipychat.messages import ChatRequest, FilePart, ImagePart, TextPart, Usage
 from ipychat.provider import AsyncGeneratorProvider, Card
 from ipychat.store import files
 
@@ -135,6 +135,8 @@ def cost(name: str, cls: Provider, root: str, model: str, usage: Usage) -> float
 
 CHARACTERS_A_TOKEN = 4
 """English text and code come to three to five; close enough to decide by."""
+BYTES_A_TOKEN = 30
+"""Of a PDF: a page has some 50 to 100 kB, and costs two to three thousand tokens."""
 TOKENS_AN_IMAGE = 1000
 """Services count 85 to 1,600 by size and detail."""
 TOKENS_A_MESSAGE = 4
@@ -145,11 +147,15 @@ def estimate_tokens(request: ChatRequest) -> int:
     """Estimate how many tokens the messages of `request` have."""
     tokens = 0
     for message in request.messages:
-        tokens += TOKENS_A_MESSAGE + len(message.text) // CHARACTERS_A_TOKEN
+        tokens += TOKENS_A_MESSAGE
         for part in message.parts:
             match part:
+                case TextPart(text):
+                    tokens += len(text) // CHARACTERS_A_TOKEN
                 case ImagePart():
                     tokens += TOKENS_AN_IMAGE
+                case FilePart(data=data, media_type="application/pdf"):
+                    tokens += len(data) // BYTES_A_TOKEN
                 case FilePart(data=data):
                     tokens += len(data) // CHARACTERS_A_TOKEN
     return tokens

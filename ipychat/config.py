@@ -51,6 +51,8 @@ class Config(NamedTuple):
     """MiB of text, in UTF-8, that an answer may have; see `max_answer()`."""
     retries: int = 2
     """How often a request is sent again after a 429 or 5xx that came before the first byte."""
+    large: int | None = 100_000
+    """Tokens, by an estimate, over which a question is sent only if the user says so; None: any."""
     history: int | None = None
     """How many earlier turns are sent along; None: all."""
     keep: bool = True

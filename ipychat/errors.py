@@ -2,6 +2,7 @@
 
     ChatError
     ├── UsageError                  what was asked cannot be done as it stands
+    │   ├── UnknownOptionError      no such option; a TypeError, too
     │   ├── ModelNotSupportedError  no such model, provider, or several of that name
     │   ├── PolicyError             an administrator does not allow it
     │   ├── MissingKeyError         the service wants a key and there is none
@@ -65,6 +66,10 @@ class ChatError(Exception):
 
 class UsageError(ChatError):
     """What was asked cannot be done as it stands."""
+
+
+class UnknownOptionError(UsageError, TypeError):
+    """The provider has no option of that name."""
 
 
 class ModelNotSupportedError(UsageError):

@@ -257,6 +257,8 @@ class ChatRequest:
     """Whether an answer that is kept will do, where it is not looked for anyway."""
     allow_secrets: bool = False
     """Whether the secrets in it are sent as they are."""
+    large: bool = False
+    """Whether it is sent however long it is."""
 
     def __repr__(self) -> str:
         return harmless(f"<ChatRequest {self.model}: {len(self.messages)} messages>")
@@ -340,8 +342,8 @@ class Notice:
     """Something the user should know, said by ipychat and not by the model."""
 
     text: str
-    kind: str = ""
-    """`retry`: one that takes the place of the retry told before it. Others add to each other."""
+    kind: str = field(default="", compare=False)
+    """`retry`: it takes the place of the one before, if that is of the same kind."""
 
 
 Event: TypeAlias = Text | Reasoning | ToolCall | Usage | FinishReason | Notice

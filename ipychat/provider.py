@@ -49,6 +49,11 @@ MAX_NAME = 256
 """Characters of a tool's name; services allow 64 or 128."""
 MAX_ID = 16 * 1024
 """Characters of a tool call's id; some services put a signature of a few thousand into it."""
+COMMON_OPTIONS = frozenset({
+    "frequency_penalty", "max_completion_tokens", "max_tokens", "presence_penalty",
+    "response_format", "seed", "stop", "stream", "temperature", "tool_choice", "tools", "top_p",
+})  # fmt: skip
+"""OpenAI's words, as far as most services have something to do with them."""
 
 Messages: TypeAlias = list[dict[str, Any]]
 """What providers are given: `{"role": …, "content": text or parts}` for each message."""
@@ -137,6 +142,9 @@ class AsyncGeneratorProvider:
     """The root that its paths are appended to, unless the environment or an option says another."""
     url_variables: ClassVar[tuple[str, ...]] = ()
     """The environment's names for a root of the user's own; read when it is needed."""
+    known_options: ClassVar[frozenset[str]] = COMMON_OPTIONS
+    """What a provider of this package takes besides what its signature names and what says how a
+    request travels. Others are refused, unless they come in `extra`."""
 
     @classmethod
     def root(cls, given: str | None = None) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipychat import config, provider, secrets
 from ipychat.errors import ModelNotSupportedError, UsageError
 from ipychat.presets import PRESETS
+from ipychat.wire.http import Transport
 
 if TYPE_CHECKING:
     from ipychat.provider import AsyncGeneratorProvider, Provider
@@ -36,6 +38,10 @@ BUILT_IN = {
 ENTRY_POINTS = "ipychat.providers"
 NAME = re.compile(r"\w[\w.-]*")
 """What a provider may be called; files have the same names."""
+
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+ASKED = {"model", "messages"}
+"""What every provider is given that is no option."""
 
 _registered: dict[str, type[Provider]] = {}
 _found: dict[str, str] = {}
@@ -114,6 +120,22 @@ def is_ours(name: str) -> bool:
     return name in known and name not in _registered
 
 
+def known_options(name: str) -> frozenset[str] | None:
+    """Return what options a provider takes, by their names; None: any.
+
+    One of another package takes any, unless its signature says otherwise.
+    """
+    cls: Any = load(name)
+    try:
+        parameters = inspect.signature(cls.create_async_generator).parameters.values()
+    except (TypeError, ValueError):  # a callable without a signature
+        return None
+    named = frozenset(one.name for one in parameters if one.kind in BY_NAME) - ASKED
+    if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        return named
+    return named | cls.known_options | Transport.options() if is_ours(name) else None
+
+
 def root(name: str, cls: type[AsyncGeneratorProvider]) -> str:
     """Return where a provider is asked if the question does not say where."""
     if given := config.current().urls.get(name):
@@ -135,8 +157,8 @@ def is_offline(name: str) -> bool:
     return not config.current().urls.get(name) and cls.root() == cls.base_url
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def near(name: str, known: Iterable[str], most: int = 3) -> str:
     """Ask whether what comes near was meant; empty where nothing does."""
     by_small_letters = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), by_small_letters, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), by_small_letters, n=most, cutoff=0.6)
     return f" Did you mean {' or '.join(by_small_letters[one] for one in near)}?" if near else ""

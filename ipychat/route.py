@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ipychat import cards, catalog, config, firewall, policy, provider, registry, replay, secrets
@@ -33,9 +33,14 @@ if TYPE_CHECKING:
 ALLOW = " --allow-secrets sends it as it is, once."
 HERE = "this machine"
 """Stands in a receipt for every service on loopback, whatever its port and path."""
-TRAVEL = {one.name for one in fields(Transport) if one.init} | {
-    "api_key", "base_url", "concurrency", "connector", "kept_as", "stream",
-}  # fmt: skip
+TRAVEL = Transport.options() | {
+    "api_key",
+    "base_url",
+    "concurrency",
+    "connector",
+    "kept_as",
+    "stream",
+}
 """Options that change no answer, or that a receipt says otherwise."""
 CREDENTIALS = {
     "access_token", "api_key", "apikey", "auth", "authorization", "credentials", "passwd",

@@ -82,6 +82,12 @@ class IPyChat(Configurable):
     retries = Integer(
         2, min=0, help="How often a request is sent again after a 429 or 5xx before the first byte."
     ).tag(config=True)
+    large = Integer(
+        100_000,
+        allow_none=True,
+        min=0,
+        help="Tokens from which on a question is sent with --large only; 0 or None: all are.",
+    ).tag(config=True)
     history = Integer(
         None, allow_none=True, min=0, help="How many earlier turns are sent along; None: all."
     ).tag(config=True)

@@ -250,7 +250,11 @@ class BehindTheGateway(Protocol):
         for path in ("/auth", "/create-session", self.path):
             service.on(path, self.relay)
         self._let_the_model_say(*OPENAI.pieces("Hi"))
-        options = {"base_url": service.url, "stream": True, "kept_as": "not for the test itself"}
+        options = {
+            "base_url": service.url,
+            "stream": True,
+            "extra": {"kept_as": "not for the test itself"},
+        }
         asking = ipychat.ask("Hello", model=f"{self._name}:{self.model}", **options)
         assert self.gateway.run(asking).text == "Hi"
         [self._asked] = service.asked(self.path)

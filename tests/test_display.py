@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from ipychat import markup, secrets
+from ipychat.answer import Answer
 from ipychat.display import cell
 from ipychat.display.cell import CellView, bundle
 from ipychat.display.terminal import TerminalView
@@ -100,17 +101,13 @@ def reply(text="", **more):
 
 def reply_of(events, **more):
     """The reply that these events make."""
-
-    def all_of(kind):
-        return [event for event in events if isinstance(event, kind)]
-
-    return reply(
-        "".join(event.text for event in all_of(Text)),
-        reasoning="".join(event.text for event in all_of(Reasoning)),
-        notices=tuple(event.text for event in all_of(Notice)),
-        tool_calls=tuple(all_of(ToolCall)),
-        **more,
-    )
+    answer = Answer(REQUEST)
+    for event in events:
+        answer.add(event)
+    made = answer.reply()
+    given = (made.reasoning, made.notices, made.tool_calls)
+    names = ("reasoning", "notices", "tool_calls")
+    return reply(made.text, **dict(zip(names, given, strict=True)), **more)
 
 
 async def show(events, *, pause=0.0, form="markdown", live=True, ending="", **more):
@@ -312,6 +309,14 @@ async def test_a_notice_before_the_text_stands_above_it_and_one_after_it_below(h
     )
     assert "Trying again" in page.states[0]
     assert page.plain == "The text"
+
+
+async def test_a_notice_of_a_retry_takes_the_place_of_the_one_before(hasty):
+    again = [Notice(f"Retrying in {seconds} s", kind="retry") for seconds in (1, 2)]
+    page = await show([Notice("First"), *again, *words("The text")], pause=0.01)
+    assert any("Retrying in 1 s" in state for state in page.states)
+    assert "Retrying in 1 s" not in page.html
+    assert page.html.index("First") < page.html.index("Retrying in 2 s") < page.html.index("text")
 
 
 async def test_header_and_ending_stand_around_the_answer(hasty):

@@ -288,7 +288,7 @@ async def test_a_body_that_is_too_large_is_refused(root, monkeypatch):
 @pytest.mark.slow("50 MB are written, read and checked several times")
 async def test_fifty_megabytes_are_answered_and_others_meanwhile(ask, model, prompt):
     async with asyncio.timeout(60):
-        large = asyncio.create_task(ask("robocoders:FrontEndAgent", prompt))
+        large = asyncio.create_task(ask("robocoders:FrontEndAgent", prompt, large=True))
         small = [await ask("koala:gpt-4o-mini", "hi") for _ in range(5)]
         assert {reply.text for reply in [*small, await large]} == {"Hello \u2713"}
     assert prompt in {asked["messages"][-1]["content"] for asked in model.asked}

@@ -277,6 +277,50 @@ def test_code_goes_into_the_next_cell_once(notebook, service):
     assert notebook.run("1").next_input is None
 
 
+OFFERED = {
+    "the last block that parses": ("```python\na = 1\n```\n```py\nb = 2\n```", "b = 2"),
+    "with magics and the shell": ("```python\n%time x = 1\n!ls\n```", "%time x = 1\n!ls"),
+    "awaiting": ("```python\nawait f()\n```", "await f()"),
+    "not what is broken": ("```python\na = 1\n```\n```python\n→ 1 1/0\n```", "a = 1"),
+    "not the output": ("```python\na = 1\n```\n```\n3\n```\n```json\n{}\n```", "a = 1"),
+    "without a language": ("```\n1/0 fails →\n```\n```\nx = 2\n```\nDone", "x = 2"),
+    "not the shell's beside Python": ("```python\na = 1\n```\n```bash\npip list\n```", "a = 1"),
+    "the shell's alone": ("```bash\npip list\n```", "%%bash\npip list"),
+    "a session's commands": ("```console\n$ echo a\na\n$ ls\n```", "%%bash\necho a\nls"),
+}
+"""Answers, and what of them goes into the next cell."""
+
+
+@pytest.mark.parametrize("what", OFFERED)
+def test_only_code_that_can_run_goes_into_the_next_cell(shared, what):
+    kernel, service = shared
+    text, wanted = OFFERED[what]
+    service.on(PATH, OPENAI.whole(text))
+    ran = kernel.run("%%chat --no-history --format code\nhi")
+    assert ran.next_input == wanted
+    assert not ran.stdout
+
+
+def test_it_says_so_where_no_code_goes_into_the_next_cell(shared):
+    kernel, service = shared
+    service.on(PATH, OPENAI.whole("```sql\nselect 1\n```\n```\nno code here\n```"))
+    ran = kernel.run("%%chat --no-history --format code\nhi")
+    assert ran.next_input is None
+    assert ran.stdout == "No cell was added: the answer has no Python code that parses.\n"
+
+
+@pytest.mark.parametrize("model", ["helper:notebook", "robocoders:GeneralCodingAgent"])
+def test_nothing_of_the_helper_goes_into_the_next_cell(shared, model):
+    kernel, _ = shared
+    kernel.run("%config IPyChat.model = 'helper:notebook'")  # also who is behind the gateway
+    kernel.run("1/0")
+    ran = kernel.run(f"%chat_fix -m {model}")
+    assert ran.status == "ok", ran.error
+    assert ran.next_input is None
+    assert "the built-in helper writes no code" in ran.stdout
+    kernel.run("%config IPyChat.model = None")
+
+
 def test_json_is_parsed_and_shown_and_anything_else_fails(notebook, service):
     service.on(PATH, OPENAI.whole('```json\n{"b":1}\n```'), OPENAI.whole("not json"))
     assert notebook.run("%%chat -f json\nhi").shown() == '{\n  "b": 1\n}'

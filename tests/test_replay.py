@@ -179,7 +179,7 @@ def receipt_of(prompt=PROMPT, **changed):
 
 
 def more(**options):
-    return {"options": ASKED["options"] | options}
+    return {"options": {"extra": ASKED["options"] | options}}
 
 
 def with_part(part):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
 
+from ipychat import requirements
 from ipychat.errors import MissingRequirementsError, UnreachableError
 
 TIMEOUT = "10s"
@@ -72,7 +73,7 @@ class Cluster(Executor):
             from distributed import Client
         except ImportError:
             raise MissingRequirementsError(
-                "Dask needs the package distributed: pip install 'ipychat[dask]'"
+                f"A cluster of Dask needs the package distributed: {requirements.install('dask')}"
             ) from None
         connect: Any = Client  # which has no types
         try:

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 
 from ipychat import cards, config, ledger, replay, route
-from ipychat.answer import request
+from ipychat.answer import ASKING, check_size, request
 from ipychat.batch import rows
 from ipychat.batch.asking import Answered, Asker, StopError
 from ipychat.batch.cluster import Cluster
@@ -84,6 +84,10 @@ class How:
             raise UsageError(NOT_ELSEWHERE)
 
 
+WORDS = {*ASKING, "template", *(one.name for one in fields(How))} - {"chat", "options"}
+"""What `map` takes beside a provider's options."""
+
+
 class Batch:
     """One run. `results` is what is done of it, while it runs and after it was cut short."""
 
@@ -96,9 +100,9 @@ class Batch:
         self._total = rows.count(data)
         self._values = rows.values(data)
         options = {**how.options, "cached": how.options.get("cached") is not False}
-        if self.schema:
+        if self.schema and "response_format" not in (options.get("extra") or {}):
             options.setdefault("response_format", self.schema.response_format)
-        self._base = request("(each row)", model=how.model, options=options)
+        self._base = request("(each row)", model=how.model, options=options, words=WORDS)
         self._receipt = route.receipts(self._base)
         self._keeping = Keeping()
         told = [how.system, self.schema.instruction] if self.schema else [how.system]
@@ -168,10 +172,26 @@ class Batch:
                 elif not self._is_twin(one):
                     wanted.append(one)
             found = await replay.find_all([(one.request, one.receipt) for one in wanted])
-            for one, reply in zip(wanted, found, strict=True):
-                if not (reply and self._take_kept(one, reply)):
-                    await missing.put(one)
+            left = [
+                one
+                for one, reply in zip(wanted, found, strict=True)
+                if not (reply and self._take_kept(one, reply))
+            ]
+            if any(self._is_too_large(one) for one in left):
+                break  # what is on its way may still be answered
+            for one in left:
+                await missing.put(one)
         await missing.put(None)
+
+    def _is_too_large(self, question: Question) -> bool:
+        """Whether a row's prompt is not sent without a word; then the run ends."""
+        try:
+            check_size(question.request)
+        except UsageError as error:
+            labels = rows.labels(self._data)
+            label = question.at if labels is None else labels[question.at]
+            self.stopped = UsageError(f"Row {label}: {error}")
+        return self._is_stopped()
 
     def _take_kept(self, question: Question, reply: Reply) -> bool:
         """Settle a row by an answer that is kept, if that fits; in a replay no other will come."""

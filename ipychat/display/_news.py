@@ -40,7 +40,7 @@ class Told:
         }
 
     def _new_head(self, turn: Turn, reply: Reply) -> dict[str, Any] | None:
-        known = (turn.state, turn.stale, turn.error, len(reply.notices), reply.usage, reply.finish)
+        known = (turn.state, turn.stale, turn.error, reply.notices, reply.usage, reply.finish)
         if self._heads.get(turn.id) == known:
             return None
         self._heads[turn.id] = known

@@ -519,6 +519,8 @@ class CellView:
         self._reasoning: list[str] = []
         self._above: list[str] = []
         self._below: list[str] = []
+        self._last_kind = ""
+        """Of the notice that came last."""
         self._tokens = 0
         self._has_text = False
         self._room: dict[type[Event], int] = {Text: MAX_SHOWN, Reasoning: MAX_SHOWN}
@@ -552,10 +554,15 @@ class CellView:
                 self._has_text = self._has_text or bool(text)
             case Reasoning(text):
                 self._reasoning.append(self._fitting(Reasoning, text))
-            case Notice(text):
-                (self._below if self._has_text else self._above).append(text)
+            case Notice(text, kind):
+                notices = self._below if self._has_text else self._above
+                if kind and kind == self._last_kind and notices:
+                    notices.pop()
+                notices.append(text)
+                self._last_kind = kind
             case ToolCall():
                 self._below.append(tool_call(event))
+                self._last_kind = ""
             case Usage():
                 self._tokens = event.output
             case FinishReason():

@@ -232,11 +232,16 @@ class Panel(anywidget.AnyWidget):
             cell=old.cell if old else f"{OURS}{random_id()}",
             execution=old.execution if old else random_id(),
             instead_of=old,
-            options={**(old.options if old else {}), **self._options},
+            options={**self._options, "extra": self._as_before(old)},
         )
         run = Run(_read(turn))
         turn.stop = run.stop
         self.runs = [*(one for one in self.runs if not one.done), run]
+
+    def _as_before(self, old: Turn | None) -> dict[str, Any]:
+        """Return the options of an earlier turn that are not set here."""
+        given = old.options if old else {}
+        return {name: value for name, value in given.items() if name not in self._options}
 
     # -- to the page
 

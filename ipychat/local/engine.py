@@ -27,7 +27,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
 
-from ipychat import config, policy, secrets
+from ipychat import config, policy, requirements, secrets
 from ipychat.errors import ChatError, MissingRequirementsError, ServerError, StoreError, UsageError
 from ipychat.local import weights
 
@@ -73,7 +73,7 @@ def missing() -> str | None:
     if find_spec("xllamacpp") is None:
         if not is_x86 and (machine not in {"arm64", "aarch64"} or sys.platform == "win32"):
             return f"no engine is built for {platform.system()} on {machine}"
-        return "not installed: pip install 'ipychat[local]'"
+        return f"not installed: {requirements.install('local')}"
     if is_x86 and not _has_avx2():
         return "this CPU lacks AVX2, which the engine needs"
     return None

@@ -38,6 +38,10 @@ class Local(AsyncGeneratorProvider, ProviderModelMixin):
     label = "The engine on this machine"
     ends_with = "finish"
     models = list(weights.OFFERS)
+    known_options = SPOKEN.known_options | {
+        "api_key", "base_url", "cache_prompt", "json_schema", "repeat_last_n", "repeat_penalty",
+        "typical_p",
+    }  # fmt: skip
 
     @classmethod
     def get_models(cls) -> list[str]:

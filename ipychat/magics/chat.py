@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from ipychat import config, secrets
-from ipychat.characters import harmless
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
@@ -167,6 +166,7 @@ class ChatMagics(Magics):
         "--cached", action="store_true", help="Take the answer of an earlier time, if there is one."
     )
     @flag("--allow-secrets", action="store_true", help="Send the secrets in it as they are, once.")
+    @flag("--large", action="store_true", help="Send it however long it is.")
     @flag("--raw", action="store_true", help="Send the prompt as written: expand no {{…}}.")
     @flag("--dry-run", action="store_true", help="Show what would be sent, and send nothing.")
     @no_var_expand
@@ -429,7 +429,10 @@ class ChatMagics(Magics):
         if run.interrupted:
             raise InterruptedAnswerError.of(reply)
         if manner.offers_code and not alone:
-            self._offer_code(reply)
+            from ipychat.magics import next_cell
+
+            if said := next_cell.offer(reply, self.shell):
+                print(said)
         if manner.runs_scripts:
             from ipychat.display import cell, live
 
@@ -456,15 +459,6 @@ class ChatMagics(Magics):
         if not notebook.runs_at_the_prompt(self.shell):
             print("It stands still at the prompt: await it, or let %gui asyncio run it there.")
         return job
-
-    def _offer_code(self, reply: Reply) -> None:
-        """Put the answer's code into the next cell, once."""
-        from ipychat import markup
-
-        if code := "\n\n".join(code.rstrip("\n") for _, code in markup.code_blocks(reply.text)):
-            self.shell.set_next_input(harmless(code), replace=False)
-            if harmless(code) != code:
-                print("The code held control characters: the next cell has it without them.")
 
     def publish(self, data: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
         """Show something in the running cell."""

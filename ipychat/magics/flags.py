@@ -212,5 +212,6 @@ def options_of(flags: argparse.Namespace) -> dict[str, Any]:
         "proxy": flags.proxy,
         "cached": flags.cached or None,
         "allow_secrets": flags.allow_secrets or None,
-        **parse_options(flags.option),
+        "large": flags.large or None,
+        "extra": parse_options(flags.option) or None,
     }

@@ -54,6 +54,12 @@ class Anthropic(Spoken):
     url_variables = ("ANTHROPIC_BASE_URL",)
     key_variables = ("ANTHROPIC_API_KEY",)
     default_model = "claude-sonnet-5-5"
+    known_options = frozenset({
+        "cache_control", "container", "context_management", "inference_geo",
+        "max_completion_tokens", "max_tokens", "mcp_servers", "metadata", "output_config",
+        "response_format", "service_tier", "stop", "stop_sequences", "temperature", "thinking",
+        "tool_choice", "tools", "top_k", "top_p",
+    })  # fmt: skip
     listed = "/v1/models?limit=1000"
     next_page = "after_id"
 

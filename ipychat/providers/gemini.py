@@ -70,6 +70,11 @@ class Gemini(Spoken):
     url_variables = ("GEMINI_BASE_URL",)
     key_variables = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
     default_model = "gemini-flash-latest"
+    known_options = frozenset({
+        "cachedContent", "generationConfig", "labels", "max_completion_tokens", "max_tokens",
+        "response_format", "safetySettings", "serviceTier", "stop", "store", "temperature",
+        "toolConfig", "tool_choice", "tools", "top_p",
+    })  # fmt: skip
     decoder = _Events
     listed = "/models?pageSize=1000"
     next_page = "pageToken"

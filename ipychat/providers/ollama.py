@@ -49,12 +49,12 @@ IMAGE = 1000
 FRAME = 8
 """Tokens that a template is taken to put around a message."""
 
-RUNTIME = {
+RUNTIME = frozenset({
     "draft_num_predict", "frequency_penalty", "main_gpu", "min_p", "mirostat", "mirostat_eta",
     "mirostat_tau", "num_batch", "num_ctx", "num_gpu", "num_keep", "num_predict", "num_thread",
     "numa", "penalize_newline", "presence_penalty", "repeat_last_n", "repeat_penalty", "seed",
     "stop", "temperature", "tfs_z", "top_k", "top_p", "typical_p", "use_mlock", "use_mmap",
-}  # fmt: skip
+})  # fmt: skip
 """What Ollama reads from the body's `options`, by its own names."""
 
 OWN_CONTEXT = re.compile(r"^num_ctx\s+(\d{1,9})\s*$", re.MULTILINE)
@@ -97,6 +97,10 @@ class Ollama(Spoken):
     url_variables = (HOST_VARIABLE,)
     key_variables = _Cloud.key_variables
     decoder = LineDecoder
+    known_options = RUNTIME | {
+        "format", "keep_alive", "logprobs", "max_completion_tokens", "max_tokens", "options",
+        "response_format", "shift", "think", "tool_choice", "tools", "top_logprobs", "truncate",
+    }  # fmt: skip
 
     @classmethod
     def root(cls, given: str | None = None) -> str:

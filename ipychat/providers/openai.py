@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ipychat.messages import FilePart, Message, Part, TextPart
 from ipychat.presets import Endpoint
-from ipychat.provider import Card
+from ipychat.provider import COMMON_OPTIONS, Card
 from ipychat.providers import _completions, _questions
 from ipychat.providers._answers import Answer
 from ipychat.providers._questions import Json, Question
@@ -20,6 +20,22 @@ from ipychat.providers._spoken import Place, Spoken
 from ipychat.wire.http import Transport
 
 OWN_HOST = re.compile(r"https?://([^/?#]*[.@])?api\.openai\.com(:\d+)?(/|$)", re.IGNORECASE)
+
+
+OPTIONS = frozenset({
+    "audio", "function_call", "functions", "logit_bias", "logprobs", "metadata", "modalities", "n",
+    "parallel_tool_calls", "prediction", "prompt_cache_key", "prompt_cache_retention",
+    "reasoning_effort", "safety_identifier", "service_tier", "store", "stream_options",
+    "top_logprobs", "user", "verbosity", "web_search_options",
+})  # fmt: skip
+"""OpenAI's own beside the common ones."""
+OPTIONS_OF_OTHERS = frozenset({
+    "chat_template_kwargs", "citation_options", "documents", "grammar", "include_reasoning",
+    "min_p", "models", "plugins", "prompt_mode", "provider", "random_seed", "reasoning",
+    "reasoning_format", "repetition_penalty", "safe_prompt", "search_parameters", "thinking",
+    "top_a", "top_k", "transforms",
+})  # fmt: skip
+"""What services have added that speak this protocol, too."""
 
 
 class OpenAI(Spoken):
@@ -33,6 +49,7 @@ class OpenAI(Spoken):
     key_variables = ("OPENAI_API_KEY",)
     listed = "/models"
     default_model = "gpt-6-luna"
+    known_options = COMMON_OPTIONS | OPTIONS | OPTIONS_OF_OTHERS
     check_path = ""
     asks_usage: ClassVar[bool] = True
     """Whether a stream is asked for its usage, which some services refuse as unknown."""

@@ -101,9 +101,15 @@ class Transport:
             ) from None
 
     @classmethod
+    @functools.cache
+    def options(cls) -> frozenset[str]:
+        """Return the names of the options that say how a request travels."""
+        return frozenset(one.name for one in fields(cls) if one.init)
+
+    @classmethod
     def split(cls, options: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
         """Return what a provider's options say of travelling, and the others."""
-        names = {f.name for f in fields(cls) if f.init}
+        names = cls.options()
         given = {n: value for n, value in options.items() if n in names and value is not None}
         return cls(**given), {n: value for n, value in options.items() if n not in names}
 

@@ -1,0 +1,79 @@
+"""What of an answer becomes the next cell: its Python, else its commands for the shell.
+
+Refuses to guess: code of other languages, output and prose stay in the answer.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ipychat import catalog, markup, registry
+from ipychat.characters import harmless
+from ipychat.route import Route
+
+if TYPE_CHECKING:
+    from ipychat.messages import Reply
+
+PYTHON = {"python", "py", "python3", "ipython", "ipython3"}
+SHELLS = {"bash", "sh", "shell", "zsh", "console"}
+COMMAND = re.compile(r"^\$ (.*)$", re.MULTILINE)
+"""A command in a copied session, where other lines are output."""
+MAX_CODE = 100_000
+"""Characters of code that are parsed; it holds the loop."""
+
+
+def offer(reply: Reply, shell: Any) -> str:
+    """Put the answer's code into the next cell; say what the user should know of it."""
+    if not _is_of_a_model(reply):
+        return "No cell was added: the built-in helper writes no code."
+    code = find(reply.text, shell)
+    if code is None:
+        return "No cell was added: the answer has no Python code that parses."
+    shell.set_next_input(harmless(code), replace=False)
+    if harmless(code) != code:
+        return "The code held control characters: the next cell has it without them."
+    return ""
+
+
+def find(answer: str, shell: Any) -> str | None:
+    """Return the last block of Python that parses as a cell, else the last one for the shell.
+
+    A block without a language counts as Python where none is marked as such.
+    """
+    blocks = [(language.lower(), code.strip("\n")) for language, code in markup.code_blocks(answer)]
+    for languages in (PYTHON, {""}):
+        for language, code in reversed(blocks):
+            if language in languages and code.strip() and parses(code, shell):
+                return code
+    scripts = [code for language, code in blocks if language in SHELLS and code.strip()]
+    return _bash(scripts[-1]) if scripts else None
+
+
+def parses(code: str, shell: Any) -> bool:
+    """Whether `code` is a cell that Python can read, once IPython has read its magics."""
+    if len(code) > MAX_CODE:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a cell's own, once it runs
+            flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            compile(shell.transform_cell(code), "<answer>", "exec", flags)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _bash(script: str) -> str:
+    if script.startswith(("%", "!")):
+        return script
+    commands = COMMAND.findall(script)
+    return "\n".join(["%%bash", *(commands or [script])])
+
+
+def _is_of_a_model(reply: Reply) -> bool:
+    """Whether a model wrote it, and not what answers where there is none."""
+    who = catalog.answering() if Route.of(reply.request).by_gateway else reply.model
+    return who.provider != registry.HELPER
