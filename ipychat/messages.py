@@ -240,6 +240,20 @@ def from_base64(text: str) -> bytes:
     return b"".join([base64.b64decode(text[at : at + step], validate=True) for at in steps])
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a question's model was called, and whom that stood for in the notebook's cassette.
+
+    An answer of that model's that is kept will do, too. It is never asked: anyone may have written
+    the cassette.
+    """
+
+    model: ModelId
+    names: tuple[str, ...]
+    fault: str = ""
+    """Why nobody may be asked, where the user's own rules name nobody."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class ChatRequest:
     """What is asked of whom."""
@@ -251,6 +265,8 @@ class ChatRequest:
     """Whether an answer that is kept will do, where it is not looked for anyway."""
     allow_secrets: bool = False
     """Whether the secrets in it are sent as they are."""
+    recorded: Recorded | None = None
+    """Where a cassette says something else of the model's name than the user's own rules."""
 
     def __repr__(self) -> str:
         return f"<ChatRequest {self.model}: {len(self.messages)} messages>"
