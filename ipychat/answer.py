@@ -82,9 +82,9 @@ def request(
             secrets.register_option(name, value)
         except RecursionError:
             raise UsageError(f"The option {name} holds itself, or is nested too deeply.") from None
-    asked = ChatRequest(catalog.resolve(model), messages, MappingProxyType(given), **switches)
-    _check_names(asked.model, named, words)
-    return asked
+    meant, recorded = catalog.resolve_question(model)
+    _check_names(meant, named, words)
+    return ChatRequest(meant, messages, MappingProxyType(given), recorded=recorded, **switches)
 
 
 def _read_extra(options: dict[str, Any]) -> Mapping[str, Any]:
@@ -159,9 +159,16 @@ class Answer:
 
         An error has in its `reply` what came before it.
         """
-        receipt = await large.run(route.receipt, self.request)
-        self._hash = receipt.hash
-        kept = await replay.find(self.request, receipt)
+        kept = await self._find_recorded()
+        if kept is None:
+            self.request, said = route.turn_from_recorded(self.request)
+            if said:
+                notice = Notice(said)
+                self.add(notice)
+                yield notice
+            receipt = await large.run(route.receipt, self.request)
+            self._hash = receipt.hash
+            kept = await replay.find(self.request, receipt)
         if kept is not None:
             for event in self._take(kept):
                 yield event
@@ -204,6 +211,15 @@ class Answer:
             self.add(notice)
             yield notice
             self._hash = (await large.run(route.receipt, self.request)).hash
+
+    async def _find_recorded(self) -> Reply | None:
+        """Return the kept answer of the model that the question's name stood for, if it was another."""
+        if (then := route.as_recorded(self.request)) is None:
+            return None
+        receipt = await large.run(then.receipt, then.request.messages)
+        if found := await replay.find(then.request, receipt, then.meant):
+            self._hash = receipt.hash
+        return found
 
     def _take(self, kept: Reply) -> Iterator[Event]:
         """Have an earlier reply as the answer; give its events."""

@@ -7,14 +7,15 @@ import contextlib
 import difflib
 import itertools
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipychat import cards, config, policy, provider, registry, replay, secrets
-from ipychat.errors import ChatError, ModelNotSupportedError, UsageError
-from ipychat.messages import ModelId
+from ipychat.errors import ChatError, ModelNotSupportedError, PolicyError, UsageError
+from ipychat.messages import ModelId, Recorded
 from ipychat.presets import PRESETS
 from ipychat.store import credentials
 from ipychat.wire.http import is_loopback
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 GATEWAY = "(the gateway)"
 """What stands for the gateway among the names that a cassette keeps."""
+RECORDED = re.compile(r"[\w@](?:[\w@:+-]|[./](?![./])){0,199}")
+"""What a model's name may be that a cassette brings: no path and no markup."""
 LISTING: dict[str, Any] = {"retries": 0, "connect_timeout": 3.0, "timeout": 10.0}
 """How a question for a list of models travels."""
 FACTS = "context · takes · $ a million"
@@ -223,26 +226,94 @@ def _told(server: Server) -> str:
 
 def format_of(name: str | None) -> str | None:
     """Return the format that the model of that name answers in, if it has one of its own."""
-    model = resolve(name)
+    model, _ = resolve_question(name)
     formats: dict[str, str] = getattr(registry.load(model.provider), "formats", {})
     return formats.get(model.name)
 
 
 def resolve(name: str | None = None) -> ModelId:
-    """Return the model that `name` means; nothing means the default.
+    """Return the model that `name` means by the user's own rules; nothing means the default.
 
-    Raises ModelNotSupportedError with what comes near, or with the full names to choose from.
+    Where nothing is ever sent, what the name stood for in the cassette comes before them. Raises
+    ModelNotSupportedError with what comes near, or with the full names to choose from.
     """
-    settings = config.current()
     learn_secrets()
-    written = (name or "").strip() or settings.model or ""
-    name = _followed(written)
-    meant = replay.meaning(name)
-    found = ModelId.parse(meant) if meant else _resolve(name or _followed(default().name))
-    for one in {written, name}:
-        replay.remember(one, str(found))
+    names = _names(name)
+    recorded = _recorded(names[-1])
+    found = recorded if recorded and replay.is_on() else _own(names[-1])
+    if recorded in {None, found}:
+        remember(names, found)
     policy.check_model(str(found))
     return found
+
+
+def resolve_question(name: str | None = None) -> tuple[ModelId, Recorded | None]:
+    """Return the model that a question goes to, and what the cassette says where that differs.
+
+    Where the user's own rules name nobody, the question can be looked up only.
+    """
+    names = _names(name)
+    recorded = None if replay.is_on() else _recorded(names[-1])
+    try:
+        found = resolve(name)
+    except UsageError as error:
+        if recorded is None:
+            raise
+        return recorded, Recorded(recorded, names, str(error))
+    return found, Recorded(recorded, names) if recorded not in {None, found} else None
+
+
+def lasting(name: str) -> str:
+    """Return what `name` is kept as: in full, or as it stands where a cassette has its own word.
+
+    So what a cassette says ends with it, and the user's own rules hold again.
+    """
+    written, followed = _names(name)
+    if recorded := _recorded(followed):
+        try:
+            own = _own(followed)
+        except UsageError:
+            return written
+        if own != recorded:
+            return written
+    return str(resolve(name))
+
+
+def remember(names: Iterable[str], model: ModelId) -> None:
+    """Have it kept, with the next answer, that names stood for `model`."""
+    for name in {*names}:
+        replay.remember(name, str(model))
+
+
+def _names(name: str | None) -> tuple[str, str]:
+    """Return a name as it is written, and what the user's aliases make of it."""
+    written = (name or "").strip() or config.current().model or ""
+    return written, _followed(written)
+
+
+def _own(name: str) -> ModelId:
+    return _resolve(name or _followed(default().name))
+
+
+def _recorded(name: str) -> ModelId | None:
+    """Return the model that a name stood for in the cassette, which anyone may have written.
+
+    A full name stands for itself. What is no model's name, or may not be asked, counts as nothing.
+    """
+    before, colon, _ = name.partition(":")
+    if colon and before in registry.names():
+        return None
+    model = ModelId.parse(replay.meaning(name) or "")
+    if model.provider not in registry.names() or not RECORDED.fullmatch(model.name):
+        return None
+    try:
+        closed = getattr(registry.load(model.provider), "models", None)
+        policy.check_model(str(model))
+    except UsageError as error:
+        if replay.is_on() and isinstance(error, PolicyError):
+            raise
+        return None
+    return None if closed and model.name not in closed else model
 
 
 def learn_secrets() -> None:
@@ -306,6 +377,8 @@ def _rules() -> Iterator[Default]:
     """Give what each rule that holds chooses, the first one first; the last always holds."""
     if model := config.current().model:
         yield Default(model, "set by %config IPyChat.model")
+    elif replay.is_on() and (recorded := _recorded("")):
+        yield Default(str(recorded), "it answered when the cassette was recorded")
     if model := named_by_the_environment():
         yield Default(model, f"set by {MODEL_VARIABLE}")
     for variable, name in KEYS.items():
@@ -357,14 +430,19 @@ def _has_kept_key(name: str) -> bool:
 
 def answering() -> ModelId:
     """Return who answers behind the gateway: the first rule's that is not served by it."""
-    is_set = config.current().model is not None
-    if not is_set and (meant := replay.meaning(GATEWAY)):
-        return ModelId.parse(meant)
+    recorded = recorded_behind()
+    if recorded and replay.is_on():
+        return recorded
     models = (resolve(rule.name) for rule in _rules())
     found = next(model for model in models if not registry.is_offline(model.provider))
-    if not is_set:
-        replay.remember(GATEWAY, str(found))
+    if config.current().model is None and recorded in {None, found}:
+        remember([GATEWAY], found)
     return found
+
+
+def recorded_behind() -> ModelId | None:
+    """Return who answered behind the gateway when the cassette was recorded."""
+    return None if config.current().model is not None else _recorded(GATEWAY)
 
 
 def _look_up(name: str) -> ModelId:

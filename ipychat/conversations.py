@@ -242,9 +242,11 @@ class Conversation:
         head, own = asked.messages[: -len(turn.question)], asked.messages[-len(turn.question) :]
         before = tuple(_history(self.turns[:place], config.current().history))
         for one in (asked, replace(asked, messages=(*head, *before, *own))):
-            receipt = route.receipt(one)
-            if receipt.hash == turn.reply.hash:
-                return receipt
+            then = route.as_recorded(one)
+            for receipts in (route.receipts(one), *([then.receipt] if then else ())):
+                receipt = receipts(one.messages)
+                if receipt.hash == turn.reply.hash:
+                    return receipt
         return None
 
     def fork(self, name: str) -> Conversation:

@@ -246,6 +246,20 @@ def from_base64(text: str) -> bytes:
     return b"".join([base64.b64decode(text[at : at + step], validate=True) for at in steps])
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a question's model was called, and whom that stood for in the notebook's cassette.
+
+    An answer of that model's that is kept will do, too. It is never asked: anyone may have written
+    the cassette.
+    """
+
+    model: ModelId
+    names: tuple[str, ...]
+    fault: str = ""
+    """Why nobody may be asked, where the user's own rules name nobody."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class ChatRequest:
     """What is asked of whom."""
@@ -259,6 +273,8 @@ class ChatRequest:
     """Whether the secrets in it are sent as they are."""
     large: bool = False
     """Whether it is sent however long it is."""
+    recorded: Recorded | None = None
+    """Where a cassette says something else of the model's name than the user's own rules."""
 
     def __repr__(self) -> str:
         return harmless(f"<ChatRequest {self.model}: {len(self.messages)} messages>")

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from ipychat import config, secrets
 from ipychat.characters import harmless
+from ipychat.config import NOTHING
 from ipychat.errors import NotRecordedError, StoreError, UsageError
 from ipychat.messages import ChatRequest, Reply
 from ipychat.store import files
@@ -106,10 +107,12 @@ def remember(name: str, meant: str) -> None:
 # -- answers
 
 
-async def find(request: ChatRequest, receipt: Receipt) -> Reply | None:
+async def find(
+    request: ChatRequest, receipt: Receipt, meant: Mapping[str, str] = NOTHING
+) -> Reply | None:
     """Return the answer to `request` that is kept, if it may be taken for one.
 
-    Raises NotRecordedError where there is none and nothing may be asked.
+    If it is, the names in `meant` have stood for these models. Raises NotRecordedError where there is none and nothing may be asked.
     """
     if cassette := config.cassette():
         _asked.setdefault(cassette, set()).add(receipt.hash)
@@ -117,9 +120,9 @@ async def find(request: ChatRequest, receipt: Receipt) -> Reply | None:
         case "replay":
             return await _recorded(request, receipt)
         case "auto":
-            return await _earlier(request, receipt)
+            return await _earlier(request, receipt, meant)
         case "off" if request.cached:
-            return await _earlier(request, receipt)
+            return await _earlier(request, receipt, meant)
     return None
 
 
@@ -133,17 +136,21 @@ async def _recorded(request: ChatRequest, receipt: Receipt) -> Reply:
     return _reply(request, entry)
 
 
-async def _earlier(request: ChatRequest, receipt: Receipt) -> Reply | None:
+async def _earlier(
+    request: ChatRequest, receipt: Receipt, meant: Mapping[str, str]
+) -> Reply | None:
     if found := await asyncio.to_thread(_read_earlier, place(), request, receipt):
-        await _take_over(found[0])
+        await _take_over(found[0], meant)
         return found[1]
     return None
 
 
-async def find_all(asked: Sequence[tuple[ChatRequest, Receipt]]) -> list[Reply | None]:
+async def find_all(
+    asked: Sequence[tuple[ChatRequest, Receipt]], meant: Mapping[str, str] = NOTHING
+) -> list[Reply | None]:
     """As `find`, of many questions in one go."""
     if config.replay() in {"replay", "refresh"}:  # which name what is missing, or read nothing
-        return [await find(*one) for one in asked]
+        return [await find(*one, meant) for one in asked]
     if cassette := config.cassette():
         _asked.setdefault(cassette, set()).update(receipt.hash for _, receipt in asked)
     answers, is_on = place(), config.replay() == "auto"
@@ -153,7 +160,7 @@ async def find_all(asked: Sequence[tuple[ChatRequest, Receipt]]) -> list[Reply |
 
     found = await asyncio.to_thread(read)
     for one in filter(None, found):
-        await _take_over(one[0])
+        await _take_over(one[0], meant)
     return [one and one[1] for one in found]
 
 
@@ -173,8 +180,10 @@ def _read_earlier(
     return entry, reply
 
 
-async def _take_over(entry: Entry) -> None:
-    """Have an entry of a cassette known as this notebook's, too."""
+async def _take_over(entry: Entry, meant: Mapping[str, str]) -> None:
+    """Have an entry of a cassette known as this notebook's, too, and what names stood for."""
+    for name, model in meant.items():
+        remember(name, model)
     cassette, mine = config.cassette(), notebook()
     is_new = bool(mine) and mine not in entry.notebooks
     if cassette and (is_new or (cassette, mine) in _unsaved):

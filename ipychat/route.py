@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ipychat import cards, catalog, config, firewall, policy, provider, registry, replay, secrets
-from ipychat.errors import PolicyError
+from ipychat.errors import ModelNotSupportedError, PolicyError
 from ipychat.messages import (
     ChatRequest,
     Event,
     FilePart,
     ImagePart,
     Message,
+    ModelId,
     Notice,
     Part,
     TextPart,
@@ -89,10 +90,63 @@ def receipt(request: ChatRequest) -> Receipt:
 
 def receipts(request: ChatRequest) -> Callable[[Iterable[Message]], Receipt]:
     """Return what gives the receipts of questions that differ from `request` in messages alone."""
-    way, model = Route.of(request), request.model
+    return _receipts(request, Route.of(request))
+
+
+@dataclass(frozen=True, slots=True)
+class AsRecorded:
+    """A question as it was when the cassette was recorded: it is looked up, and never sent."""
+
+    request: ChatRequest
+    receipt: Callable[[Iterable[Message]], Receipt]
+    """Returns that of the question with these messages."""
+    meant: dict[str, str]
+    """What names stood for, where there is an answer."""
+
+
+def as_recorded(request: ChatRequest) -> AsRecorded | None:
+    """Return the question as a cassette has it; None where the user's own rules say the same."""
+    then, meant = request, {}
+    if request.recorded:
+        then = replace(request, model=request.recorded.model, recorded=None)
+        meant = dict.fromkeys(request.recorded.names, str(then.model))
+    way = Route.of(then)
+    behind = catalog.recorded_behind() if way.by_gateway and not replay.is_on() else None
+    if behind:
+        meant[catalog.GATEWAY] = str(behind)
+    return AsRecorded(then, _receipts(then, way, behind), meant) if meant else None
+
+
+def turn_from_recorded(request: ChatRequest) -> tuple[ChatRequest, str]:
+    """Return the question as the user's own rules have it asked, and what is said of that.
+
+    Raises ModelNotSupportedError where they name nobody.
+    """
+    if (recorded := request.recorded) is None:
+        return request, ""
+    check_named(request)
+    catalog.remember(recorded.names, request.model)
+    name = recorded.names[0] or "The default model"
+    said = f"{name} stood for {recorded.model} when the cassette was recorded"
+    return replace(request, recorded=None), f"{said}; your own settings ask {request.model}."
+
+
+def check_named(request: ChatRequest) -> None:
+    """Raise ModelNotSupportedError where a cassette alone says whom a question goes to."""
+    if (recorded := request.recorded) and recorded.fault:
+        raise ModelNotSupportedError(
+            f"No answer to this is kept, and who {recorded.names[0] or 'the default model'} is, the "
+            f"cassette alone says.\nThat sends nothing. {recorded.fault}"
+        )
+
+
+def _receipts(
+    request: ChatRequest, way: Route, behind: ModelId | None = None
+) -> Callable[[Iterable[Message]], Receipt]:
+    model = request.model
     seen = model.name in getattr(way.provider, "sees_more", ())
     if way.by_gateway:
-        behind = catalog.answering()
+        behind = behind or catalog.answering()
         at = str(behind)
         seen = seen or behind.name in getattr(registry.load(behind.provider), "sees_more", ())
     else:
@@ -236,7 +290,8 @@ async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
 
 
 def _check(request: ChatRequest, way: Route) -> None:
-    """Raise PolicyError for what is not allowed; hosts are looked at where requests are sent."""
+    """Raise UsageError for what is not allowed; hosts are looked at where requests are sent."""
+    check_named(request)
     policy.check_model(str(request.model))
     if policy.limits_hosts() and not registry.is_ours(request.model.provider):
         raise PolicyError(

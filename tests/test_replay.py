@@ -1,5 +1,6 @@
 """Answers that are kept: who finds which again, what is never taken for one, cassettes, receipts."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,12 +13,12 @@ import pytest
 from hypothesis import given, strategies
 
 import ipychat
-from ipychat import config, conversations, errors, ledger, registry, replay, route
+from ipychat import batch, catalog, config, conversations, errors, ledger, registry, replay, route
 from ipychat.answer import request
-from ipychat.messages import FilePart, ImagePart, Message, TextPart, date
+from ipychat.messages import FilePart, ImagePart, Message, ModelId, TextPart, date
 from ipychat.store import files
 from ipychat.store.answers import Answers, Entry, Receipt
-from tests.loopback import answer
+from tests.loopback import Service, answer
 from tests.protocols import OPENAI, completion, sse
 from tests.test_magics import PATH
 from tests.test_usage import counted
@@ -35,7 +36,8 @@ def _a_kernel_of_its_own(monkeypatch):
     """Nothing that an earlier test's kernel has asked is known."""
     for name in ("_stood_for", "_asked"):
         monkeypatch.setattr(replay, name, {})
-    monkeypatch.setattr(replay, "_unsaved", set())
+    for name in ("_unsaved", "_told"):
+        monkeypatch.setattr(replay, name, set())
     monkeypatch.setattr(conversations, "_live", {})
 
 
@@ -810,11 +812,174 @@ async def test_without_a_key_what_was_recorded_comes_before_the_helper(
     openai, cassette, monkeypatch
 ):
     cassette()
-    await ipychat.ask("Hi")
+    named = (await ipychat.ask("Hi")).model
+    monkeypatch.setattr(replay, "_stood_for", {})
     monkeypatch.delenv("OPENAI_API_KEY")
     cassette("auto")
     assert str(await ipychat.ask("Hi")) == "one"
-    assert (await ipychat.ask("Ho")).provider == "openai"
+    other = await ipychat.ask("Ho")
+    assert other.provider == "helper"
+    assert other.notices[0] == (
+        f"The default model stood for {named} when the cassette was recorded; "
+        "your own settings ask helper:notebook."
+    )
+    assert "has stood for several models" in other.notices[-1]
+    assert len(openai.requests) == 1
+
+
+HOSTILE = {
+    "the default": {"n.ipynb": {"": ["openai:gpt-any"]}},
+    "a full name": {"n.ipynb": {"ollama:private": ["openai:gpt-any"]}},
+    "an alias": {"n.ipynb": {"mine": ["openai:gpt-any"]}},
+    "a provider": {"n.ipynb": {"ollama": ["openai:gpt-any"]}},
+    "a bare name": {"n.ipynb": {"private": ["openai:gpt-any"]}},
+    "another notebook's": {"other.ipynb": {"": ["openai:gpt-any"], "mine": ["openai:gpt-any"]}},
+    "a notebook that is not known": {"": {"": ["openai:gpt-any"], "mine": ["openai:gpt-any"]}},
+    "several": {"n.ipynb": {"": ["openai:gpt-any", "openai:another"], "mine": ["openai:x"]}},
+    "weights beside the notebook": {"n.ipynb": {"": ["local:./__chat__/evil.gguf"]}},
+    "weights by their name": {"n.ipynb": {"": ["local:evil.gguf"]}},
+    "markup": {"n.ipynb": {"": ["openai:<img src=x>"], "mine": ["openai:<img src=x>"]}},
+    "no provider": {"n.ipynb": {"": ["nosuch"], "mine": ["nosuch:m"]}},
+    "no name": {"n.ipynb": {"": ["openai:"], "mine": ["helper:"]}},
+    "an agent": {"n.ipynb": {"": ["robocoders:RepoAgent"], "(the gateway)": ["openai:gpt-any"]}},
+    "the gateway": {"n.ipynb": {"(the gateway)": ["openai:gpt-any"]}},
+    "a place": {"n.ipynb": {"@ollama:private": ["http://evil.example/v1"]}},
+    "a way out": {"n.ipynb": {"": ["openai:../../v2/gpt-any"], "mine": ["openai:a/../b"]}},
+}
+"""What a cassette that was cloned may say of names."""
+
+
+@pytest.fixture
+def mine(openai, monkeypatch):
+    """A service of the user's own, which alone is named for anything: gives it."""
+    own = Service()
+    ok = b'{"message":{"role":"assistant","content":"mine"},"done":true,"done_reason":"stop"}\n'
+    own.on("/api/chat", *[answer(ok, content_type="application/x-ndjson")] * 20)
+    monkeypatch.setenv("OLLAMA_HOST", own.url)
+    monkeypatch.setenv("IPYCHAT_MODEL", "ollama:private")
+    yield own
+    own.close()
+
+
+@pytest.mark.parametrize("mode", ["off", "auto", "refresh"])
+@pytest.mark.parametrize("said", HOSTILE)
+async def test_a_cassette_decides_for_no_question_whom_it_goes_to(
+    openai, mine, cassette, said, mode
+):
+    cassette.folder.mkdir()
+    (cassette.folder / "names.json").write_text(json.dumps(HOSTILE[said]))
+    cassette(mode)
+    settings = config.current()._replace(
+        aliases={"mine": "ollama:private"}, fallbacks={"ollama:private": ("mine",)}
+    )
+    config.use(settings)
+    for name in (None, "mine", "ollama:private"):
+        assert str(await ipychat.ask("a secret", model=name, cached=False)) == "mine"
+    [one] = await ipychat.compare("a secret of a race", ["mine"])
+    assert one.reply.text == "mine"
+    assert (await ipychat.map(["a secret of a row"], "{{it}}")).values == ["mine"]
+    talk = ipychat.conversation("talk")
+    talk.model = catalog.lasting("mine")
+    assert str(await ipychat.ask("a secret of a talk", chat="talk")) == "mine"
+    assert catalog.answering() == catalog.resolve() == ModelId("ollama", "private")
+    assert route.address(request("?")) == f"{mine.url}/api/chat"
+    for unknown in ("private", "gone"):
+        with contextlib.suppress(errors.UsageError):
+            await ipychat.ask("a secret", model=unknown)
+    assert not openai.requests
+
+
+async def test_a_name_that_the_cassette_alone_knows_is_looked_up_and_never_asked(
+    openai, mine, cassette
+):
+    folder = cassette()
+    config.use(config.current()._replace(aliases={"quick": "openai:m"}))
+    await ask("Hi", model="quick")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for name in ("n.ipynb", "copied.ipynb"):
+        cassette("auto", notebook=name)
+        assert (await ask("Hi", model="quick")).text == "one"
+        with pytest.raises(errors.ModelNotSupportedError) as caught:
+            await ask("Ho", model="quick")
+        assert caught.value._render_traceback_() == [
+            "ModelNotSupportedError: No answer to this is kept, and who quick is, "
+            "the cassette alone says.",
+            "That sends nothing. There is no model 'quick'.",
+            "Models that aren't listed are asked as provider:name, such as openai:quick.",
+        ]
+        with pytest.raises(errors.ModelNotSupportedError):
+            await ipychat.map(["Ho"], "{{it}}", model="quick")
+        if name == "n.ipynb":
+            assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    cassette("replay", notebook="copied.ipynb")
+    assert (await ask("Hi", model="quick")).text == "one"
+    assert len(openai.requests) == 1
+    assert not mine.requests
+
+
+async def test_rows_that_were_recorded_are_found_under_what_a_name_stood_for(
+    openai, mine, cassette, monkeypatch
+):
+    cassette()
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
+    await ipychat.map(["a"], "{{it}}")
+    monkeypatch.setattr(replay, "_stood_for", {})
+    monkeypatch.setenv("IPYCHAT_MODEL", "ollama:private")
+    cassette("auto")
+    assert batch.plan(["a", "b"], "{{it}}").kept == 1
+    results = await ipychat.map(["a", "b"], "{{it}}")
+    assert results.values == ["one", "mine"]
+    assert len(openai.requests) == 1
+
+
+async def test_the_receipt_of_an_answer_that_was_found_so_is_found_again(
+    openai, mine, cassette, monkeypatch
+):
+    cassette()
+    monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
+    await ask("Hi", model=None, chat="talk")
+    conversations._live.clear()
+    cassette("auto")
+    monkeypatch.setenv("IPYCHAT_MODEL", "ollama:private")
+    reply = await ask("Hi", model=None, chat="talk")
+    talk = ipychat.conversation("talk")
+    assert (str(reply.model), str(talk.turns[0].model)) == ("openai:m", "openai:m")
+    receipt = talk.receipt(talk.turns[0])
+    assert receipt.hash == reply.hash
+    assert '"model": "openai:m"' in receipt.text
+
+
+async def test_what_a_replay_says_of_a_name_ends_with_it(openai, mine, cassette):
+    cassette()
+    config.use(config.current()._replace(aliases={"quick": "openai:m"}))
+    await ask("Hi", model="quick")
+    cassette("replay")
+    talk = ipychat.conversation("talk")
+    talk.model = catalog.lasting("quick")
+    assert str(await ask("Hi", model=None, chat="talk")) == "one"
+    use(notebook=config.current().notebook, aliases={"quick": "ollama:private"})
+    assert str(await ask("Ho", model=None, chat="talk")) == "mine"
+    assert len(openai.requests) == 1
+
+
+def test_cells_tell_who_is_asked_whatever_a_cassette_says(kernel, mine, tmp_path):
+    (tmp_path / "__chat__").mkdir()
+    said = {"a notebook.ipynb": dict.fromkeys(["", "ollama:private", "mine"], ["openai:gpt-any"])}
+    (tmp_path / "__chat__" / "names.json").write_text(json.dumps(said))
+    notebook = kernel(IPYCHAT_MODEL="ollama:private")
+    notebook.run("%config IPyChat.cassette = True\n%config IPyChat.replay = 'auto'")
+    notebook.run("%config IPyChat.aliases = {'mine': 'ollama:private'}")
+    assert "ollama:private" in notebook.run("%chat_setup").shown().splitlines()[0]
+    for flags in ("", "-m mine", "-m ollama:private"):
+        shown = notebook.run(f"%chat --dry-run {flags} a secret").shown()
+        assert "ollama:private" in shown.splitlines()[1]
+        assert f"{mine.url}/api/chat" in shown
+        ran = notebook.run(f"%chat --no-history {flags} a secret {flags}")
+        assert "mine" in ran.shown(), ran.error
+        assert "openai" not in ran.shown("text/html").partition("stood for")[0]
+    assert "ollama:private" in notebook.run("%chat_use mine\n%chat_setup").shown()
+    assert notebook.run("%chat in the conversation").status == "ok"
+    assert {received.path for received in mine.requests} >= {"/api/chat"}
 
 
 async def test_another_address_in_the_environment_is_asked_anew(openai, cassette, monkeypatch):

@@ -103,6 +103,7 @@ class Batch:
         if self.schema and "response_format" not in (options.get("extra") or {}):
             options.setdefault("response_format", self.schema.response_format)
         self._base = request("(each row)", model=how.model, options=options, words=WORDS)
+        self._recorded = route.as_recorded(self._base)
         self._receipt = route.receipts(self._base)
         self._keeping = Keeping()
         told = [how.system, self.schema.instruction] if self.schema else [how.system]
@@ -171,12 +172,7 @@ class Batch:
                     self._settle(one[0], Row(status="failed", error=one[1]))
                 elif not self._is_twin(one):
                     wanted.append(one)
-            found = await replay.find_all([(one.request, one.receipt) for one in wanted])
-            left = [
-                one
-                for one, reply in zip(wanted, found, strict=True)
-                if not (reply and self._take_kept(one, reply))
-            ]
+            left = await self._look_up(await self._look_up_recorded(wanted))
             if any(self._is_too_large(one) for one in left):
                 break  # what is on its way may still be answered
             for one in left:
@@ -192,6 +188,32 @@ class Batch:
             label = question.at if labels is None else labels[question.at]
             self.stopped = UsageError(f"Row {label}: {error}")
         return self._is_stopped()
+
+    async def _look_up(self, wanted: list[Question]) -> list[Question]:
+        """Settle the rows whose answers are kept; return the others."""
+        found = await replay.find_all([(one.request, one.receipt) for one in wanted])
+        both = zip(wanted, found, strict=True)
+        return [one for one, reply in both if not (reply and self._take_kept(one, reply))]
+
+    async def _look_up_recorded(self, wanted: list[Question]) -> list[Question]:
+        """As `_look_up`, under what the model's name stood for in a cassette, if that was another.
+
+        Raises StopError where nobody else may be asked for the others.
+        """
+        if (then := self._recorded) is None:
+            return wanted
+        asked = [replace(then.request, messages=one.request.messages) for one in wanted]
+        found = await replay.find_all(
+            [(one, then.receipt(one.messages)) for one in asked], then.meant
+        )
+        both = zip(wanted, found, strict=True)
+        left = [one for one, reply in both if not (reply and self._take_kept(one, reply))]
+        if left:
+            try:
+                route.turn_from_recorded(self._base)
+            except ChatError as error:
+                raise StopError(error) from None
+        return left
 
     def _take_kept(self, question: Question, reply: Reply) -> bool:
         """Settle a row by an answer that is kept, if that fits; in a replay no other will come."""
@@ -421,7 +443,10 @@ class Batch:
                 if (key := bytes.fromhex(receipt.hash)) in different:
                     continue
                 different.add(key)
-                if looked_up and replay.place().has(receipt.hash):
+                receipts = [receipt]
+                if then := self._recorded:
+                    receipts.append(then.receipt(question.request.messages))
+                if looked_up and any(replay.place().has(one.hash) for one in receipts):
                     kept += 1
                     continue
             else:

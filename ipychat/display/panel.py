@@ -51,7 +51,7 @@ def panel(*, model: str | None = None, chat: str | None = None) -> Panel:
         raise UsageError("The panel needs a notebook: here, %chat asks.")
     conversation = conversations.conversation(chat)
     if model:
-        conversation.model = str(catalog.resolve(model))
+        conversation.model = catalog.lasting(model)
     return Panel(
         conversation,
         loop=notebook.main_loop(shell),
@@ -189,7 +189,7 @@ class Panel(anywidget.AnyWidget):
         self._conversation.clear()
 
     def _do_model(self, name: str) -> None:
-        self._conversation.model = str(catalog.resolve(name))
+        self._conversation.model = catalog.lasting(name)
 
     def _do_system(self, text: str) -> None:
         self._conversation.system = text.strip() or None
@@ -216,7 +216,7 @@ class Panel(anywidget.AnyWidget):
     def _resolve(self, proposal: Any) -> str:
         name: str = proposal["value"]
         # what the conversation has is shown, even if nobody of that name is here any more
-        return str(catalog.resolve(name)) if name not in {"", self._conversation.model} else name
+        return catalog.lasting(name) if name not in {"", self._conversation.model} else name
 
     def _take_model(self, change: Any) -> None:
         """Have the trait's value, which another widget may have set, as the model."""

@@ -38,7 +38,7 @@ class ModelPicker(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no hi
 
     @traitlets.validate("value")
     def _resolve(self, proposal: Any) -> str:
-        return str(catalog.resolve(proposal["value"])) if proposal["value"] else ""
+        return catalog.lasting(proposal["value"]) if proposal["value"] else ""
 
     def _narrow(self, _: Any = None) -> None:
         offers = sorted(catalog.models(self._words.value), key=lambda offer: offer.model.provider)

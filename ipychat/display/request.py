@@ -28,6 +28,7 @@ MAX_URL = 60
 
 def bundle(request: ChatRequest) -> dict[str, str]:
     """Return what a cell shows of a request that is not sent."""
+    route.check_named(request)
     receipt = route.receipt(request)
     tokens = cards.estimate_tokens(request)
     asking = route.cost(request, Usage(input=tokens))

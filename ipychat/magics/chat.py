@@ -390,7 +390,7 @@ class ChatMagics(Magics):
         named = manner.model or conversation.model
         if not replay.is_apart():  # else all that another machine's settings name is said, too
             named = named or config.current().model or catalog.named_by_the_environment()
-        if named not in {turn.model.name, str(turn.model)}:
+        if turn.request.recorded is None and named not in {turn.model.name, str(turn.model)}:
             said.append(str(turn.model))
         if not (named or replay.is_apart()) and (found := catalog.default().announced):
             said.append(found)

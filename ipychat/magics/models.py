@@ -99,7 +99,7 @@ class ModelMagics(Magics):
             raise UsageError("%chat_use wants a model. See %chat_models.")
         model = catalog.resolve(line)
         conversation = self._chat.conversation()
-        conversation.model = str(model)
+        conversation.model = catalog.lasting(line)
         print(f"{conversation.name} asks {model} from now on.")
 
     @no_var_expand
