@@ -18,8 +18,6 @@ import os
 import random
 import socket
 import time
-import warnings
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from email.utils import parsedate_to_datetime
@@ -28,6 +26,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ipychat import config, errors, policy, secrets
+from ipychat._lazy import load
 from ipychat.messages import Notice
 from ipychat.wire import large, limits
 
@@ -49,6 +48,8 @@ FIRST_PAUSE = 0.5
 """Seconds before the first retry where the service names no time; doubled each time."""
 LISTENING = 0.1
 """Seconds within which a server on this machine takes a connection."""
+TURNS = 3
+"""Turns of the loop within which a connection that was aborted is gone, with TLS on it."""
 READ_BUFFER = 32 * 1024
 """Bytes. What comes at once is read at once: more would hold the loop for longer at a time."""
 
@@ -153,10 +154,14 @@ class Call:
         trace: TracebackType | None,
     ) -> None:
         if self._response is not None:
-            self._response.close()  # gives a connection that was read to its end back to the pool
+            transport = _transport(self._response)
+            self._response.close()
+            if transport:
+                transport.abort()  # TLS would first say goodbye, and wait for the answer
 
     async def send(self) -> AsyncIterator[Notice]:
         """Send the request, again where the service is busy; end with a 200 or raise."""
+        await load("aiohttp")
         if self._json is not None:
             self._body, self._json = await large.run(large.dump, self._json), None
         pause = FIRST_PAUSE
@@ -216,7 +221,7 @@ class Call:
         proxy = proxy_for(self._url, how.proxy)
         socks = proxy if proxy and proxy.startswith("socks") else None
         with _translated(self._url, how, proxy=proxy):
-            return await (how.session or session(socks)).request(
+            response = await (how.session or session(socks)).request(
                 self._method,
                 self._url,
                 headers=self._headers,
@@ -229,6 +234,9 @@ class Call:
                     sock_read=how.idle_timeout,
                 ),
             )
+        if how.session is None and (transport := _transport(response)):
+            _client().note(transport)
+        return response
 
     def _data(self) -> bytes | io.BytesIO | None:
         """The body; a large one in a form that is written piece by piece."""
@@ -239,18 +247,85 @@ class Call:
 
 # -- sessions
 
-_sessions: weakref.WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[str | None, aiohttp.ClientSession]
-] = weakref.WeakKeyDictionary()
+
+class _Client:
+    """What the requests of one loop go through, until the loop shuts down.
+
+    A loop offers one hook for its end: `asyncio.run`, and whoever shuts a loop down as it does,
+    closes the asynchronous generators that were begun on it. So one waits here.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: dict[str | None, aiohttp.ClientSession] = {}
+        """By SOCKS proxy; None has the session of all requests without one."""
+        self.transports: set[asyncio.Transport] = set()
+        """Those that may still be open."""
+        self.end = self._wait_for_the_end()
+        _step(self.end.asend(None))  # up to its yield: from now on the loop knows it
+
+    async def _wait_for_the_end(self) -> AsyncGenerator[None, None]:
+        loop = asyncio.get_running_loop()
+        try:
+            yield
+        finally:
+            if _clients.get(loop) is self:
+                del _clients[loop]
+            for transport in self.transports:
+                transport.abort()  # TLS would first say goodbye, and wait for the answer
+            for one in self.sessions.values():
+                await one.close()
+            if self.transports:
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
+
+    def note(self, transport: asyncio.Transport) -> None:
+        """Remember what an answer comes through."""
+        self.transports = {one for one in self.transports if not one.is_closing()} | {transport}
+
+    def drop(self) -> None:
+        """Let go of everything, without the loop: it runs no more."""
+        for one in self.sessions.values():
+            if (connector := one.connector) is not None:
+                one.detach()
+                with contextlib.suppress(RuntimeError):  # the loop is another thread's
+                    connector._close()  # noqa: SLF001 - the public one makes a task of the loop's
+        self.sessions.clear()
+        self.transports.clear()
+        with contextlib.suppress(RuntimeError):  # its end had begun
+            _step(self.end.aclose())
+
+
+def _transport(response: aiohttp.ClientResponse) -> asyncio.Transport | None:
+    """Return what the answer comes through; None once it was read to its end."""
+    return response.connection.transport if response.connection else None
+
+
+def _step(awaitable: Awaitable[None]) -> None:
+    """Run it to its end, or to where it waits."""
+    with contextlib.suppress(StopIteration):
+        awaitable.__await__().send(None)
+
+
+_clients: dict[asyncio.AbstractEventLoop, _Client] = {}
+
+
+def _client() -> _Client:
+    """Return the running loop's client, made on first use."""
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        if not _clients:
+            atexit.register(_leave)
+        for ended in [one for one in _clients if one.is_closed()]:
+            _clients.pop(ended).drop()
+        _clients[loop] = _Client()
+    return _clients[loop]
 
 
 def session(socks: str | None = None) -> aiohttp.ClientSession:
     """Return the running loop's session (and one more for each SOCKS proxy), made on first use."""
     import aiohttp
 
-    if not _sessions:
-        atexit.register(_leave)
-    mine = _sessions.setdefault(asyncio.get_running_loop(), {})
+    mine = _client().sessions
     if socks not in mine or mine[socks].closed:
         mine[socks] = aiohttp.ClientSession(
             connector=get_connector(proxy=socks) or aiohttp.TCPConnector(limit=0),
@@ -262,22 +337,18 @@ def session(socks: str | None = None) -> aiohttp.ClientSession:
 
 def close(loop: asyncio.AbstractEventLoop | None = None) -> Awaitable[None]:
     """Take the loop's sessions, at once; what is returned closes them and their connections."""
-    return _close(_sessions.pop(loop or asyncio.get_running_loop(), {}))
+    return _close(_clients.pop(loop or asyncio.get_running_loop(), None))
 
 
-async def _close(sessions: dict[str | None, aiohttp.ClientSession]) -> None:
-    for one in sessions.values():
-        await one.close()
+async def _close(client: _Client | None) -> None:
+    if client is not None:
+        await client.end.aclose()
 
 
 def _leave() -> None:
     """Drop what is open when the process ends: its loop runs no more, the system closes it."""
-    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
-        warnings.simplefilter("ignore")  # aiohttp's, that this was not awaited
-        for one in [one for mine in _sessions.values() for one in mine.values()]:
-            if (connector := one.connector) is not None:
-                one.detach()
-                connector.close()
+    while _clients:
+        _clients.popitem()[1].drop()
 
 
 def get_connector(
