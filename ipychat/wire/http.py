@@ -48,8 +48,6 @@ FIRST_PAUSE = 0.5
 """Seconds before the first retry where the service names no time; doubled each time."""
 LISTENING = 0.1
 """Seconds within which a server on this machine takes a connection."""
-TURNS = 3
-"""Turns of the loop within which a connection that was aborted is gone, with TLS on it."""
 READ_BUFFER = 32 * 1024
 """Bytes. What comes at once is read at once: more would hold the loop for longer at a time."""
 
@@ -116,7 +114,16 @@ class Call:
     what `ipychat.errors` lists under ServiceError, and BrokenAnswerError.
     """
 
-    __slots__ = ("_body", "_headers", "_json", "_method", "_response", "_transport", "_url")
+    __slots__ = (
+        "_body",
+        "_headers",
+        "_json",
+        "_method",
+        "_response",
+        "_socket",
+        "_transport",
+        "_url",
+    )
 
     def __init__(
         self,
@@ -136,6 +143,7 @@ class Call:
             self._headers["Content-Type"] = "application/json"
         self._transport = transport or Transport()
         self._response: aiohttp.ClientResponse | None = None
+        self._socket: asyncio.Transport | None = None
 
     @property
     def response(self) -> aiohttp.ClientResponse:
@@ -153,11 +161,14 @@ class Call:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Give a connection that was read to its end back to the pool; close any other."""
         if self._response is not None:
-            transport = _transport(self._response)
             self._response.close()
-            if transport:
-                transport.abort()  # TLS would first say goodbye, and wait for the answer
+        if self._socket is not None and self._socket.is_closing():
+            self._socket.abort()  # TLS would wait for the other side to say goodbye
 
     async def send(self) -> AsyncIterator[Notice]:
         """Send the request, again where the service is busy; end with a 200 or raise."""
@@ -167,6 +178,8 @@ class Call:
         pause = FIRST_PAUSE
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
+            connection = self._response.connection  # none if all of it came at once
+            self._socket = connection.transport if connection else None
             status = self._response.status
             limits.note(host_of(self._url), self._response.headers)
             if not left or not (status == 429 or status >= 500):
@@ -178,7 +191,7 @@ class Call:
             elif wait > MAX_WAIT:
                 break
             said = await _message(self._response)
-            self._response.close()
+            self._hang_up()
             yield Notice(
                 f"{host_of(self._url)} answered {status}{': ' + said if said else ''}; "
                 f"asking again in {wait:.3g} s ({left} more {'try' if left == 1 else 'tries'})."
@@ -221,7 +234,7 @@ class Call:
         proxy = proxy_for(self._url, how.proxy)
         socks = proxy if proxy and proxy.startswith("socks") else None
         with _translated(self._url, how, proxy=proxy):
-            response = await (how.session or session(socks)).request(
+            return await (how.session or session(socks)).request(
                 self._method,
                 self._url,
                 headers=self._headers,
@@ -234,9 +247,6 @@ class Call:
                     sock_read=how.idle_timeout,
                 ),
             )
-        if how.session is None and (transport := _transport(response)):
-            _client().note(transport)
-        return response
 
     def _data(self) -> bytes | io.BytesIO | None:
         """The body; a large one in a form that is written piece by piece."""
@@ -258,8 +268,6 @@ class _Client:
     def __init__(self) -> None:
         self.sessions: dict[str | None, aiohttp.ClientSession] = {}
         """By SOCKS proxy; None has the session of all requests without one."""
-        self.transports: set[asyncio.Transport] = set()
-        """Those that may still be open."""
         self.end = self._wait_for_the_end()
         _step(self.end.asend(None))  # up to its yield: from now on the loop knows it
 
@@ -270,17 +278,8 @@ class _Client:
         finally:
             if _clients.get(loop) is self:
                 del _clients[loop]
-            for transport in self.transports:
-                transport.abort()  # TLS would first say goodbye, and wait for the answer
             for one in self.sessions.values():
                 await one.close()
-            if self.transports:
-                for _ in range(TURNS):
-                    await asyncio.sleep(0)
-
-    def note(self, transport: asyncio.Transport) -> None:
-        """Remember what an answer comes through."""
-        self.transports = {one for one in self.transports if not one.is_closing()} | {transport}
 
     def drop(self) -> None:
         """Let go of everything, without the loop: it runs no more."""
@@ -290,14 +289,8 @@ class _Client:
                 with contextlib.suppress(RuntimeError):  # the loop is another thread's
                     connector._close()  # noqa: SLF001 - the public one makes a task of the loop's
         self.sessions.clear()
-        self.transports.clear()
         with contextlib.suppress(RuntimeError):  # its end had begun
             _step(self.end.aclose())
-
-
-def _transport(response: aiohttp.ClientResponse) -> asyncio.Transport | None:
-    """Return what the answer comes through; None once it was read to its end."""
-    return response.connection.transport if response.connection else None
 
 
 def _step(awaitable: Awaitable[None]) -> None:
