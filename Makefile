@@ -14,8 +14,13 @@ REPLAY = IPYCHAT_REPLAY=replay IPYCHAT_CASSETTE=__chat__
 RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=helper IPYCHAT_SERVERS=off
 COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
 
+FLOORS = .venv/floors/bin/python
+FLOOR_TESTS = magics display terminal panel contract openai anthropic gemini ollama koala autonomous \
+	robocoders http store transcripts conversations markup gateway login hostile
+
 .DELETE_ON_ERROR:
-.PHONY: help quick test slow tests notebooks demo docs check fix bench wheel record panel pictures clean
+.PHONY: help quick test slow tests notebooks floors demo docs check fix bench wheel record panel
+.PHONY: pictures clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -34,6 +39,9 @@ tests: .venv/.test
 
 notebooks: .venv/.test
 	@$(REPLAY) $(PYTEST) --dist loadfile --nbval --nbval-current-env notebooks
+
+floors: .venv/.floors  ## run the tests of cells, protocols, panel and store on the lowest versions
+	@$(FLOORS) -m pytest -n 2 -k "not 6.31" $(FLOOR_TESTS:%=tests/test_%.py)
 
 demo: .venv/.demo  ## open the quickstart in JupyterLab; HEADLESS=1 prints its answers instead
 ifdef HEADLESS
@@ -95,6 +103,16 @@ fit = $(shell { $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'; }
 .venv/.test: .venv/.pip pyproject.toml
 	@$(PIP) --editable ".[test]"
 	@$(PIP) --no-deps --upgrade --target .venv/ipykernel-6.31 "ipykernel==6.31.0"
+	@touch $@
+
+# the lowest versions that are allowed, each as pyproject.toml names it, and the newest test tools
+FLOOR_TOOLS = pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis nbformat pandas pexpect psutil \
+	pydantic
+
+.venv/.floors: .venv/.pip pyproject.toml
+	@$(PYTHON) -m venv --clear .venv/floors
+	@$(PIP:$(PY)=$(FLOORS)) --editable . $(FLOOR_TOOLS) \
+	$$($(PY) tools/floors.py keyring socks)
 	@touch $@
 
 .venv/.demo: .venv/.pip pyproject.toml

@@ -1,4 +1,4 @@
-"""Public names that are imported on use."""
+"""What is imported on use: public names, and packages that take long."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -18,3 +18,16 @@ def attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         return value
 
     return find
+
+
+async def load(module: str) -> None:
+    """Import `module` in a thread: there it holds the loop for a few milliseconds at a time."""
+    if module not in _loaded:
+        import asyncio
+
+        await asyncio.to_thread(import_module, module)
+        _loaded.add(module)
+
+
+_loaded: set[str] = set()
+"""Modules whose import has come to its end; `sys.modules` also has those that are half imported."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import struct
 import threading
 import zlib
@@ -137,14 +138,15 @@ Script = Iterable[Any] | Callable[[Received], Iterable[Any]]
 class Service(_Threaded):
     """Answers each path with the scripts given for it, one a request, the last one for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Received] = []
         self._scripts: dict[str, list[Script]] = {}
         super().__init__()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     def on(self, path: str, *scripts: Script) -> None:
         self._scripts[path] = list(scripts)
@@ -160,7 +162,7 @@ class Service(_Threaded):
         )
         await self._runner.setup()
         door = socket.create_server(("127.0.0.1", 0))
-        await web.SockSite(self._runner, door).start()
+        await web.SockSite(self._runner, door, ssl_context=self._tls).start()
         return [door]
 
     async def stop(self) -> None:

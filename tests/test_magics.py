@@ -389,6 +389,7 @@ def test_values_cells_files_and_images_go_along(notebook, service, tmp_path):
 @pytest.mark.parametrize("way", ["%%chat\nhi", "%%time\n%chat hi"])
 def test_an_interrupt_of_a_stalled_answer_lands_at_once_and_keeps_it(notebook, service, way):
     service.on(PATH, stalled("so far"))
+    fails = way.startswith("%%chat") or notebook.fails_under_time()
     for attempt in range(2):
         running = notebook.send(way)
         cell = notebook.cells[running]
@@ -397,7 +398,7 @@ def test_an_interrupt_of_a_stalled_answer_lands_at_once_and_keeps_it(notebook, s
         notebook.interrupt()
         ran = notebook.wait(running)
         assert time.monotonic() - begin < 2
-        assert ran.status == "error"
+        assert ran.status == ("error" if fails else "ok")
         assert ran.error == "InterruptedAnswerError: Interrupted; what came is kept."
         assert "so far" in ran.shown()
         assert "Stopped" in ran.shown("text/html")

@@ -465,10 +465,11 @@ def test_unloading_leaves_the_shell_as_it_was(shell, service):
     )
     clean = "(True, True, 0, [])"
     assert clean in shell.run(hooks)
-    for _ in range(2):
+    for turn in range(2):
         shell.run("%load_ext ipychat")
         shell.run("job = %chat --background hi")
-        shell.run("import asyncio; await asyncio.sleep(0.2)")
+        while len(service.asked(PATH)) == turn:
+            shell.run("import asyncio; await asyncio.sleep(0.05)")
         assert "Stopped" in shell.run("%unload_ext ipychat")
         assert service.asked(PATH)[-1].gone.wait(2)
         assert "stopped" in shell.run("job.state")

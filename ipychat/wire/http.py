@@ -18,8 +18,6 @@ import os
 import random
 import socket
 import time
-import warnings
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from email.utils import parsedate_to_datetime
@@ -28,6 +26,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ipychat import config, errors, policy, secrets
+from ipychat._lazy import load
 from ipychat.messages import Notice
 from ipychat.wire import certificates, large, limits
 
@@ -129,7 +128,16 @@ class Call:
     what `ipychat.errors` lists under ServiceError, and BrokenAnswerError.
     """
 
-    __slots__ = ("_body", "_headers", "_json", "_method", "_response", "_transport", "_url")
+    __slots__ = (
+        "_body",
+        "_headers",
+        "_json",
+        "_method",
+        "_response",
+        "_socket",
+        "_transport",
+        "_url",
+    )
 
     def __init__(
         self,
@@ -149,6 +157,7 @@ class Call:
             self._headers["Content-Type"] = "application/json"
         self._transport = transport or Transport()
         self._response: aiohttp.ClientResponse | None = None
+        self._socket: asyncio.Transport | None = None
 
     @property
     def response(self) -> aiohttp.ClientResponse:
@@ -166,16 +175,25 @@ class Call:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Give a connection that was read to its end back to the pool; close any other."""
         if self._response is not None:
-            self._response.close()  # gives a connection that was read to its end back to the pool
+            self._response.close()
+        if self._socket is not None and self._socket.is_closing():
+            self._socket.abort()  # TLS would wait for the other side to say goodbye
 
     async def send(self) -> AsyncIterator[Notice]:
         """Send the request, again where the service is busy; end with a 200 or raise."""
+        await load("aiohttp")
         if self._json is not None:
             self._body, self._json = await large.run(large.dump, self._json), None
         pause = FIRST_PAUSE
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
+            connection = self._response.connection  # none if all of it came at once
+            self._socket = connection.transport if connection else None
             status = self._response.status
             limits.note(host_of(self._url), self._response.headers)
             if not left or not (status == 429 or status >= 500):
@@ -191,7 +209,7 @@ class Call:
             if _is_out_of_credit(status, body):
                 raise _error(self._response, body)
             said = _words(body)
-            self._response.close()
+            self._hang_up()
             yield Notice(
                 f"{host_of(self._url)} answered {status}{': ' + said if said else ''}. "
                 f"Retrying in {wait:.3g} s{asked} "
@@ -283,18 +301,68 @@ class Call:
 
 # -- sessions
 
-_sessions: weakref.WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[str | None, aiohttp.ClientSession]
-] = weakref.WeakKeyDictionary()
+
+class _Client:
+    """What the requests of one loop go through, until the loop shuts down.
+
+    A loop offers one hook for its end: `asyncio.run`, and whoever shuts a loop down as it does,
+    closes the asynchronous generators that were begun on it. So one waits here.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: dict[str | None, aiohttp.ClientSession] = {}
+        """By SOCKS proxy; None has the session of all requests without one."""
+        self.end = self._wait_for_the_end()
+        _step(self.end.asend(None))  # up to its yield: from now on the loop knows it
+
+    async def _wait_for_the_end(self) -> AsyncGenerator[None, None]:
+        loop = asyncio.get_running_loop()
+        try:
+            yield
+        finally:
+            if _clients.get(loop) is self:
+                del _clients[loop]
+            for one in self.sessions.values():
+                await one.close()
+
+    def drop(self) -> None:
+        """Let go of everything, without the loop: it runs no more."""
+        for one in self.sessions.values():
+            if (connector := one.connector) is not None:
+                one.detach()
+                with contextlib.suppress(RuntimeError):  # the loop is another thread's
+                    connector._close()  # noqa: SLF001 - the public one makes a task of the loop's
+        self.sessions.clear()
+        with contextlib.suppress(RuntimeError):  # its end had begun
+            _step(self.end.aclose())
+
+
+def _step(awaitable: Awaitable[None]) -> None:
+    """Run it to its end, or to where it waits."""
+    with contextlib.suppress(StopIteration):
+        awaitable.__await__().send(None)
+
+
+_clients: dict[asyncio.AbstractEventLoop, _Client] = {}
+
+
+def _client() -> _Client:
+    """Return the running loop's client, made on first use."""
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        if not _clients:
+            atexit.register(_leave)
+        for ended in [one for one in _clients if one.is_closed()]:
+            _clients.pop(ended).drop()
+        _clients[loop] = _Client()
+    return _clients[loop]
 
 
 def session(socks: str | None = None) -> aiohttp.ClientSession:
     """Return the running loop's session (and one more for each SOCKS proxy), made on first use."""
     import aiohttp
 
-    if not _sessions:
-        atexit.register(_leave)
-    mine = _sessions.setdefault(asyncio.get_running_loop(), {})
+    mine = _client().sessions
     if socks not in mine or mine[socks].closed:
         mine[socks] = aiohttp.ClientSession(
             connector=get_connector(proxy=socks) or aiohttp.TCPConnector(limit=0),
@@ -306,22 +374,18 @@ def session(socks: str | None = None) -> aiohttp.ClientSession:
 
 def close(loop: asyncio.AbstractEventLoop | None = None) -> Awaitable[None]:
     """Take the loop's sessions, at once; what is returned closes them and their connections."""
-    return _close(_sessions.pop(loop or asyncio.get_running_loop(), {}))
+    return _close(_clients.pop(loop or asyncio.get_running_loop(), None))
 
 
-async def _close(sessions: dict[str | None, aiohttp.ClientSession]) -> None:
-    for one in sessions.values():
-        await one.close()
+async def _close(client: _Client | None) -> None:
+    if client is not None:
+        await client.end.aclose()
 
 
 def _leave() -> None:
     """Drop what is open when the process ends: its loop runs no more, the system closes it."""
-    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
-        warnings.simplefilter("ignore")  # aiohttp's, that this was not awaited
-        for one in [one for mine in _sessions.values() for one in mine.values()]:
-            if (connector := one.connector) is not None:
-                one.detach()
-                connector.close()
+    while _clients:
+        _clients.popitem()[1].drop()
 
 
 def get_connector(
