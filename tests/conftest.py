@@ -33,6 +33,10 @@ def pytest_xdist_auto_num_workers():
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config, items):
+    """Mark each test with what it starts; a worker gets those together that share a kernel or a page.
+
+    What takes longest begins first, so that at the end no worker has to be waited for.
+    """
     for item in items:
         for mark, fixtures in (("kernel", KERNEL), ("browser", BROWSER)):
             if not fixtures.isdisjoint(item.fixturenames):
@@ -40,6 +44,11 @@ def pytest_collection_modifyitems(config, items):
         slow = item.get_closest_marker("slow")
         if slow and not config.option.slow:
             item.add_marker(pytest.mark.skip(f"slow, {slow.args[0]}: make slow runs it"))
+        if not item.get_closest_marker("xdist_group"):
+            kernel = getattr(item, "callspec", None) and item.callspec.params.get("generation", "")
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {kernel or ''}".strip()))
+    first = ("browser", "kernel")
+    items.sort(key=lambda item: [not item.get_closest_marker(mark) for mark in first])
 
 
 def pytest_collection_finish():

@@ -36,6 +36,7 @@ KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language":
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'"
 RUN = "i => { const nb = jupyterapp.shell.currentWidget.content; nb.activeCellIndex = i; nb.deselectAll(); window.ran = jupyterapp.commands.execute('notebook:run-cell'); return null }"
 END_KERNELS = "() => window.jupyterapp?.serviceManager.sessions.shutdownAll().then(() => null)"
+TURN_TO = "name => { for (const open of [...jupyterapp.shell.widgets('main')]) open.dispose(); return jupyterapp.commands.execute('docmanager:open', {path: name}).then(() => null) }"
 WRITE = "([i, source]) => jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(source)"
 SOURCES = "() => [...jupyterapp.shell.currentWidget.content.model.sharedModel.cells].map(cell => cell.getSource())"
 
@@ -66,6 +67,7 @@ class Lab:
         self.root = root
         self.front = front
         self.left: list[str] = []
+        self._page: Page | None = None
         for name, values in SETTINGS.items():
             path = root / "settings" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,14 +111,32 @@ class Lab:
 
     def open(self, name: str, *cells: str, **size: float) -> Page:
         """Open a notebook, made of `cells` if it is not there yet, with its kernel ready."""
+        self._write(name, cells)
+        page = self.show(name, **size)
+        page.wait_for_function(IDLE, timeout=60_000)
+        return page
+
+    def turn_to(self, name: str, *cells: str) -> Page:
+        """Open a notebook in the page of the one before, which is closed with its kernel.
+
+        A page takes four times as long to load. Where a test leaves something behind that belongs
+        to the page, it has to `leave` it; then there is a new one.
+        """
+        if self._page is None or self._page.is_closed():
+            self._page = self.open(name, *cells)
+            return self._page
+        self._write(name, cells)
+        self._page.evaluate(END_KERNELS)
+        self._page.evaluate(TURN_TO, name)
+        self._page.wait_for_function(IDLE)
+        return self._page
+
+    def _write(self, name: str, cells: tuple[str, ...]) -> None:
         path = self.path(name)
         if not path.exists():
             book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
             book.metadata["kernelspec"] = KERNEL
             nbformat.write(book, path)
-        page = self.show(name, **size)
-        page.wait_for_function(IDLE, timeout=60_000)
-        return page
 
     def show(self, name: str, width: int = 1100, height: int = 1000, scale: float = 1) -> Page:
         """Open a notebook that is there, in a browser without a past; wait for nothing."""

@@ -12,7 +12,9 @@ def test_a_connection_that_sent_its_last_bytes_after_it_was_closed_is_not_closed
     service.on("/", [head(chunked=False), b"x" * (1 << 20), FIN])
     with socket.create_connection(("127.0.0.1", service.port)) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        while not (closing := [one for one in service.loop._transports.values() if one.is_closing()]):
+        while not (
+            closing := [one for one in service.loop._transports.values() if one.is_closing()]
+        ):
             time.sleep(0.001)
         assert closing[0].get_write_buffer_size(), "closed, with bytes that are yet to be sent"
         while client.recv(1 << 16):
