@@ -41,6 +41,8 @@ def pytest_collection_modifyitems(config, items):
         for mark, fixtures in (("kernel", KERNEL), ("browser", BROWSER)):
             if not fixtures.isdisjoint(item.fixturenames):
                 item.add_marker(mark)
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.timeout(300))
         slow = item.get_closest_marker("slow")
         if slow and not config.option.slow:
             item.add_marker(pytest.mark.skip(f"slow, {slow.args[0]}: make slow runs it"))

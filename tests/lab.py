@@ -25,7 +25,9 @@ CHROMIUM = next(
 SHOTS = Path(__file__).parent / "screenshots"
 """What the browser tests saw, for who wants to look at it; git ignores it."""
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
-expect.set_options(timeout=20_000)  # two busy cores are slow
+PATIENCE = 60_000
+"""Milliseconds until what has to be seen counts as missing; two busy cores are slow."""
+expect.set_options(timeout=PATIENCE)
 SETTINGS = {
     # a cell that is scrolled away stays in the page, as in Notebook 7: tests count cells
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "defer"},
@@ -93,9 +95,13 @@ class Lab:
             [sys.executable, "-m", front.module, *arguments],
             stdout=self._log, stderr=subprocess.STDOUT, env={**_machine(), **own, **env},
         )  # fmt: skip
-        self.url = self._wait_for_the_server()
-        self._playwright = sync_playwright().start()
-        self._browser = self._playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            self.url = self._wait_for_the_server()
+            self._playwright = sync_playwright().start()
+            self._browser = self._playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        except BaseException:
+            self._end_the_server()
+            raise
 
     def _wait_for_the_server(self) -> str:
         """Wait until the server answers; return where it found a port."""
@@ -113,7 +119,7 @@ class Lab:
         """Open a notebook, made of `cells` if it is not there yet, with its kernel ready."""
         self._write(name, cells)
         page = self.show(name, **size)
-        page.wait_for_function(IDLE, timeout=60_000)
+        page.wait_for_function(IDLE)
         return page
 
     def turn_to(self, name: str, *cells: str) -> Page:
@@ -147,7 +153,7 @@ class Lab:
         )
         context.on("request", lambda request: self._see(request.url))
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE)
         page.goto(f"{self.url}/{self.front.address.format(name)}")
         return page
 
@@ -162,8 +168,15 @@ class Lab:
     def close(self) -> None:
         self._browser.close()
         self._playwright.stop()
+        self._end_the_server()
+
+    def _end_the_server(self) -> None:
+        """End it, also where it can't: a request that it leaves may have a thread for ever."""
         self._server.terminate()
-        self._server.wait(20)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._server.wait(10)
+        self._server.kill()
+        self._server.wait()
         self._log.close()
         self._runtime.cleanup()
 
