@@ -58,6 +58,14 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _an_ipython_of_its_own(tmp_path_factory):
+    """No start-up file of the user's, and no history that kernels of other workers lock."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _a_machine_of_its_own(tmp_path, monkeypatch):
     """No key, no proxy, no setting, no file of the machine's user and no secret is seen by a test."""
