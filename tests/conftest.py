@@ -11,6 +11,8 @@ from ipychat.wire import http
 from tests.kernels import Kernel
 from tests.loopback import Proxy, Service, SocksProxy
 
+# jsonschema, which comes with notebooks, compiles a grammar with it for over a second in each process
+sys.modules.setdefault("rfc3987_syntax", None)
 OURS = ("IPYCHAT_", "JUPYTERHUB_", "HF_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OLLAMA_")
 KEYS = ("_API_KEY", "HF_TOKEN")
 KERNEL = {"generation", "kernel"}
