@@ -6,7 +6,7 @@ PYTHON = python3
 unexport PYTHONDONTWRITEBYTECODE  # without bytecode each worker and kernel compiles all anew
 
 PY = .venv/bin/python
-PYTEST = $(PY) -m pytest -n auto
+PYTEST = $(PY) -m pytest -n auto --dist loadgroup --no-loadscope-reorder -p no:nbval
 PIP = $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 NOTEBOOK = notebooks/quickstart.ipynb
 QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
@@ -27,18 +27,18 @@ help:  ## show this list
 	while IFS='|' read -r target what; do printf '%-12s %s\n' "$$target" "$$what"; done
 
 quick: .venv/.test  ## run the tests that start no kernel and no browser
-	@$(PYTEST) --dist worksteal -m "not (kernel or browser or slow)"
+	@$(PYTEST) -m "not (kernel or browser or slow)"
 
 test: tests notebooks  ## run all tests but the slow ones, then the notebooks
 
 slow: .venv/.test  ## run the tests that are long by nature
-	@$(PYTEST) --dist worksteal --slow -m slow
+	@$(PYTEST) --slow -m slow
 
 tests: .venv/.test
-	@$(PYTEST) --dist worksteal $(COVERED:%=--cov=%) --cov-fail-under=95
+	@$(PYTEST) $(COVERED:%=--cov=%) --cov-fail-under=95
 
 notebooks: .venv/.test
-	@$(REPLAY) $(PYTEST) --dist loadfile --nbval --nbval-current-env notebooks
+	@$(REPLAY) $(PYTEST) --dist loadfile -p nbval --nbval --nbval-current-env notebooks
 
 floors: .venv/.floors  ## run the tests of cells, protocols, panel and store on the lowest versions
 	@$(FLOORS) -m pytest -n 2 -k "not 6.31" $(FLOOR_TESTS:%=tests/test_%.py)

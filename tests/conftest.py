@@ -11,6 +11,8 @@ from ipychat.wire import http
 from tests.kernels import Kernel
 from tests.loopback import Proxy, Service, SocksProxy
 
+# jsonschema, which comes with notebooks, compiles a grammar with it for over a second in each process
+sys.modules.setdefault("rfc3987_syntax", None)
 OURS = ("IPYCHAT_", "JUPYTERHUB_", "HF_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OLLAMA_")
 KEYS = ("_API_KEY", "HF_TOKEN")
 KERNEL = {"generation", "kernel"}
@@ -33,18 +35,37 @@ def pytest_xdist_auto_num_workers():
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config, items):
+    """Mark each test with what it starts; a worker gets those together that share a kernel or a page.
+
+    What takes longest begins first, so that at the end no worker has to be waited for.
+    """
     for item in items:
         for mark, fixtures in (("kernel", KERNEL), ("browser", BROWSER)):
             if not fixtures.isdisjoint(item.fixturenames):
                 item.add_marker(mark)
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.timeout(300))
         slow = item.get_closest_marker("slow")
         if slow and not config.option.slow:
             item.add_marker(pytest.mark.skip(f"slow, {slow.args[0]}: make slow runs it"))
+        if not item.get_closest_marker("xdist_group"):
+            kernel = getattr(item, "callspec", None) and item.callspec.params.get("generation", "")
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {kernel or ''}".strip()))
+    first = ("browser", "kernel")
+    items.sort(key=lambda item: [not item.get_closest_marker(mark) for mark in first])
 
 
 def pytest_collection_finish():
     """What was collected stays: no collection of garbage need look at it again."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _an_ipython_of_its_own(tmp_path_factory):
+    """No start-up file of the user's, and no history that kernels of other workers lock."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,20 @@ import queue
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from jupyter_client import BlockingKernelClient, KernelManager
 
 TIMEOUT = 60
+
+
+@contextlib.contextmanager
+def reached_by_files() -> Iterator[dict[str, str]]:
+    """How a kernel is reached by what no other process can have; a free port may be taken soon."""
+    with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
+        yield {"transport": "ipc", "ip": f"{folder}/at"}
 
 
 @dataclass
@@ -47,9 +55,8 @@ class Kernel:
     """One kernel; `run` is what a front end does with a cell."""
 
     def __init__(self, env: dict[str, str] | None = None, python: str = sys.executable) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="kernel-")
-        # not by ports: one that is free now another process may have when the kernel wants it
-        self._manager = KernelManager(transport="ipc", ip=f"{self._folder.name}/at")
+        self._ended = contextlib.ExitStack()
+        self._manager = KernelManager(**self._ended.enter_context(reached_by_files()))
         if python != sys.executable:
             self._manager.kernel_spec.argv[0] = python
         quiet = ["--IPKernelApp.log_level=40"]
@@ -118,7 +125,7 @@ class Kernel:
     def close(self) -> None:
         self.client.stop_channels()
         self._manager.shutdown_kernel(now=True)
-        self._folder.cleanup()
+        self._ended.close()
 
     def wait_for(self, condition: Any, timeout: float = 20) -> None:
         """Take messages until `condition()` holds."""

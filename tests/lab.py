@@ -25,7 +25,9 @@ CHROMIUM = next(
 SHOTS = Path(__file__).parent / "screenshots"
 """What the browser tests saw, for who wants to look at it; git ignores it."""
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
-expect.set_options(timeout=20_000)  # two busy cores are slow
+PATIENCE = 60_000
+"""Milliseconds until what has to be seen counts as missing; two busy cores are slow."""
+expect.set_options(timeout=PATIENCE)
 SETTINGS = {
     # a cell that is scrolled away stays in the page, as in Notebook 7: tests count cells
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "defer"},
@@ -36,6 +38,7 @@ KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language":
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'"
 RUN = "i => { const nb = jupyterapp.shell.currentWidget.content; nb.activeCellIndex = i; nb.deselectAll(); window.ran = jupyterapp.commands.execute('notebook:run-cell'); return null }"
 END_KERNELS = "() => window.jupyterapp?.serviceManager.sessions.shutdownAll().then(() => null)"
+TURN_TO = "name => { for (const open of [...jupyterapp.shell.widgets('main')]) open.dispose(); return jupyterapp.commands.execute('docmanager:open', {path: name}).then(() => null) }"
 WRITE = "([i, source]) => jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(source)"
 SOURCES = "() => [...jupyterapp.shell.currentWidget.content.model.sharedModel.cells].map(cell => cell.getSource())"
 
@@ -66,6 +69,7 @@ class Lab:
         self.root = root
         self.front = front
         self.left: list[str] = []
+        self._page: Page | None = None
         for name, values in SETTINGS.items():
             path = root / "settings" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,9 +95,13 @@ class Lab:
             [sys.executable, "-m", front.module, *arguments],
             stdout=self._log, stderr=subprocess.STDOUT, env={**_machine(), **own, **env},
         )  # fmt: skip
-        self.url = self._wait_for_the_server()
-        self._playwright = sync_playwright().start()
-        self._browser = self._playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            self.url = self._wait_for_the_server()
+            self._playwright = sync_playwright().start()
+            self._browser = self._playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        except BaseException:
+            self._end_the_server()
+            raise
 
     def _wait_for_the_server(self) -> str:
         """Wait until the server answers; return where it found a port."""
@@ -109,14 +117,32 @@ class Lab:
 
     def open(self, name: str, *cells: str, **size: float) -> Page:
         """Open a notebook, made of `cells` if it is not there yet, with its kernel ready."""
+        self._write(name, cells)
+        page = self.show(name, **size)
+        page.wait_for_function(IDLE)
+        return page
+
+    def turn_to(self, name: str, *cells: str) -> Page:
+        """Open a notebook in the page of the one before, which is closed with its kernel.
+
+        A page takes four times as long to load. Where a test leaves something behind that belongs
+        to the page, it has to `leave` it; then there is a new one.
+        """
+        if self._page is None or self._page.is_closed():
+            self._page = self.open(name, *cells)
+            return self._page
+        self._write(name, cells)
+        self._page.evaluate(END_KERNELS)
+        self._page.evaluate(TURN_TO, name)
+        self._page.wait_for_function(IDLE)
+        return self._page
+
+    def _write(self, name: str, cells: tuple[str, ...]) -> None:
         path = self.path(name)
         if not path.exists():
             book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
             book.metadata["kernelspec"] = KERNEL
             nbformat.write(book, path)
-        page = self.show(name, **size)
-        page.wait_for_function(IDLE, timeout=60_000)
-        return page
 
     def show(self, name: str, width: int = 1100, height: int = 1000, scale: float = 1) -> Page:
         """Open a notebook that is there, in a browser without a past; wait for nothing."""
@@ -127,7 +153,7 @@ class Lab:
         )
         context.on("request", lambda request: self._see(request.url))
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE)
         page.goto(f"{self.url}/{self.front.address.format(name)}")
         return page
 
@@ -142,8 +168,15 @@ class Lab:
     def close(self) -> None:
         self._browser.close()
         self._playwright.stop()
+        self._end_the_server()
+
+    def _end_the_server(self) -> None:
+        """End it, also where it can't: a request that it leaves may have a thread for ever."""
         self._server.terminate()
-        self._server.wait(20)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._server.wait(10)
+        self._server.kill()
+        self._server.wait()
         self._log.close()
         self._runtime.cleanup()
 

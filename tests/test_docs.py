@@ -18,6 +18,7 @@ import nbformat
 import pytest
 from markdown_it import MarkdownIt
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 import ipychat
 from ipychat import errors, registry
@@ -25,6 +26,7 @@ from ipychat.batch.results import Results
 from ipychat.conversations import Conversation
 from ipychat.magics import flags
 from ipychat.settings import IPyChat
+from tests.kernels import reached_by_files
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(ipychat.__file__).parent
@@ -279,10 +281,14 @@ async def test_the_tutorial_runs_as_it_is_written(tmp_path, monkeypatch):
     blocks = [one for one in tokens(ROOT / "docs" / "tutorial.md") if one.type == "fence"]
     cells = [nbformat.v4.new_code_cell(one.content) for one in blocks if one.info in {"", "python"}]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    client = NotebookClient(
-        notebook, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}
-    )
-    await client.async_execute()
+    with reached_by_files() as reached:
+        client = NotebookClient(
+            notebook,
+            allow_errors=True,
+            resources={"metadata": {"path": str(tmp_path)}},
+            config=Config(KernelManager=reached),
+        )
+        await client.async_execute()
     failed = {
         cell.source: one.evalue
         for cell in cells

@@ -103,7 +103,7 @@ KINDS = {
 async def test_an_error_is_explained_with_its_line_and_advice(run, kind):
     cell, told = KINDS[kind]
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(400)  # IPython looks at every call that is left: 9 s for a thousand
+    sys.setrecursionlimit(300)  # IPython looks at every call that is left: 9 s for a thousand
     try:
         run(cell)
     finally:

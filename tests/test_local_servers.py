@@ -631,6 +631,7 @@ def test_looking_for_servers_imports_no_http_client():
 def found_without_asking(monkeypatch):
     """The user has not forbidden it, and has no key."""
     monkeypatch.delenv("IPYCHAT_SERVERS")
+    monkeypatch.setattr(servers.find, "__defaults__", (PATIENT,))  # the limit has tests of its own
 
 
 def completions(text):

@@ -11,6 +11,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from traitlets.config import Config
+
+from tests.kernels import reached_by_files
 
 pytestmark = pytest.mark.kernel
 
@@ -44,10 +47,14 @@ def elsewhere(tmp_path, monkeypatch):
 
 def run(path: Path):
     notebook = nbformat.read(path, 4)
-    client = NotebookClient(
-        notebook, record_timing=False, resources={"metadata": {"path": str(path.parent)}}
-    )
-    client.execute()
+    with reached_by_files() as reached:
+        client = NotebookClient(
+            notebook,
+            record_timing=False,
+            resources={"metadata": {"path": str(path.parent)}},
+            config=Config(KernelManager=reached),
+        )
+        client.execute()
     return notebook
 
 

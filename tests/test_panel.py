@@ -7,8 +7,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 import ipychat
+from tests.kernels import reached_by_files
 from tests.loopback import HANG, answer, chunk, head
 from tests.protocols import PROTOCOLS
 from tests.test_magics import PATH, echo, sent
@@ -343,7 +345,9 @@ def test_a_notebook_that_is_executed_headless_keeps_the_last_turn_in_its_transcr
     service.on(PATH, echo)
     cells = ["%load_ext ipychat", "%chat_panel", "%chat one", "%chat two"]
     book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
-    NotebookClient(book, kernel_name="python3", timeout=60).execute()
+    with reached_by_files() as reached:
+        config = Config(KernelManager=reached)
+        NotebookClient(book, kernel_name="python3", timeout=60, config=config).execute()
     [transcript] = [
         out.data["text/html"] for out in book.cells[1].outputs if "text/html" in out.data
     ]

@@ -67,14 +67,16 @@ def jupyter(service, tmp_path_factory):
 
 @pytest.fixture
 def opened(jupyter, service, request):
-    """A notebook with a panel in it."""
+    """A notebook with a panel in it, in the page of the test before unless that one failed."""
     service.on(PATH, echo)
-    page = jupyter.open(f"{request.node.name}.ipynb", LOAD, PANEL, "x = 1", "%chat from a cell")
+    failed = request.session.testsfailed
+    page = jupyter.turn_to(f"{request.node.name}.ipynb", LOAD, PANEL, "x = 1", "%chat from a cell")
     lab.run(page, 0)
     lab.run(page, 1)
     prompt(page).wait_for()
     yield page
-    lab.leave(page)
+    if request.session.testsfailed > failed:
+        lab.leave(page)
     assert jupyter.left == [], "a request left this machine"
 
 
@@ -410,6 +412,7 @@ def test_of_many_turns_the_newest_is_drawn_first(opened, service):
     opened.wait_for_function("() => window.drawn?.length === 20")
     drawn = opened.evaluate("() => window.drawn")
     assert drawn.index("question 19") < drawn.index("question 0")
+    lab.leave(opened)
 
 
 def test_reopened_without_its_kernel_the_notebook_shows_the_transcript(opened, service):
@@ -428,6 +431,7 @@ def test_reopened_without_its_kernel_the_notebook_shows_the_transcript(opened, s
     expect(transcript).to_be_visible()
     expect(opened.get_by_text("model not found")).to_be_hidden()
     assert opened.evaluate("() => window.hurt") is None
+    lab.leave(opened)
 
 
 def test_a_hostile_answer_runs_and_loads_nothing(opened, service):
@@ -443,6 +447,7 @@ def test_a_hostile_answer_runs_and_loads_nothing(opened, service):
     )
     for address in log(opened).locator("a[href]").evaluate_all("all => all.map(a => a.href)"):
         assert address.startswith(("http://", "https://", "mailto:"))
+    lab.leave(opened)
 
 
 def test_a_question_waits_visibly_while_the_kernel_is_busy(opened):
@@ -471,6 +476,7 @@ def test_it_has_no_accessibility_violation_and_is_worth_looking_at(opened, servi
     opened.set_viewport_size({"width": 720, "height": 1000})
     opened.wait_for_timeout(200)
     lab.shoot(opened, "the panel, light, narrow")
+    lab.leave(opened)
 
 
 def test_the_dark_theme_has_no_accessibility_violation(opened, service):

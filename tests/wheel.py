@@ -101,9 +101,10 @@ def pythons() -> dict[str, str]:
 
 def install(python: str, wheel: Path, folder: Path) -> Path:
     """Make an environment with the wheel alone; return its Python."""
-    run(python, "-m", "venv", folder)
+    run(python, "-m", "venv", "--without-pip", folder)  # this one's will do, and costs nothing
     made = folder / "bin" / "python"
-    run(made, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    pip = (sys.executable, "-m", "pip", "--python", made)
+    run(*pip, "install", "--quiet", "--disable-pip-version-check", wheel)
     return made
 
 
