@@ -39,6 +39,7 @@ from ipychat.messages import (
     Usage,
     parse_messages,
 )
+from ipychat.requirements import OutdatedError
 from ipychat.wire.http import error_message
 
 Messages: TypeAlias = list[dict[str, Any]]
@@ -188,7 +189,7 @@ async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerat
                         yield event
             if text := joined.rest():
                 yield text
-    except ChatError:
+    except (ChatError, OutdatedError):
         raise
     except Exception as error:
         # a provider that anyone wrote: its fault becomes one of ours, its traceback stays chained

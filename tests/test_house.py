@@ -14,7 +14,7 @@ from ipychat import providers
 
 PACKAGE = Path(ipychat.__file__).parent
 ROWS = [
-    ["_lazy", "characters", "presets", "secrets"],
+    ["_lazy", "characters", "presets", "requirements", "secrets"],
     ["markup"],
     ["errors"],
     ["messages", "config", "store.files"],

@@ -15,7 +15,9 @@ from tests.loopback import END, HANG, Service, chunk, head
 from tests.protocols import OPENAI
 
 PATH = OPENAI.path
-KEPT_OPEN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+KEPT_OPEN = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 
 
 def kept_open(*pieces: bytes) -> list:
