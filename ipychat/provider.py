@@ -26,6 +26,7 @@ from ipychat.errors import (
     ServerError,
     UsageError,
 )
+from ipychat.floors import OutdatedError
 from ipychat.messages import (
     ChatRequest,
     Event,
@@ -39,7 +40,6 @@ from ipychat.messages import (
     Usage,
     parse_messages,
 )
-from ipychat.requirements import OutdatedError
 from ipychat.wire.http import error_message
 
 Messages: TypeAlias = list[dict[str, Any]]

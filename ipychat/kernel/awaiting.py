@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.inputtransformer2 import EscapedCommand, MagicAssign
 
+from ipychat._lazy import load
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -80,10 +82,12 @@ class Awaiting:
         delattr(self._shell, LINE)
 
     async def _cell(self, name: str, line: str, cell: str) -> Any:
+        await load("ipychat.conversations")  # 70 ms of imports, once
         magic = self._shell.find_cell_magic(name)
         return await magic.awaited(magic.__self__, line, cell)
 
     async def _line(self, name: str, line: str, _stack_depth: int = 1) -> Any:
+        await load("ipychat.conversations")
         magic = self._shell.find_line_magic(name)
         return await magic.awaited(magic.__self__, line)
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ipychat import requirements, secrets
+from ipychat import floors, secrets
 from ipychat._lazy import load
 from ipychat.errors import (
     AuthenticationError,
@@ -191,7 +191,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
             raise MissingRequirementsError(
                 "Reading the login page needs beautifulsoup4: pip install beautifulsoup4"
             ) from None
-        requirements.check("beautifulsoup4")
+        floors.check("beautifulsoup4")
         place = place or cls._place(session)
         async with Call(
             "GET",

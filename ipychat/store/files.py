@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ipychat import requirements
+from ipychat import floors
 from ipychat.errors import StoreError
 
 LOCK_TIMEOUT = 30.0
@@ -162,7 +162,7 @@ def _sweep(path: Path) -> None:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock that stands for `path`, against all threads and processes. Not re-entrant."""
-    requirements.check("filelock")
+    floors.check("filelock")
     import filelock
 
     private_folder(path.parent)

@@ -1,4 +1,4 @@
-"""The packages that ipychat needs, and a sentence in place of a traceback where one is too old.
+"""The lowest versions of what ipychat needs: a sentence in place of a traceback below them.
 
 pip holds to the lowest versions that `pyproject.toml` names; conda and `--no-deps` need not. A
 package is looked at when it is first used, and then once: loading must not wait for that.
@@ -34,7 +34,7 @@ def check(package: str) -> None:
     if _parts(installed) < _parts(floor):
         raise OutdatedError(
             f"ipychat needs {package} {floor} or newer; {installed} is installed.\n"
-            f"pip install -U '{package}>={floor}'"
+            f'pip install -U "{package}>={floor}"'
         )
     _checked.add(package)
 

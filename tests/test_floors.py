@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ipychat import requirements
+from ipychat import floors
 from tests.protocols import OPENAI
-from tools.floors import floors
+from tools.floors import floors as lowest
 
 OLDER = Path(sys.prefix) / "older"
 """Each with one package of an older version, as `make test` puts them there."""
@@ -26,17 +26,17 @@ def kernel_with(kernel):
 @pytest.mark.parametrize(
     ("package", "sentence"),
     [
-        ("nh3", "ipychat needs nh3 {} or newer; 0.2.18 is installed.\npip install -U 'nh3>={}'"),
+        ("nh3", 'ipychat needs nh3 {} or newer; 0.2.18 is installed.\npip install -U "nh3>={}"'),
         (
             "filelock",
             "ipychat needs filelock {} or newer; 3.16.0 is installed.\n"
-            "pip install -U 'filelock>={}'",
+            'pip install -U "filelock>={}"',
         ),
     ],
 )
 def test_a_cell_that_uses_an_older_package_says_so(kernel_with, service, package, sentence):
     service.on(OPENAI.path, OPENAI.whole("**hi**"))
-    floor = dict(one.split("==") for one in floors())[package]
+    floor = dict(one.split("==") for one in lowest())[package]
     ran = kernel_with(package).run("%%chat\nhi")
     assert ran.status == "error"
     assert ran.error == f"OutdatedError: {sentence.format(floor, floor)}"
@@ -48,9 +48,9 @@ def test_an_older_package_is_no_matter_until_it_is_used(kernel_with, service):
     assert ran.stdout == "**hi**\n", ran.error
 
 
-@pytest.mark.parametrize("package", [one.partition("==")[0] for one in floors()])
+@pytest.mark.parametrize("package", [one.partition("==")[0] for one in lowest()])
 def test_what_is_installed_here_is_new_enough(package):
-    requirements.check(package)
+    floors.check(package)
 
 
 @pytest.mark.parametrize(
@@ -63,20 +63,20 @@ def test_versions_are_compared_as_numbers(tmp_path, monkeypatch, version, is_eno
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: filelock\nVersion: {version}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(requirements, "_checked", set())
+    monkeypatch.setattr(floors, "_checked", set())
     if is_enough:
-        requirements.check("filelock")
+        floors.check("filelock")
     else:
-        with pytest.raises(requirements.OutdatedError, match=rf"{version} is installed"):
-            requirements.check("filelock")
+        with pytest.raises(floors.OutdatedError, match=rf"{version} is installed"):
+            floors.check("filelock")
 
 
 def test_a_package_without_metadata_is_taken_as_it_is():
-    requirements.check("no-such-package")
+    floors.check("no-such-package")
 
 
 def test_every_requirement_has_a_floor_and_the_tool_prints_it():
-    printed = floors("keyring", "socks")
+    printed = lowest("keyring", "socks")
     assert len(printed) == len({one.partition("==")[0] for one in printed}) > 10
     assert "nh3==0.3.6" in printed
     assert "keyring==25" in printed
