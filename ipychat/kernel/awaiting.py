@@ -43,6 +43,12 @@ SCOPES_OF_THEIR_OWN = (
 """Where an `await` would be wrong, or would make something else of the code."""
 
 
+async def _load() -> None:
+    """Import what every question needs, outside the loop: it takes 70 ms once."""
+    await load("ipychat.conversations")
+    await load("ipychat.providers._spoken")
+
+
 def waits(magic: Waiting) -> Callable[..., Any]:
     """Make a magic of an `async def` method: `.awaited` is for the hook, calling it blocks."""
 
@@ -82,12 +88,12 @@ class Awaiting:
         delattr(self._shell, LINE)
 
     async def _cell(self, name: str, line: str, cell: str) -> Any:
-        await load("ipychat.conversations")  # 70 ms of imports, once
+        await _load()
         magic = self._shell.find_cell_magic(name)
         return await magic.awaited(magic.__self__, line, cell)
 
     async def _line(self, name: str, line: str, _stack_depth: int = 1) -> Any:
-        await load("ipychat.conversations")
+        await _load()
         magic = self._shell.find_line_magic(name)
         return await magic.awaited(magic.__self__, line)
 
