@@ -95,8 +95,8 @@ fit = $(shell { $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'; }
 	@touch $@
 
 # the lowest versions that are allowed, each as pyproject.toml names it, and the newest test tools
-FLOOR_TOOLS = pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis nbformat pandas pexpect psutil \
-	pydantic
+FLOOR_TOOLS = pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis nbclient nbconvert pandas \
+	pexpect psutil pydantic
 
 .venv/.floors: .venv/.pip pyproject.toml
 	@$(PYTHON) -m venv --clear .venv/floors
