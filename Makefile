@@ -99,15 +99,18 @@ fit = $(shell { $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'; }
 	@$(PIP) --upgrade pip
 	@touch $@
 
-# the magics are tested on two generations of the kernel; the older one lies beside the newest
+# the magics are tested on two generations of the kernel; the older one lies beside the newest,
+# and so do packages that are too old
 .venv/.test: .venv/.pip pyproject.toml
 	@$(PIP) --editable ".[test]"
 	@$(PIP) --no-deps --upgrade --target .venv/ipykernel-6.31 "ipykernel==6.31.0"
+	@$(PIP) --no-deps --upgrade --target .venv/older/nh3 "nh3==0.2.18"
+	@$(PIP) --no-deps --upgrade --target .venv/older/filelock "filelock==3.16.0"
 	@touch $@
 
 # the lowest versions that are allowed, each as pyproject.toml names it, and the newest test tools
-FLOOR_TOOLS = pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis nbformat pandas pexpect psutil \
-	pydantic
+FLOOR_TOOLS = pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis nbclient nbconvert pandas \
+	pexpect psutil pydantic
 
 .venv/.floors: .venv/.pip pyproject.toml
 	@$(PYTHON) -m venv --clear .venv/floors

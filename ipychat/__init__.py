@@ -71,13 +71,23 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: "InteractiveShell") -> None:
     """Put the magics into the shell: what `%load_ext ipychat` does."""
-    from ipychat.magics import install
+    from ipychat import floors
 
-    install(shell, gateway=_gateway)
+    try:
+        from ipychat.magics import install
+
+        install(shell, gateway=_gateway)
+    except (ImportError, AttributeError, TypeError):
+        floors.check("ipython")
+        floors.check("ipykernel")
+        raise
 
 
 async def _gateway() -> str:
     """Return the root URL of the notebook's own gateway: the catalog asks when it needs one."""
+    from ipychat._lazy import load
+
+    await load("ipychat.gateway.server")
     from ipychat.gateway.server import in_kernel
 
     return await in_kernel()

@@ -27,6 +27,7 @@ from ipychat.errors import (
     ServerError,
     UsageError,
 )
+from ipychat.floors import OutdatedError
 from ipychat.messages import (
     MAX_ANSWER,
     ChatRequest,
@@ -205,7 +206,7 @@ async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerat
                     break
             if text := answer.rest():
                 yield text
-    except ChatError:
+    except (ChatError, OutdatedError):
         raise
     except Exception as error:
         # a provider that anyone wrote: its fault becomes one of ours, its traceback stays chained

@@ -59,15 +59,58 @@ def a_cell_is_answered_and_the_panel_has_its_page():
         kernel.close()
 
 
-def the_gateway_runs():
+def the_gateway_runs_and_scripts_that_ask_it_are_quiet():
     command = [sys.executable, "-m", "ipychat.gateway", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as gateway:
         try:
             root = gateway.stdout.readline().strip()
             with urllib.request.urlopen(f"{root}/openai/v1/models", timeout=20) as answer:
                 assert json.load(answer)["data"]
+            for script in SCRIPTS:
+                is_quiet(script, f"{root}/openai/v1")
         finally:
             gateway.terminate()
+
+
+SCRIPTS = (
+    "asyncio.run(ipychat.ask('hi'))",
+    "asyncio.run(together())",
+    "asyncio.run(left_early())",
+    "asyncio.run(directly())",
+)
+
+
+def is_quiet(script: str, url: str):
+    """Run it with every warning an error; nothing may stand on its stderr."""
+    (HERE / "script.py").write_text(f"""
+import asyncio, ipychat
+from ipychat.providers import OpenAI
+
+async def together():
+    await asyncio.gather(*(ipychat.ask("hi") for _ in range(3)))
+
+async def left_early():
+    async for _ in ipychat.stream("hi"):
+        break
+
+async def directly():
+    async for _ in OpenAI.create_async_generator("helper", [{{"role": "user", "content": "hi"}}]):
+        pass
+
+{script}
+""")
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", HERE / "script.py"],
+        env=os.environ
+        | {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "any", "IPYCHAT_MODEL": "openai:helper"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    # asyncio's word on slow steps depends on what else the machine does
+    noise = [line for line in ran.stderr.splitlines() if not line.startswith("Executing <")]
+    assert not ran.returncode, ran.stderr
+    assert not noise, f"{script}: {ran.stderr}"
 
 
 def the_audit_finds_a_key():
@@ -89,6 +132,6 @@ if __name__ == "__main__":
     it_is_the_installed_one()
     every_module_and_name_can_be_imported()
     a_cell_is_answered_and_the_panel_has_its_page()
-    the_gateway_runs()
+    the_gateway_runs_and_scripts_that_ask_it_are_quiet()
     the_audit_finds_a_key()
     the_weights_are_listed()

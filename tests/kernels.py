@@ -41,7 +41,10 @@ class Ran:
 
     @property
     def error(self) -> str:
-        return "\n".join(self.reply.get("traceback", []))
+        """The error that the cell failed with, or that it showed and went on."""
+        shown = [one["content"] for one in self.messages if one["msg_type"] == "error"]
+        failed = [self.reply] if "traceback" in self.reply else shown
+        return "\n".join(line for one in failed for line in one.get("traceback", []))
 
     @property
     def next_input(self) -> str | None:

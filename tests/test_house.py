@@ -14,7 +14,7 @@ from ipychat import providers
 
 PACKAGE = Path(ipychat.__file__).parent
 ROWS = [
-    ["_lazy", "characters", "presets", "requirements", "secrets"],
+    ["_lazy", "characters", "floors", "presets", "requirements", "secrets"],
     ["markup"],
     ["errors"],
     ["messages", "config", "store.files", "waiting"],

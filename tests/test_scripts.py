@@ -208,3 +208,19 @@ def test_what_takes_long_to_import_is_imported_outside_the_loop(run):
     """)
     assert shown == "aiohttp False\nHello world"
     assert not noise
+
+
+def test_a_first_cell_imports_outside_the_loop_too(notebook, service):
+    service.on(PATH, OPENAI.whole("Hello"))
+    notebook.run(
+        "import sys, threading\n"
+        "seen = {}\n"
+        "class Witness:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, *_):\n"
+        "        seen[name] = threading.current_thread() is threading.main_thread()\n"
+        "sys.meta_path.insert(0, Witness)"
+    )
+    assert notebook.run("%%chat\nhi").status == "ok"
+    imported = notebook.value("[seen[name] for name in ('aiohttp', 'ipychat.conversations')]")
+    assert imported == [False, False]

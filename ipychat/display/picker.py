@@ -7,13 +7,14 @@ from typing import Any
 import ipywidgets  # type: ignore[import-untyped] # it has none
 import traitlets
 
-from ipychat import catalog
+from ipychat import catalog, floors
 
 ROWS = 12
 
 
 def model_picker(value: str | None = None) -> ModelPicker:
     """Return a picker of models."""
+    floors.check("ipywidgets")
     return ModelPicker(value)
 
 

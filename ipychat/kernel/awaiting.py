@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.inputtransformer2 import EscapedCommand, MagicAssign
 
+from ipychat._lazy import load
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -39,6 +41,12 @@ SCOPES_OF_THEIR_OWN = (
     ast.DictComp,
 )
 """Where an `await` would be wrong, or would make something else of the code."""
+
+
+async def _load() -> None:
+    """Import what every question needs, outside the loop: it takes 70 ms once."""
+    await load("ipychat.conversations")
+    await load("ipychat.providers._spoken")
 
 
 def waits(magic: Waiting) -> Callable[..., Any]:
@@ -80,10 +88,12 @@ class Awaiting:
         delattr(self._shell, LINE)
 
     async def _cell(self, name: str, line: str, cell: str) -> Any:
+        await _load()
         magic = self._shell.find_cell_magic(name)
         return await magic.awaited(magic.__self__, line, cell)
 
     async def _line(self, name: str, line: str, _stack_depth: int = 1) -> Any:
+        await _load()
         magic = self._shell.find_line_magic(name)
         return await magic.awaited(magic.__self__, line)
 

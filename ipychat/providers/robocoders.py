@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ipychat import secrets
+from ipychat import floors, secrets
+from ipychat._lazy import load
 from ipychat.errors import (
     AuthenticationError,
     BrokenAnswerError,
@@ -188,11 +189,13 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
     ) -> str:
         """Get a token from the login page and keep it."""
         try:
+            await load("bs4")
             from bs4 import BeautifulSoup
         except ImportError:
             raise MissingRequirementsError(
                 "Reading the login page needs beautifulsoup4: pip install beautifulsoup4"
             ) from None
+        floors.check("beautifulsoup4")
         place = place or cls._place(session)
         async with Call(
             "GET",

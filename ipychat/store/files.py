@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ipychat import floors
 from ipychat.errors import StoreError
 
 LOCK_TIMEOUT = 30.0
@@ -161,6 +162,7 @@ def _sweep(path: Path) -> None:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock that stands for `path`, against all threads and processes. Not re-entrant."""
+    floors.check("filelock")
     import filelock
 
     private_folder(path.parent)
