@@ -280,8 +280,7 @@ async def test_an_answer_without_end_is_kept_up_to_the_bound(ask, protocol, serv
     assert SMALL - len(letter.encode()) < size <= SMALL
     assert set(reply.text) == {letter}
     assert reply.finish == "max_answer"
-    assert reply.cut_off.startswith("Cut off: the answer reached ")
-    assert reply.cut_off.endswith(" MiB (IPyChat.max_answer)")
+    assert reply.cut_off == "Cut off: the answer reached the size that IPyChat.max_answer allows"
     [received] = service.asked(protocol.path)
     assert await asyncio.to_thread(received.gone.wait, 2), "the connection is closed"
 
@@ -388,7 +387,7 @@ def test_an_answer_of_400_mb_is_cut_off_in_little_memory_and_a_cell_shows_its_be
     ran = kernel.wait(sent)
     assert ran.status == "ok", ran.error
     assert peak - before < 150 * MIB
-    assert "Cut off: the answer reached 32 MiB (IPyChat.max_answer)." in ran.shown()
+    assert "the size that IPyChat.max_answer allows. It is 32 MiB." in ran.shown()
     assert "The first 1,048,576 of 33,554,432 characters are shown" in ran.shown()
     assert len(json.dumps(ran.outputs)) < 4 * MIB
     assert sum(len(json.dumps(one["content"])) for one in ran.messages) < 8 * MIB
