@@ -54,6 +54,10 @@ VARIABLES = {
     "HTTPS_PROXY": "the same for `https:`",
     "ALL_PROXY": "the same for both; `socks5://…` needs the extra `socks`",
     "NO_PROXY": "hosts that are reached without a proxy",
+    "SSL_CERT_FILE": "a file of certificates to trust, as OpenSSL reads it",
+    "SSL_CERT_DIR": "a folder of them",
+    "REQUESTS_CA_BUNDLE": "a file or folder of certificates to trust, where neither of these is set",
+    "CURL_CA_BUNDLE": "the same, where that is not set",
 }
 """What of the environment is read, but for the providers' own, which the code lists itself."""
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
-from ipychat import config, markup
+from ipychat import markup
 from ipychat.characters import harmless
 from ipychat.errors import UsageError
 
@@ -342,15 +342,9 @@ MAX_ANSWER = "max_answer"
 CUT_OFF = {
     "length": "Cut off: the model reached its limit of tokens",
     "content_filter": "Cut off by the service's content filter",
-    MAX_ANSWER: "Cut off: the answer reached {limit:g} MiB (IPyChat.max_answer)",
+    MAX_ANSWER: "Cut off: the answer reached the size that IPyChat.max_answer allows",
 }
 """By the reason for which an answer ended: what is said of one that is not whole."""
-
-
-def cut_off(reason: str | None) -> str | None:
-    """Say of an answer that ended for `reason` why it is not whole; None where nothing cut it."""
-    said = CUT_OFF.get(reason or "")
-    return said and said.format(limit=config.current().max_answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +404,7 @@ class Reply:
     @property
     def cut_off(self) -> str | None:
         """Why it is not whole, in words; None where nothing cut it off."""
-        return cut_off(self.finish)
+        return CUT_OFF.get(self.finish or "")
 
     @property
     def code(self) -> tuple[str, ...]:

@@ -121,6 +121,40 @@ async def show(events, *, pause=0.0, form="markdown", live=True, ending="", **mo
     return page
 
 
+@pytest.mark.parametrize("form", [form for form in cell.FORMATS if form != "json"])
+@pytest.mark.parametrize("live", [True, False])
+async def test_of_a_very_long_answer_the_beginning_is_shown_and_where_the_rest_is(
+    monkeypatch, form, live
+):
+    monkeypatch.setattr(cell, "MAX_SHOWN", 1_000)
+    thought, text = "thinking\n\n" * 300, "so many words\n\n" * 1_000
+    page = await show([Reasoning(thought), *words(text, 700)], pause=0.001, form=form, live=live)
+    assert 60 <= page.html.count("so many words") < 80
+    assert 90 <= page.html.count("thinking") <= 100
+    said = "The first 1,000 of 15,000 characters are shown; the reply's .text has them all."
+    assert said in html.unescape(page.html)
+    assert "of 3,000 characters are shown; the reply's .reasoning" in html.unescape(page.html)
+    most = max(state.count("so many words") for state in page.states)
+    assert most < 2 * 80, "the parts are emptied once the first has all"
+    assert len(page.plain) < 1_500
+
+
+async def test_a_live_answer_says_that_more_came_than_is_shown(monkeypatch):
+    monkeypatch.setattr(cell, "MAX_SHOWN", 1_000)
+    page = Page()
+    view = CellView(page.publish)
+    view.add(Text("word " * 500))
+    while "1,500 more characters came, which are not shown" not in page.html:
+        await asyncio.sleep(0.01)
+    await view.close(reply("word " * 500))
+
+
+async def test_a_tool_calls_arguments_are_shown_up_to_a_bound():
+    page = await show([ToolCall("a", "f", "x" * 50_000)])
+    assert "(40,000 more characters)" in page.html
+    assert len(page.html) < 12_000
+
+
 def words(text, size=7):
     return [Text(text[i : i + size]) for i in range(0, len(text), size)]
 

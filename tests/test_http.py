@@ -5,7 +5,11 @@ import base64
 import email.utils
 import json
 import os
+import re
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 
@@ -14,7 +18,7 @@ import pytest
 
 from ipychat import config, errors, messages
 from ipychat.providers import get_connector, raise_for_status
-from ipychat.wire import http, large
+from ipychat.wire import certificates, http, large, limits
 from ipychat.wire.http import Call, Transport
 from tests.loopback import Proxy, answer, head
 
@@ -138,22 +142,78 @@ async def test_what_is_no_web_address_is_an_error(url):
         await get(url)
 
 
-async def test_a_certificate_that_is_not_trusted_is_named(tmp_path, monkeypatch):
-    import ssl
-    import subprocess
-
+@pytest.fixture
+async def https(tmp_path, monkeypatch):
+    """A service with a certificate that its own authority alone has signed."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1",
          "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem", "-days", "1"],
         check=True, capture_output=True,
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(errors.UnreachableError, match=r"certificate of 127\.0\.0\.1:\d+ is not"):
-        await get(f"https://127.0.0.1:{port}/")
+
+    async def say_ok(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        writer.close()
+
+    server = await asyncio.start_server(say_ok, "127.0.0.1", 0, ssl=context)
+    yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     server.close()
+
+
+async def test_a_certificate_that_is_not_trusted_is_named_with_what_to_set(https):
+    with pytest.raises(errors.UnreachableError) as caught:
+        await get(https)
+    first, advice = str(caught.value).splitlines()
+    assert re.match(r"The certificate of 127\.0\.0\.1:\d+ is not valid: .*self.signed", first)
+    assert "SSL_CERT_FILE" in advice
+    assert "REQUESTS_CA_BUNDLE" in advice
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+async def test_the_certificates_that_the_environment_names_are_trusted(
+    https, tmp_path, monkeypatch, name
+):
+    monkeypatch.setenv(name, str(tmp_path / "cert.pem"))
+    assert await get(https) == b"ok"
+    monkeypatch.delenv(name)
+    with pytest.raises(errors.UnreachableError):
+        await get(https)
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"])
+async def test_they_may_be_a_folder_of_hashed_files(https, tmp_path, monkeypatch, name):
+    folder = tmp_path / "trusted"
+    folder.mkdir()
+    shutil.copy(tmp_path / "cert.pem", folder)
+    subprocess.run(["openssl", "rehash", folder], check=True, capture_output=True)
+    monkeypatch.setenv(name, str(folder))
+    assert await get(https) == b"ok"
+
+
+async def test_openssls_variables_go_before_the_others(https, tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    assert await get(https) == b"ok"
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_a_bundle_that_cannot_be_read_is_named(https, tmp_path, monkeypatch, content):
+    bundle = tmp_path / "bundle.pem"
+    if content:
+        bundle.write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with pytest.raises(errors.UnreachableError, match=r"REQUESTS_CA_BUNDLE names .*bundle\.pem"):
+        await get(https)
+
+
+async def test_no_context_is_made_where_nothing_is_named(https):
+    assert await certificates.context() is None
 
 
 async def test_a_service_that_accepts_and_says_nothing_times_out():
@@ -180,6 +240,68 @@ async def test_retry_after_may_be_a_date_to_come(service):
         assert 25 < http._retry_after(response) < 31
     async with http.session().get(service.url) as response:
         assert http._retry_after(response) is None
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e300", "9" * 5000, "1e9"])
+async def test_a_time_to_wait_that_is_none_is_not_repeated(service, value):
+    service.on("/", answer(b"busy", status=429, Retry_After=value))
+    with pytest.raises(errors.RateLimitError) as caught:
+        await get(service.url, retries=0)
+    assert caught.value.retry_after is None
+    assert "as the service asks" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+async def test_a_limit_that_is_no_number_is_no_limit(value, monkeypatch):
+    monkeypatch.setattr(limits, "_seen", {})
+    for name in ("limit", "remaining", "reset"):
+        headers = {f"x-ratelimit-{one}-requests": "5" for one in ("limit", "remaining", "reset")}
+        limits.note("a.example", headers | {f"x-ratelimit-{name}-requests": value})
+        assert not limits.seen("a.example")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, {"error": {"code": "insufficient_quota", "message": "You exceeded your quota"}}),
+        (429, {"error": {"type": "exceeded_current_quota_error", "message": "not enough"}}),
+        (429, {"error": {"code": "1113", "message": "Insufficient balance. Please recharge."}}),
+        (429, {"error": "Your team has used all available credits"}),
+        (400, {"error": {"message": "Your credit balance is too low to access the API."}}),
+        (402, {"error": {"message": "pay"}}),
+    ],
+)
+async def test_where_no_credit_is_left_nothing_is_sent_again(service, status, body):
+    service.on("/", answer(json.dumps(body).encode(), status=status))
+    with pytest.raises(errors.QuotaError, match=r"^No credit left at 127\.0\.0\.1:\d+ \(\d+\): ."):
+        await get(service.url, retries=3)
+    assert len(service.requests) == 1
+
+
+async def test_a_limit_of_the_minute_is_no_lack_of_credit(service, monkeypatch):
+    """Gemini's words for it."""
+    monkeypatch.setattr(http, "FIRST_PAUSE", 0.01)
+    body = (
+        b'{"error": {"code": 429, "message": "You exceeded your current quota, check your plan"}}'
+    )
+    service.on("/", answer(body, status=429), answer(b"ok"))
+    assert await get(service.url, retries=1) == b"ok"
+
+
+async def test_a_retry_is_a_notice_of_its_own_kind(service):
+    service.on("/", answer(b"busy", status=503, Retry_After="0"), answer(b"ok"))
+    async with Call("GET", service.url) as call:
+        [notice] = [one async for one in call.send()]
+    host = service.url.removeprefix("http://")
+    said = f"{host} answered 503: busy. Retrying in 0 s, as the service asks (2 more tries)."
+    assert notice == messages.Notice(said, kind="retry")
+
+
+@pytest.mark.parametrize("status", [300, 304, 307])
+async def test_a_3xx_that_names_no_address_is_said_to_be_no_answer(service, status):
+    service.on("/", [f"HTTP/1.1 {status} Said\r\nConnection: close\r\n\r\n".encode()])
+    with pytest.raises(errors.ServiceError, match=f"answered {status}, which is no answer"):
+        await get(service.url)
 
 
 async def test_waits_that_the_service_does_not_name_grow(service, monkeypatch, caplog):

@@ -573,6 +573,114 @@ async def test_a_thinking_part_is_reasoning(events):
     assert await events(*script) == [Reasoning("hm"), Text("yes!"), FinishReason("stop")]
 
 
+@pytest.mark.parametrize("thinking", [[], "", None, [{"type": "text", "text": None}]])
+async def test_a_thinking_part_without_a_thought_is_nothing(events, thinking):
+    """Mistral closes its thoughts with one."""
+    parts = [{"type": "thinking", "thinking": thinking, "closed": True}]
+    packet = completion({"content": parts}) + completion({"content": "yes"}, "stop")
+    assert await events(*answer(packet)) == [Text("yes"), FinishReason("stop")]
+
+
+async def test_a_part_without_text_is_told_and_the_answer_goes_on(events):
+    part = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}
+    packet = completion({"content": [part, {"type": "text", "text": "yes"}]})
+    given = await events(*answer(packet * 2 + completion(finish="stop")))
+    note = Notice("OpenAI also sent a part that is not shown: image_url.")
+    assert given == [note, Text("yesyes"), FinishReason("stop")]
+
+
+async def test_done_ends_an_answer_that_has_no_finish_reason(events):
+    """Snowflake's and Databricks' form."""
+    script = answer(completion({"content": "a"}), sse("[DONE]"))
+    assert await events(*script) == [Text("a"), FinishReason("stop")]
+    script = answer(pieces_of((0, "a", "f", "{}")), sse("[DONE]"))
+    assert await events(*script) == [ToolCall("a", "f", "{}"), FinishReason("tool_calls")]
+
+
+@pytest.mark.parametrize("pieces", [[sse("[DONE]")], [completion({"content": "a"})]])
+async def test_done_without_an_answer_and_an_answer_without_done_are_not_whole(service, pieces):
+    service.on(PATH, answer(*pieces))
+    with pytest.raises(errors.BrokenAnswerError):
+        await ask("?", model="openai:m", base_url=service.url)
+
+
+@pytest.mark.parametrize("key", ["message", "delta"])
+async def test_content_that_is_an_object_is_its_json(events, key):
+    """Cloudflare's form, where JSON was asked for."""
+    said = {"choices": [{key: {"role": "assistant", "content": {"title": "Äpfel"}}, "finish_reason": "stop"}]}  # fmt: skip
+    body = json.dumps(said).encode()
+    script = answer(body) if key == "message" else answer(sse(body.decode()))
+    assert await events(*script) == [Text('{"title": "Äpfel"}'), FinishReason("stop")]
+
+
+async def test_a_body_that_a_filter_left_without_a_message_ends_with_it(service):
+    """Azure's form."""
+    choice = {"index": 0, "finish_reason": "content_filter", "content_filter_results": {}}
+    body = json.dumps({"choices": [choice]}).encode()
+    service.on(PATH, answer(body, content_type="application/json"))
+    reply = await ask("?", model="openai:m", base_url=service.url, stream=False)
+    assert (reply.text, reply.finish) == ("", "content_filter")
+
+
+async def test_an_error_in_a_field_of_its_own_is_told_in_its_words(service):
+    line = b'error: {"code": 500, "message": "the context is full", "type": "server_error"}\n\n'
+    service.on(PATH, answer(completion({"content": "so far"}), line))
+    with pytest.raises(errors.ServerError, match="the context is full") as caught:
+        await ask("?", model="openai:m", base_url=service.url)
+    assert caught.value.reply.text == "so far"
+
+
+@pytest.mark.parametrize("name", ["cached_tokens", "prompt_cache_hit_tokens"])
+async def test_cached_tokens_are_counted_wherever_they_stand(events, name):
+    """Moonshot's and DeepSeek's form."""
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, name: 5}
+    script = answer(completion({"content": "a"}, "stop", usage=usage))
+    assert Usage(9, 2, cached=5) in await events(*script)
+
+
+async def test_usage_is_found_beside_the_finish_too(events):
+    """Groq's form, and Moonshot's."""
+    usage = {"prompt_tokens": 9, "completion_tokens": 2}
+    groq = completion({"content": "a"}, "stop", x_groq={"id": "r", "usage": usage})
+    assert Usage(9, 2) in await events(*answer(groq))
+    choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop", "usage": usage}
+    moonshot = sse(json.dumps({"choices": [choice]}))
+    assert Usage(9, 2) in await events(*answer(moonshot))
+
+
+async def test_reasoning_details_are_reasoning_where_nothing_else_says_it(events):
+    """OpenRouter's form."""
+    details = [
+        {"type": "reasoning.text", "text": "h"},
+        {"type": "reasoning.summary", "summary": "m"},
+        {"type": "reasoning.encrypted", "data": "gAAA"},
+    ]
+    packet = completion({"reasoning_details": details})
+    packet += completion({"reasoning": "!", "reasoning_details": [{"text": "!"}]})
+    script = answer(packet + completion({"content": "yes"}, "stop"))
+    assert await events(*script) == [Reasoning("hm!"), Text("yes"), FinishReason("stop")]
+
+
+async def test_a_call_of_a_custom_tool_has_its_name_and_input(events):
+    call = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "f", "input": "4 + 4"}}
+    script = answer(completion({"tool_calls": [call]}, "tool_calls"))
+    assert (await events(*script))[0] == ToolCall("a", "f", "4 + 4")
+
+
+async def test_an_images_detail_is_sent_and_counts_in_the_receipt(service):
+    service.on(PATH, OPENAI.whole("Yes"))
+    hashes = []
+    for detail in ({}, {"detail": "low"}, {"detail": "high"}):
+        image = {"url": "https://x.example/a.png", **detail}
+        content = [{"type": "image_url", "image_url": image}]
+        reply = await ask(
+            {"role": "user", "content": content}, model="openai:m", base_url=service.url
+        )
+        assert service.requests[-1].json["messages"][0]["content"] == content
+        hashes.append(reply.hash)
+    assert len({*hashes}) == 3
+
+
 # -- recorded streams: the documented shapes of the services that speak this protocol
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ipychat import catalog, ledger, registry, route
 from ipychat.gateway.agents import AGENTS, Sees
 from ipychat.messages import (
+    CUT_OFF,
     ChatRequest,
     Event,
     FinishReason,
@@ -18,7 +19,6 @@ from ipychat.messages import (
     ModelId,
     Text,
     Usage,
-    cut_off,
 )
 
 GATEWAY = "(the gateway)"
@@ -76,7 +76,7 @@ class Answers(NamedTuple):
                 so_far = Message("assistant", "".join(said))
                 messages = (*messages, so_far, Message("user", CONTINUE))
                 continue
-            if remark := cut_off(finish.reason):  # the protocol has no other place for it
+            if remark := CUT_OFF.get(finish.reason):  # the protocol has no other place for it
                 parts = f", after {MAX_CONTINUATIONS} more parts" if said and not left else ""
                 yield Text(f"\n\n*({remark}{parts}.)*")
             yield finish

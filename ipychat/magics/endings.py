@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ipychat import config
+from ipychat.messages import MAX_ANSWER
+
 if TYPE_CHECKING:
     from ipychat.messages import Reply
 
@@ -17,5 +20,8 @@ def ending(reply: Reply) -> str:
     """Say how an answer ended, if not as answers should."""
     if reply.finish in {"stop", "tool_calls", None}:
         return ""
-    advice = " --max-tokens sets it." if reply.finish == "length" else ""
+    advice = {
+        "length": " --max-tokens sets it.",
+        MAX_ANSWER: f" It is {config.current().max_answer:g} MiB.",
+    }.get(reply.finish, "")
     return f"{reply.cut_off or f'Ended with: {reply.finish}'}.{advice}"

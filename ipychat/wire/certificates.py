@@ -7,20 +7,22 @@ and only when it is imported; a notebook may set them later.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import ssl
+from collections.abc import Callable
 
 from ipychat.errors import UnreachableError
 
-OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+FILE, FOLDER = "SSL_CERT_FILE", "SSL_CERT_DIR"
+REQUESTS, CURL = "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"
 ADVICE = (
     "If your network has a certificate authority of its own, set SSL_CERT_FILE or "
     "REQUESTS_CA_BUNDLE to the file with its certificate."
 )
 
-_made: dict[tuple[tuple[str, str], ...], ssl.SSLContext] = {}
-"""The one made last, by the variables that it was made of."""
+_made: dict[tuple[str | None, ...], ssl.SSLContext] = {}
+"""The one made last, by what it was made of."""
 
 
 async def context() -> ssl.SSLContext | None:
@@ -28,23 +30,26 @@ async def context() -> ssl.SSLContext | None:
 
     Raises UnreachableError where they can't be read.
     """
-    named = _set(OPENSSL) or _set(BUNDLES)[:1]
-    if not named:
-        return None
+    openssl = os.environ.get(FILE), os.environ.get(FOLDER)
+    if any(openssl):  # which OpenSSL reads by itself
+        return await _once(openssl, ssl.create_default_context)
+    for name, path in ((REQUESTS, os.environ.get(REQUESTS)), (CURL, os.environ.get(CURL))):
+        if path:
+            return await _once((name, path), functools.partial(_load, name, path))
+    return None
+
+
+async def _once(
+    named: tuple[str | None, ...], make: Callable[[], ssl.SSLContext]
+) -> ssl.SSLContext:
     if named not in _made:
-        made = await asyncio.to_thread(_make, *named[0])  # it reads files
+        made = await asyncio.to_thread(make)  # it reads files
         _made.clear()
         _made[named] = made
     return _made[named]
 
 
-def _set(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name in names if (value := os.environ.get(name)))
-
-
-def _make(name: str, path: str) -> ssl.SSLContext:
-    if name in OPENSSL:
-        return ssl.create_default_context()  # OpenSSL reads both by itself
+def _load(name: str, path: str) -> ssl.SSLContext:
     try:
         if os.path.isdir(path):  # noqa: PTH112 - a path that is no more than handed on
             return ssl.create_default_context(capath=path)

@@ -700,7 +700,7 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
         wait = float(value)
     if wait is None:
         with contextlib.suppress(ValueError, TypeError, OverflowError):
-            wait = parsedate_to_datetime(value).timestamp() - time.time()
-    if wait is None or not wait <= MAX_RETRY_AFTER:  # a NaN is no time either
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    if wait is None or not abs(wait) <= MAX_RETRY_AFTER:  # a NaN is no time either
         return None
     return max(0.0, wait)

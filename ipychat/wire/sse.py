@@ -2,9 +2,10 @@
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
-One deviation, on purpose: an event that the end of the stream leaves without its blank line is
-given by `close()`, since services do leave it out. Whether an answer came to its end is told by
-its finish reason, not by a blank line.
+Two deviations, on purpose. An event that the end of the stream leaves without its blank line is
+given by `close()`, since services do leave it out; whether an answer came to its end is told by
+its finish reason, not by a blank line. And a line `error: {…}`, with which some servers break off,
+is data.
 """
 
 from typing import NamedTuple
@@ -94,6 +95,8 @@ class EventDecoder:
                     data.append(value)
                 case "event":
                     kind = value
+                case "error" if value.startswith("{"):
+                    data.append(value)
                 case "id" if "\0" not in value:
                     self._id = value
                 case "retry" if value.isascii() and value.isdigit():
