@@ -98,11 +98,10 @@ _PREVIEW = (
     "border:1px solid var(--jp-border-color2,#999)"
 )
 # What stands below an answer that grows is hidden for some seconds after each paint; so it is read
-# where no paint comes any more, and where style sheets are taken out.
-_HIDING = "<style>@keyframes ipychat-hide{from,to{visibility:hidden}}</style>"
+# where no paint comes any more, and where style sheets are taken out. Sent with each, so short.
+_HIDING = "<style>@keyframes ipychat{from,to{visibility:hidden}}</style>"
 _STRANDED = (
-    '<span style="animation:ipychat-hide 5s"> · if this stays, the rest did not get here: '
-    "%chat_history has what came</span>"
+    '<i style="animation:ipychat 5s"> · if this stays, it was cut off: see %chat_history</i>'
 )
 _POLICY = (
     '<!doctype html><meta http-equiv="Content-Security-Policy" '
