@@ -495,7 +495,7 @@ async def test_every_format_ends_with_one_output_and_as_its_bundle(hasty):
 # -- harm
 
 
-OUR_TAGS = {"div", "small", "i", "details", "summary", "pre", "iframe"}
+OUR_TAGS = {"div", "small", "details", "summary", "pre", "iframe"}
 MARKDOWN_TAGS = {
     *(
         "a",

@@ -100,9 +100,8 @@ _PREVIEW = (
 # What stands below an answer that grows is hidden for some seconds after each paint; so it is read
 # where no paint comes any more, and where style sheets are taken out. Sent with each, so short.
 _HIDING = "<style>@keyframes ipychat{from,to{visibility:hidden}}</style>"
-_STRANDED = (
-    '<i style="animation:ipychat 5s"> · if this stays, it was cut off: see %chat_history</i>'
-)
+_CUT_OFF = "if this stays, it was cut off: see %chat_history"
+_STRANDED = f'<small style="animation:ipychat 5s"> · {_CUT_OFF}</small>'
 _POLICY = (
     '<!doctype html><meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
@@ -679,7 +678,7 @@ class CellView:
         status = f"{time.monotonic() - self._begin:.0f} s"
         if self._tokens:
             status += f" · {self._tokens:,} tokens"
-        return _smalls(self._below) + f"<small>{status}{_STRANDED}</small>"
+        return _smalls(self._below) + f"<small>{status}</small>{_STRANDED}"
 
     async def _finish_lead(self, work: _Work) -> None:
         """Fold the reasoning into a part of its own, so that it isn't sent again with the text."""
