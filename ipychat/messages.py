@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 from ipychat import markup
 from ipychat.characters import harmless
 from ipychat.errors import UsageError
+from ipychat.secrets import mask
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -420,8 +421,8 @@ class Reply:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What a notebook shows. No raw Markdown: a front end would run the scripts in it."""
-        text = harmless(self.text)
-        return {"text/html": markup.to_html(text, final=True), "text/plain": text}
+        data = {"text/html": markup.to_html(self.text, final=True), "text/plain": self.text}
+        return {kind: mask(harmless(text)) for kind, text in data.items()}
 
     def to_record(self) -> dict[str, Any]:
         """Return all of it but the question, as JSON can carry it."""

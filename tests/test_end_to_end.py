@@ -34,6 +34,11 @@ SETTLED = """() => new Promise(done => {
 })"""
 """What was loaded before this has been loaded, too, and its handlers have run."""
 
+ASK = "%chat -m work:m Hello"
+RESTART = (
+    "() => jupyterapp.shell.currentWidget.context.sessionContext.restartKernel().then(() => null)"
+)
+
 
 @pytest.fixture(scope="module")
 def service():
@@ -194,6 +199,24 @@ def test_the_stop_button_keeps_what_came_and_says_so(jupyter, opened, service):
     service.on(PATH, echo)
     lab.run(page, 2)
     expect(answer(page, 2)).to_contain_text("You said: again")
+
+
+def test_an_answer_whose_kernel_is_restarted_says_so_and_one_that_comes_does_not(
+    jupyter, opened, service
+):
+    page = opened(jupyter.open("restarted.ipynb", f"{LOAD}\n{endpoint(service)}", ASK))
+    lab.run(page, 0)
+    service.on(PATH, [head(), chunk(OPENAI.text("what came so far")), HANG])
+    lab.run(page, 1, wait=False)
+    expect(answer(page, 1)).to_contain_text("what came so far")
+    stranded = answer(page, 1).get_by_text("if this stays, it was cut off")
+    for seconds in (5, 6, 7):
+        expect(answer(page, 1)).to_contain_text(f"{seconds} s")
+        assert stranded.evaluate("it => getComputedStyle(it).visibility") == "hidden"
+    page.evaluate(RESTART)
+    expect(stranded).to_be_visible()
+    lab.save(page)
+    assert "if this stays, it was cut off" in jupyter.path("restarted.ipynb").read_text()
 
 
 def test_a_hostile_answer_is_harmless_when_the_notebook_is_opened_elsewhere(

@@ -137,8 +137,10 @@ def test_between_two_pieces_an_interrupt_is_the_users(here):
 
 def test_an_interrupt_ends_other_things_that_a_cell_awaits_too(here):
     kernel, _ = here
-    ran = interrupted(kernel, "print('it came')\nawait asyncio.sleep(60)")
-    assert ran.reply["ename"] == "CancelledError"
+    running = kernel.send("print('it runs')\nawait asyncio.sleep(60)")
+    kernel.wait_for(lambda: "it runs" in kernel.cells[running].stdout)
+    kernel.interrupt()
+    assert kernel.wait(running, timeout=5).reply["ename"] == "CancelledError"
 
 
 def test_a_time_out_around_a_call_stays_a_time_out(here):

@@ -1,6 +1,7 @@
 """The magics in a real kernel, against a real server."""
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -441,6 +442,38 @@ def test_a_background_answer_returns_at_once_and_goes_on_in_its_own_cell(noteboo
     notebook.wait_for(lambda: "one two" in ran.shown())
     assert not other.shown()
     assert "chat job 1: done" in notebook.run("%chat_jobs").shown()
+
+
+@pytest.mark.parametrize("end", ["done", "stopped", "failed"])
+def test_the_cell_of_a_background_answer_says_how_it_stands_to_its_end(notebook, service, end):
+    go = threading.Event()
+
+    def script(_):
+        if end == "failed":
+            while not go.is_set():
+                yield 0.02
+            yield from answer(b'{"error": "no such luck"}', status=400)
+            return
+        yield head()
+        yield chunk(OPENAI.text("so far"))
+        while not go.is_set():
+            yield 0.02
+        yield chunk(OPENAI.finish())
+        yield b"0\r\n\r\n"
+
+    service.on(PATH, script)
+    began = notebook.run("%%chat --background\nhi")
+    assert "chat job 1: running - hi" in began.shown()
+    shown = notebook.run("job = _\njob")
+    assert shown.shown() == "chat job 1: running - hi"
+    assert notebook.run("in_a_variable = %chat -b hi\nin_a_variable.stop()").shown() == ""
+    if end == "stopped":
+        notebook.run("job.stop()")
+    go.set()
+    for ran in (began, shown):
+        notebook.wait_for(lambda ran=ran: f"chat job 1: {end} - hi" in ran.shown())
+        assert "running" not in ran.shown()
+    assert notebook.run("job").shown() == f"chat job 1: {end} - hi"
 
 
 def test_a_background_answer_is_stopped(notebook, service):

@@ -22,7 +22,7 @@ from functools import partial
 from html import escape
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
-from ipychat.characters import harmless, shortened
+from ipychat.characters import harmless, shortened, whole
 from ipychat.errors import FormatError, UsageError
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
 from ipychat.secrets import mask, settled
@@ -105,6 +105,11 @@ _PREVIEW = (
     "width:100%;height:24em;box-sizing:border-box;background:#fff;color-scheme:light;"
     "border:1px solid var(--jp-border-color2,#999)"
 )
+# What stands below an answer that grows is hidden for some seconds after each paint; so it is read
+# where no paint comes any more, and where style sheets are taken out. Sent with each, so short.
+_HIDING = "<style>@keyframes ipychat{from,to{visibility:hidden}}</style>"
+_CUT_OFF = "if this stays, it was cut off: see %chat_history"
+_STRANDED = f'<small style="animation:ipychat 5s"> · {_CUT_OFF}</small>'
 _POLICY = (
     '<!doctype html><meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
@@ -166,8 +171,8 @@ def _left_out(text: str, what: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """`text` without secrets, and without what a message can't carry or its reader would act on."""
-    return mask(harmless(text))
+    """`text` without secrets and without halves of characters, which no message can carry."""
+    return mask(whole(text))
 
 
 # -- work on the loop
@@ -480,7 +485,8 @@ def _run(coroutine: Any) -> Any:
 
 
 def _masked(data: dict[str, str]) -> dict[str, str]:
-    return {kind: _shown(text) for kind, text in data.items()}
+    # masked last: a secret may have had control characters in it
+    return {kind: mask(harmless(text)) for kind, text in data.items()}
 
 
 # -- the live view
@@ -693,7 +699,7 @@ class CellView:
         """What stands above the text, in the first part."""
         if self._lead_is_done:
             return ""
-        html = small(self.header) + _smalls(self._above)
+        html = _HIDING + small(self.header) + _smalls(self._above)
         if self._reasoning:
             thought = "".join(self._reasoning)
             thought = _shown(thought[: settled(thought)])
@@ -711,13 +717,14 @@ class CellView:
             status += f" · {self._tokens:,} tokens"
         if (room := self._room[Text]) < 0:
             status += f" · {-room:,} more characters came, which are not shown"
-        return _smalls(self._below) + f"<small>{status}</small>"
+        return _smalls(self._below) + f"<small>{status}</small>{_STRANDED}"
 
     async def _finish_lead(self, work: _Work) -> None:
         """Fold the reasoning into a part of its own, so that it isn't sent again with the text."""
         reasoning = await _finished(_shown("".join(self._reasoning)), work)
         self._draw(
-            small(self.header)
+            _HIDING
+            + small(self.header)
             + _smalls(self._above)
             + _folded("Reasoning", reasoning, kind="reasoning")
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from ipychat.kernel.run import Run
 from ipychat.waiting import Wait
 
 if TYPE_CHECKING:
+    from ipychat.kernel.notebook import Publish
     from ipychat.messages import Reply
 
 
@@ -19,11 +21,18 @@ class Job:
     """A background answer. `await job` gives its reply, or raises what went wrong with it."""
 
     def __init__(
-        self, number: int, title: str, run: Run, settle: Callable[[Run], Awaitable[Reply]]
+        self,
+        number: int,
+        title: str,
+        run: Run,
+        settle: Callable[[Run], Awaitable[Reply]],
+        publisher: Callable[[], Publish] | None = None,
     ) -> None:
         self.number = number
         self.title = title
         self._run = run
+        self._publisher = publisher
+        """Gives what sends output to the cell that runs; None in a terminal."""
         self._settled = asyncio.ensure_future(settle(run))
         self._settled.add_done_callback(_retrieve)
 
@@ -50,6 +59,19 @@ class Job:
 
     def __repr__(self) -> str:
         return harmless(f"chat job {self.number}: {self.state} - {self.title}")
+
+    def _ipython_display_(self) -> None:
+        """Show its state in the running cell, where it is kept up to date."""
+        if self._publisher is None:
+            raise NotImplementedError  # a terminal writes what it is at this moment
+        publish, display_id = self._publisher(), os.urandom(8).hex()
+
+        def show(_: object = None, *, update: bool = True) -> None:
+            publish({"text/plain": repr(self)}, display_id=display_id, update=update)
+
+        show(update=False)
+        if not self._settled.done():
+            self._settled.add_done_callback(show)
 
 
 def _interrupted() -> InterruptedAnswerError:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ipychat.characters import harmless
+from ipychat.secrets import mask
 
 if TYPE_CHECKING:
     import asyncio
@@ -102,7 +103,7 @@ def publisher(shell: InteractiveShell) -> Publish:
     ) -> None:
         transient = {"display_id": display_id} if display_id else {}
         if "text/plain" in data:  # a front end may be a terminal, which would act on it
-            data = {**data, "text/plain": harmless(data["text/plain"])}
+            data = {**data, "text/plain": mask(harmless(data["text/plain"]))}
         pub.publish(data, metadata or {}, transient=transient, update=update)
 
     if not is_kernel(shell) or _is_captured(shell) or _parents_follow_tasks():

@@ -447,6 +447,7 @@ class ChatMagics(Magics):
         from ipychat.kernel import notebook
         from ipychat.kernel.jobs import Job
 
+        shell = self.shell
         turn, run, view = self._begin(conversation, question, asked, manner, background=True)
         title = secrets.mask(question.text).strip().splitlines()[-1:] or ["…"]
         job = Job(
@@ -454,6 +455,7 @@ class ChatMagics(Magics):
             title[0][:60],
             run,
             lambda run: self._settle(turn, run, view, manner, alone=True),
+            functools.partial(notebook.publisher, shell) if notebook.is_kernel(shell) else None,
         )
         self.jobs.append(job)
         if not notebook.runs_at_the_prompt(self.shell):

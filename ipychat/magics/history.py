@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
+from ipychat import secrets
 from ipychat.characters import harmless
 from ipychat.errors import UsageError
 from ipychat.kernel.awaiting import waits
@@ -59,9 +60,8 @@ class HistoryMagics(Magics):
             return
         from ipychat import markup
 
-        text = harmless(text)
-        html = markup.to_html(text, final=True)
-        self._chat.publish({"text/html": html, "text/plain": text})
+        html = harmless(markup.to_html(text, final=True))
+        self._chat.publish({"text/html": secrets.mask(html), "text/plain": text})
 
     @line_magic
     def chat_new(self, line: str) -> None:
