@@ -225,6 +225,16 @@ async def test_turns_after_one_that_is_kept_later_are_stale(openai, talk):
     assert [turn.stale for turn in read_again(talk).turns] == [False, True]
 
 
+async def test_a_failure_without_an_answer_does_not_become_stale(openai, talk):
+    await race(talk, "Hi", A, B)
+    openai.on(PATH, answering(c=REFUSED))
+    await race(talk, "And?", C)
+    talk.keep(2)
+    assert [turn.state for turn in talk.turns] == ["done", "failed"]
+    assert not talk.stale_count
+    assert not read_again(talk).stale_count
+
+
 async def test_what_can_not_be_kept_is_said(openai, talk):
     with pytest.raises(errors.UsageError, match="talk has no race"):
         talk.keep(1)

@@ -290,9 +290,16 @@ class ChatMagics(Magics):
         for number in wanted:
             if number not in numbers:
                 raise UsageError(f"There is no job {number}. See %chat_jobs.")
-        for job in self.jobs:
-            if not wanted or str(job.number) in wanted:
-                job.stop()
+        stopped = [
+            job
+            for job in self.jobs
+            if job.state == "running" and (not wanted or str(job.number) in wanted)
+        ]
+        for job in stopped:
+            job.stop()
+        if not stopped:
+            what = "no background answer is running" if not wanted else "it has ended already"
+            print(f"Nothing to stop: {what}.")
 
     def is_free(self, name: str) -> bool:
         """Whether a variable of that name is the user's to set: not Python's, not IPython's."""

@@ -48,6 +48,9 @@ class HistoryMagics(Magics):
             conversation.drop(flags.drop)
             print(f"Dropped turn {flags.drop} of {conversation.name}.")
             return
+        if not conversation.turns:
+            print(f"Conversation {conversation.name} is empty.")
+            return
         text = conversation.to_markdown()
         if flags.export:
             _export(Path(flags.export).expanduser(), text)
