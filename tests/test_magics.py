@@ -207,7 +207,7 @@ def test_an_answer_that_breaks_off_stays_in_the_cell_and_the_cell_fails(shared):
 def test_a_prompt_of_five_megabytes_is_sent(shared):
     kernel, service = shared
     service.on(PATH, OPENAI.whole("ok"))
-    ran = kernel.run("%%chat --no-history\n{{'x' * 5_000_000}}")
+    ran = kernel.run("%%chat --no-history --large\n{{'x' * 5_000_000}}")
     assert ran.status == "ok", ran.error
     assert len(sent(service)[-1]["content"]) == 5_000_000
 
@@ -561,9 +561,9 @@ def test_fix_explains_the_last_error_and_puts_a_corrected_cell_below(notebook, s
         ("%chat -m robocoders:Fr", "robocoders:FrontEndAgent"),
         ("%chat --format js", "json"),
         ("%chat --with some_v", "some_variable"),
-        ("%chat what is {{some_v", "{{some_variable"),
+        ("%chat what's {{some_v", "{{some_variable"),
         ("%chat what is {{len(some_v", "{{len(some_variable"),
-        ("%%chat\nWhat is {{some_v", "{{some_variable"),
+        ("%%chat\nWhat's in {{some_v", "{{some_variable"),
         ("%%chat\nWhat is {{some_variable.re", "{{some_variable.real"),
         ("%chat_login anth", "anthropic"),
         ("x = %chat -t some_v", "some_variable"),

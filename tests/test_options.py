@@ -105,7 +105,7 @@ def test_an_option_in_extra_asks_the_same_question():
 async def test_an_option_that_is_given_twice_is_refused(openai):
     with pytest.raises(errors.UsageError, match="top_p is given twice"):
         await ask(top_p=0.5, extra={"top_p": 1})
-    with pytest.raises(errors.UsageError, match="extra wants a dict"):
+    with pytest.raises(errors.UsageError, match="extra must be a dict"):
         await ask(extra=["top_p"])
     assert not openai.requests
 

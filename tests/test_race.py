@@ -511,7 +511,10 @@ def test_one_answer_is_kept_with_a_magic_also_in_the_next_kernel(kernel, service
     assert "has no race" in first.run("%chat_keep 1").error
     ran = first.run(f"{RACE}\nhi", cell="a")
     assert "goes on with answer 1; %chat_keep N takes another" in last(ran)[1]
-    assert first.run("%chat_keep 2").stdout == "default goes on with the answer of openai:b.\n"
+    assert (
+        first.run("%chat_keep 2").stdout
+        == "This conversation now continues from the answer of openai:b.\n"
+    )
     first.run("%chat -m openai:a more", cell="b")
     assert [m["content"] for m in sent(service)] == ["hi", "two", "more"]
     second = kernel()
