@@ -75,9 +75,9 @@ def request(
     given = {**named, **extra}
     for name, value in given.items():
         if name in {"model", "messages"}:
-            raise UsageError(f"{name} is no option of a provider: it is asked for by itself.")
+            raise UsageError(f"{name} is no option of a provider; it is an argument of its own.")
         if name in TEXTS and not isinstance(value, str):
-            raise UsageError(f"The option {name} wants a text, not {type(value).__name__}.")
+            raise UsageError(f"The option {name} must be a text, not {type(value).__name__}.")
         try:
             secrets.register_option(name, value)
         except RecursionError:
@@ -91,7 +91,7 @@ def _read_extra(options: dict[str, Any]) -> Mapping[str, Any]:
     """Take `extra` out of the options."""
     extra = options.pop("extra", {})
     if not (isinstance(extra, Mapping) and all(isinstance(name, str) for name in extra)):
-        raise UsageError(f"extra wants a dict of options, not {type(extra).__name__}.")
+        raise UsageError(f"extra must be a dict of options, not {type(extra).__name__}.")
     if twice := sorted(extra.keys() & options.keys()):
         raise UsageError(f"The option {twice[0]} is given twice: by itself, and in extra.")
     return {name: value for name, value in extra.items() if value is not None}

@@ -147,11 +147,10 @@ def estimate_tokens(request: ChatRequest) -> int:
     """Estimate how many tokens the messages of `request` have."""
     tokens = 0
     for message in request.messages:
-        tokens += TOKENS_A_MESSAGE
+        texts = [len(part.text) + 1 for part in message.parts if isinstance(part, TextPart)]
+        tokens += TOKENS_A_MESSAGE + max(sum(texts) - 1, 0) // CHARACTERS_A_TOKEN
         for part in message.parts:
             match part:
-                case TextPart(text):
-                    tokens += len(text) // CHARACTERS_A_TOKEN
                 case ImagePart():
                     tokens += TOKENS_AN_IMAGE
                 case FilePart(data=data, media_type="application/pdf"):

@@ -344,6 +344,16 @@ def _resolve(name: str) -> ModelId:
     return _look_up(name)
 
 
+def unknown(model: ModelId, root: str) -> str:
+    """Say that a provider at `root` lists no such model, if one comes near that it lists."""
+    cls = registry.load(model.provider)
+    if not issubclass(cls, provider.AsyncGeneratorProvider):
+        return ""
+    known = cards.known(model.provider, cls, root)
+    near = "" if model.name in known else registry.near(model.name, known)
+    return near and f"{model.provider} has no model {model.name} (404).{near}"
+
+
 def fallbacks(model: ModelId) -> list[str]:
     """Return who is asked where `model` does not answer; nobody unless the user says so."""
     for name, others in config.current().fallbacks.items():

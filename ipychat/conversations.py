@@ -437,7 +437,8 @@ async def ask(
 
     `model` is provider:name, a bare name or an alias; nothing means the default. `chat` names the
     conversation that it is a turn of. `options` go to the provider: temperature, max_tokens,
-    timeout, proxy, base_url, api_key, and whatever else it takes.
+    timeout, proxy, base_url, api_key, and whatever else it knows; in `extra`, a dict, those that it
+    need not know. `large=True` sends a question however large it is.
     """
     turn = _begin(prompt, chat, model, system, options)
     with _wait(turn):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ipychat import cards, catalog, config, firewall, policy, provider, registry, replay, secrets
-from ipychat.errors import ModelNotSupportedError, PolicyError
+from ipychat.errors import ModelNotSupportedError, NotFoundError, PolicyError
 from ipychat.messages import (
     ChatRequest,
     Event,
@@ -283,10 +283,15 @@ async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
         yield Notice("The gateway masks secrets in what it sends on, --allow-secrets or not.")
     asked = replace(request, options=options)
     async with contextlib.aclosing(provider.events(way.provider, asked)) as given:
-        async for event in given:
-            if isinstance(event, Usage) and event.cost is None:
-                event = replace(event, cost=cost(request, event))  # noqa: PLW2901 - the same, priced
-            yield event
+        try:
+            async for event in given:
+                if isinstance(event, Usage) and event.cost is None:
+                    event = replace(event, cost=cost(request, event))  # noqa: PLW2901 - the same, priced
+                yield event
+        except NotFoundError as error:
+            if said := catalog.unknown(request.model, way.root or ""):
+                raise NotFoundError(f"{said}\n{error}", error.status) from None
+            raise
 
 
 def _check(request: ChatRequest, way: Route) -> None:

@@ -374,8 +374,7 @@ def insert(turns: list[Turn], turn: Turn, instead_of: Turn | None = None) -> Non
     else:
         later = [other for other in after if turn.cell is None or other.cell != turn.cell]
     if len(later) < len(after):
-        for other in later:
-            other.stale = True
+        _age(later)
     turn.among = turns
     turn.replaced = [other for other in after if other not in later]
     turns[place:] = [turn, *later]
@@ -405,8 +404,13 @@ def adopt(turns: list[Turn], turn: Turn) -> None:
         return
     turn.among, turn.stale = turns, turns[place].stale
     turns[place] = turn
-    for later in turns[place + 1 :]:
-        later.stale = True
+    _age(turns[place + 1 :])
+
+
+def _age(later: Iterable[Turn]) -> None:
+    """Have turns count as answers to what stands there no more: those that have, or get, one."""
+    for turn in later:
+        turn.stale = turn.stale or turn.state == "running" or bool(turn.text.strip())
 
 
 # -- records

@@ -867,6 +867,29 @@ def test_what_can_not_be_asked_is_said_in_the_cell(shared, said, why):
     assert len(service.requests) == before
 
 
+async def test_how_long_it_takes_is_reckoned_by_what_is_asked_side_by_side(openai):
+    openai.on(PATH, lambda received: [0.2, *echo(received)])
+    told: list[batch.Progress] = []
+    run_ = batch.Batch([*range(33)], "{{it}}", batch.How(model=MODEL, concurrency=8))
+
+    async def watch():
+        while not (seen := run_.progress).done:
+            await asyncio.sleep(0.01)
+        told.append(seen)
+
+    begun = time.monotonic()
+    await asyncio.gather(run_.run(), watch())
+    seconds = time.monotonic() - begun
+    assert 1 <= told[0].done < 9
+    assert told[0].left < 2 * seconds, "one alone has taken as long as each eight behind it"
+
+
+async def test_a_known_limit_is_reckoned_with(openai):
+    run_ = batch.Batch([*range(3)], "{{it}}", batch.How(model=MODEL, rpm=1200))
+    await run_.run()
+    assert run_.progress.rate <= 20
+
+
 def test_where_nobody_watches_nothing_is_painted():
     from ipychat.display import progress
 

@@ -448,8 +448,10 @@ async def test_what_an_option_says_is_secret_stays_with_the_first(two):
     await ipychat.ask(
         "Hi",
         model="openai:m",
-        token="a-token-of-the-first",
-        extra={"Authorization": "Bearer of-the-first"},
+        extra={
+            "token": "a-token-of-the-first",
+            "headers": {"Authorization": "Bearer of-the-first"},
+        },
         top_k=5,
     )
     [asked] = two.asked("/two/v1/messages")

@@ -302,6 +302,14 @@ async def test_a_picture_reaches_the_model_that_answers_for_vision(ask, model):
     assert "images" in model.asked[-1]["messages"][0]["content"]
 
 
+async def test_its_root_says_what_it_is(root):
+    for place in (root, f"{root}/"):
+        status, text = await call(place, "GET")
+        assert status == 200
+        assert "ipychat's gateway" in text
+        assert "robocoders" in text
+
+
 async def test_nobody_guesses_the_path(root):
     base, _, path = root.rpartition("/")
     guesses = [

@@ -273,9 +273,9 @@ def test_a_secret_that_comes_slowly_is_not_shown_before_it_is_whole(notebook, se
         ("%chat --option retries=-1 hi", "retries wants a number"),
         ("%chat --option retries=a hi", "retries wants a number"),
         ("%chat --option connect_timeout=abc hi", "connect_timeout wants seconds"),
-        ("%chat --option api_key=5 hi", "api_key wants a text"),
-        ("%chat --option proxy=5 hi", "proxy wants a text"),
-        ("%chat --dry-run --option base_url=5 hi", "base_url wants a text"),
+        ("%chat --option api_key=5 hi", "api_key must be a text"),
+        ("%chat --option proxy=5 hi", "proxy must be a text"),
+        ("%chat --dry-run --option base_url=5 hi", "base_url must be a text"),
         ("%chat --option model=x hi", "model is no option"),
         ("%chat --option messages=[] hi", "messages is no option"),
         ("%chat -m opnai:x hi", "Did you mean openai:x?"),
@@ -340,8 +340,8 @@ def test_a_conversations_name_may_be_quoted(shared):
     kernel, service = shared
     service.on(PATH, echo)
     kernel.run('%chat --chat "my talk" hi')
-    assert "begins anew" in kernel.run('%chat_new "my talk"').stdout
-    assert "begins anew" in kernel.run("%chat_new my talk").stdout
+    assert "Conversation cleared (" in kernel.run('%chat_new "my talk"').stdout
+    assert "Conversation cleared (" in kernel.run("%chat_new my talk").stdout
 
 
 # -- nothing is lost

@@ -208,7 +208,7 @@ def test_an_answer_that_breaks_off_stays_in_the_cell_and_the_cell_fails(shared):
 def test_a_prompt_of_five_megabytes_is_sent(shared):
     kernel, service = shared
     service.on(PATH, OPENAI.whole("ok"))
-    ran = kernel.run("%%chat --no-history\n{{'x' * 5_000_000}}")
+    ran = kernel.run("%%chat --no-history --large\n{{'x' * 5_000_000}}")
     assert ran.status == "ok", ran.error
     assert len(sent(service)[-1]["content"]) == 5_000_000
 
@@ -595,6 +595,11 @@ def test_fix_explains_the_last_error_and_puts_a_corrected_cell_below(notebook, s
         ("%chat -m robocoders:Fr", "robocoders:FrontEndAgent"),
         ("%chat --format js", "json"),
         ("%chat --with some_v", "some_variable"),
+        ("%chat what's {{some_v", "{{some_variable"),
+        ("%chat what is {{len(some_v", "{{len(some_variable"),
+        ("%%chat\nWhat's in {{some_v", "{{some_variable"),
+        ("%%chat\nWhat is {{some_variable.re", "{{some_variable.real"),
+        ("%chat_login anth", "anthropic"),
         ("x = %chat -t some_v", "some_variable"),
         ("%chat --chat wo", "work"),
         ("%chat --file subf", "subfolder/"),
@@ -610,7 +615,27 @@ def test_completion_on_the_magics_line(shared, line, wanted, tmp_path):
     kernel.run("%chat -c work hi")
     reply = kernel.client.complete(line, len(line), reply=True, timeout=20)["content"]
     completed = [line[: reply["cursor_start"]] + match for match in reply["matches"]]
+    assert "lambda" not in reply["matches"]
     assert line.rpartition(" ")[0] + " " + wanted in completed
+
+
+def test_login_completes_to_providers_that_take_a_key(shared):
+    kernel, _ = shared
+    line = "%chat_login "
+    found = kernel.client.complete(line, len(line), reply=True, timeout=20)["content"]["matches"]
+    assert {"anthropic", "openai", "groq", "ollama"} <= set(found)
+    assert not {"koala", "helper", "lambda", "import"} & set(found)
+
+
+def test_it_says_so_where_there_is_nothing_to_stop_or_to_show(notebook, service):
+    assert notebook.run("%chat_stop").stdout == (
+        "Nothing to stop: no background answer is running.\n"
+    )
+    assert notebook.run("%chat_history").stdout == "Conversation default is empty.\n"
+    service.on(PATH, OPENAI.whole("Hello"))
+    notebook.run("%chat -b hi\n")
+    notebook.run("%chat_jobs wait")
+    assert notebook.run("%chat_stop 1").stdout == "Nothing to stop: it has ended already.\n"
 
 
 def test_models_use_and_setup(notebook, service):

@@ -9,7 +9,8 @@ import ipychat
 from ipychat import batch, cards, config, errors, registry, route
 from ipychat.answer import request
 from ipychat.messages import FilePart, ImagePart, Message, Notice, TextPart
-from ipychat.provider import AsyncGeneratorProvider
+from ipychat.provider import AsyncGeneratorProvider, Card
+from tests.loopback import answer
 from tests.protocols import PROTOCOLS
 
 pytestmark = pytest.mark.usefixtures("sessions")
@@ -104,7 +105,7 @@ def test_an_option_in_extra_asks_the_same_question():
 async def test_an_option_that_is_given_twice_is_refused(openai):
     with pytest.raises(errors.UsageError, match="top_p is given twice"):
         await ask(top_p=0.5, extra={"top_p": 1})
-    with pytest.raises(errors.UsageError, match="extra wants a dict"):
+    with pytest.raises(errors.UsageError, match="extra must be a dict"):
         await ask(extra=["top_p"])
     assert not openai.requests
 
@@ -313,3 +314,28 @@ async def test_a_notice_of_a_retry_takes_the_place_of_the_one_before(own):
 
 def test_what_a_notice_is_of_makes_it_no_other_one():
     assert Notice("a", kind="retry") == Notice("a")
+
+
+# -- models that the service does not have
+
+
+async def test_a_model_that_is_not_there_is_told_what_comes_near(openai):
+    body = b'{"error": {"message": "The model does not exist"}}'
+    openai.on(PATH, answer(body, status=404))
+    cards.keep("openai", openai.url, [Card("gpt-6-luna"), Card("other")])
+    with pytest.raises(errors.NotFoundError) as caught:
+        await ipychat.ask("Hi", model="openai:gpt-6-lunar")
+    first, second = str(caught.value).splitlines()
+    assert first == "openai has no model gpt-6-lunar (404). Did you mean gpt-6-luna?"
+    assert second.endswith("The model does not exist")
+    assert caught.value.status == 404
+    assert len(openai.requests) == 1, "no list is asked for"
+
+
+@pytest.mark.parametrize("name", ["gpt-6-luna", "unlike-any"])
+async def test_nothing_is_guessed_where_the_model_is_listed_or_nothing_comes_near(openai, name):
+    openai.on(PATH, answer(b"no such path", status=404, content_type="text/plain"))
+    cards.keep("openai", openai.url, [Card("gpt-6-luna")])
+    with pytest.raises(errors.NotFoundError) as caught:
+        await ipychat.ask("Hi", model=f"openai:{name}")
+    assert "Did you mean" not in str(caught.value)

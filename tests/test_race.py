@@ -225,6 +225,16 @@ async def test_turns_after_one_that_is_kept_later_are_stale(openai, talk):
     assert [turn.stale for turn in read_again(talk).turns] == [False, True]
 
 
+async def test_a_failure_without_an_answer_does_not_become_stale(openai, talk):
+    await race(talk, "Hi", A, B)
+    openai.on(PATH, answering(c=REFUSED))
+    await race(talk, "And?", C)
+    talk.keep(2)
+    assert [turn.state for turn in talk.turns] == ["done", "failed"]
+    assert not talk.stale_count
+    assert not read_again(talk).stale_count
+
+
 async def test_what_can_not_be_kept_is_said(openai, talk):
     with pytest.raises(errors.UsageError, match="talk has no race"):
         talk.keep(1)
@@ -501,7 +511,10 @@ def test_one_answer_is_kept_with_a_magic_also_in_the_next_kernel(kernel, service
     assert "has no race" in first.run("%chat_keep 1").error
     ran = first.run(f"{RACE}\nhi", cell="a")
     assert "goes on with answer 1; %chat_keep N takes another" in last(ran)[1]
-    assert first.run("%chat_keep 2").stdout == "default goes on with the answer of openai:b.\n"
+    assert (
+        first.run("%chat_keep 2").stdout
+        == "This conversation now continues from the answer of openai:b.\n"
+    )
     first.run("%chat -m openai:a more", cell="b")
     assert [m["content"] for m in sent(service)] == ["hi", "two", "more"]
     second = kernel()

@@ -80,6 +80,11 @@ class Pace:
     def _wait(self, now: float) -> float:
         return max(self._until - now, *(clock.wait(now) for clock in self._clocks.values()))
 
+    @property
+    def rate(self) -> float | None:
+        """How many prompts may go in a second, where that is limited."""
+        return self._clocks["requests"].rate
+
     def learn(self, limits: Mapping[Kind, Limit]) -> None:
         """Take the limits that an answer's headers say, where the user has said none."""
         self._begun.set()

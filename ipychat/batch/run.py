@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields, replace
@@ -118,6 +118,9 @@ class Batch:
         """The values of rows without an answer, where the data can be gone through only once."""
         self._counts = dict.fromkeys(("done", "cached", "failed", "skipped"), 0)
         self._sent = 0
+        self._took: deque[float] = deque(maxlen=how.concurrency)
+        """Seconds that the last answers took, their turns at the common pace included."""
+        self._pace = Pace(how.rpm, how.tpm)
         self._in_vain = 0
         self._spent: float | None = None
         self._begun = time.monotonic()
@@ -308,7 +311,7 @@ class Batch:
             for _ in range(others.workers):
                 yield self._send(missing, others)
             return
-        asker = Asker(self._base, self.schema, Pace(how.rpm, how.tpm), how.retries)
+        asker = Asker(self._base, self.schema, self._pace, how.retries)
         afford = Purse(how.max_cost, self._base)
         for _ in range(how.concurrency):
             yield self._work(missing, asker, afford)
@@ -345,7 +348,9 @@ class Batch:
             if self._is_stopped():  # while it waited, too
                 afford.release(question.at)
                 return
+            begun = time.monotonic()
             answered = await asker.ask(question.request)
+            self._took.append(time.monotonic() - begun)
             afford.settle(question.at, question.request, answered)
             await self._take(question, answered)
 
@@ -395,14 +400,26 @@ class Batch:
         """How far it is now."""
         counts = self._counts
         done = counts["done"] + counts["cached"]
-        seconds = time.monotonic() - self._begun
-        rate = self._sent / seconds if seconds > 0 else 0.0
+        rate = self._rate()
         settled = done + counts["failed"] + counts["skipped"]
         left = (self._total - settled) / rate if self._total is not None and rate else None
         return Progress(
             done, counts["cached"], counts["failed"], counts["skipped"],
             self._total, rate, self._spent, left,
         )  # fmt: skip
+
+    def _rate(self) -> float:
+        """How many answers come in a second.
+
+        By how long each takes and how many are asked side by side: what has come until now would
+        say too little as long as the first ones are on their way.
+        """
+        if self._took and (taken := sum(self._took)):
+            side_by_side = min(self.how.concurrency, self._total or self.how.concurrency)
+            rate = side_by_side * len(self._took) / taken
+            return min(rate, self._pace.rate or rate)
+        seconds = time.monotonic() - self._begun
+        return self._sent / seconds if seconds > 0 else 0.0
 
     def _tell(self, *, now: bool = False) -> None:
         if self.how.progress is None:

@@ -5,9 +5,10 @@ Other braces stay as written. Nothing is evaluated unless every expression can b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from ipychat import registry
 from ipychat.context._text import line, parse, why
 from ipychat.errors import UsageError
 
@@ -26,6 +27,13 @@ def expand(text: str, evaluate: Callable[[str], Any]) -> str:
         before if expression is None else before + _value_of(expression, evaluate)
         for before, expression in pieces
     )
+
+
+def no_variable(error: NameError, names: Iterable[str]) -> str:
+    """Say which name an expression has that is none of a variable, and what comes near."""
+    if not error.name:
+        return str(error)
+    return f"No variable named {error.name}.{registry.near(error.name, names, most=1)}"
 
 
 def _split(text: str) -> Iterator[tuple[str, str | None]]:

@@ -59,6 +59,8 @@ class Gateway:
 
     def _application(self, answers: Answers) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[self._guard])
+        for root in {self._path or "/", f"{self._path}/"}:
+            app.router.add_get(root, _welcome)
         for name, routes in SERVICES.items():
             service = web.Application(client_max_size=MAX_BODY)
             service.add_routes(routes(answers))
@@ -108,6 +110,11 @@ class Gateway:
     async def close(self) -> None:
         """Finish what is being streamed, and stop."""
         await self._runner.cleanup()
+
+
+async def _welcome(_request: web.Request) -> web.Response:
+    """Say what this is."""
+    return web.Response(text=f"ipychat's gateway. Below this address: {', '.join(SERVICES)}.\n")
 
 
 _running: dict[asyncio.AbstractEventLoop, asyncio.Task[Gateway]] = {}

@@ -95,50 +95,52 @@ class ChatMagics(Magics):
         "--model",
         action="append",
         default=[],
-        help="Who is asked: provider:name, a bare name, or an alias; several answer side by side.",
+        help="Model to ask: provider:name, a bare name, or an alias; several answer side by side.",
     )
-    @flag("--first", action="store_true", help="Of several, keep the first who has answered.")
-    @flag("-c", "--chat", metavar="NAME", help="Which conversation; without it the notebook's.")
-    @flag("-s", "--system", metavar="TEXT", help="What the model is told first.")
-    @flag("-f", "--format", choices=FORMATS, help="How the answer is shown.")
-    @flag("-t", "--to", metavar="VARIABLE", help="Put the reply into this variable.")
-    @flag("-b", "--background", action="store_true", help="Return at once and go on here.")
+    @flag("--first", action="store_true", help="Of several models, keep the first that answers.")
+    @flag("-c", "--chat", metavar="NAME", help="Conversation to use; by default the notebook's.")
+    @flag("-s", "--system", metavar="TEXT", help="System message: what the model is told first.")
+    @flag("-f", "--format", choices=FORMATS, help="How to show the answer.")
+    @flag("-t", "--to", metavar="VARIABLE", help="Variable to put the reply into.")
+    @flag(
+        "-b", "--background", action="store_true", help="Return at once; the answer goes on here."
+    )
     @flag("--no-history", action="store_true", help="Neither send nor keep the conversation.")
-    @flag("--temperature", type=at_least(0), help="How freely the model chooses its words.")
+    @flag("--temperature", type=at_least(0), help="Sampling temperature.")
     @flag(
         "--max-tokens",
         type=at_least(1, int),
         metavar="N",
-        help="How long the answer may become.",
+        help="Limit of the answer's length, in tokens.",
     )
     @flag(
         "--option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="Anything else that the provider takes; may be given several times.",
+        help="Another option, sent to the service unchecked; may be repeated.",
     )
     @flag(
         "--timeout",
         type=at_least(0.001),
         metavar="SECONDS",
-        help="How long the whole answer may take.",
+        help="Limit of the time for the whole answer.",
     )
-    @flag("--proxy", metavar="URL", help="The proxy for this request: http:// or socks5://.")
+    @flag("--proxy", metavar="URL", help="Proxy for this request: http:// or socks5://.")
     @flag(
         "--with",
         dest="with_",
         action="append",
         default=[],
         metavar="NAME",
-        help="Show the model a value of the notebook, summarised; may be given several times.",
+        help="Send a summary of a value of the notebook; may be repeated.",
     )
     @flag(
         "--cells",
         type=at_least(1, int),
         default=0,
         metavar="N",
-        help="The last N cells, with outputs.",
+        help="Send the last N cells with their outputs.",
     )
     @flag("--file", action="append", default=[], metavar="PATH", help="Send a file along.")
     @flag(
@@ -151,24 +153,40 @@ class ChatMagics(Magics):
     @flag(
         "--run-scripts",
         action="store_true",
-        help="Show pages live, too: their scripts run, and can reach the network.",
+        help="Show pages live, too: their scripts run and can reach the network.",
     )
     @flag(
-        "--each", metavar="COLUMN", help="Ask for each row: {{it}} is it, {{it.name}} its column."
+        "--each",
+        metavar="COLUMN",
+        help="Ask once per row: {{it}} is the row, {{it.name}} its column.",
     )
     @flag("--into", metavar="COLUMN", help="Where the answers to --each go: df.name or a variable.")
-    @flag("--schema", metavar="NAME", help="Their form: a class, a Literal, a JSON schema.")
-    @flag("--concurrency", type=at_least(1, int), metavar="N", help="Rows asked side by side: 64.")
-    @flag("--rpm", type=at_least(0.001), metavar="N", help="Requests a minute, at most.")
-    @flag("--tpm", type=at_least(1), metavar="N", help="Tokens a minute, at most.")
-    @flag("--max-cost", type=at_least(1e-6), metavar="DOLLARS", help="Stop before it costs more.")
     @flag(
-        "--cached", action="store_true", help="Take the answer of an earlier time, if there is one."
+        "--schema", metavar="NAME", help="Form of the answers: a class, a Literal or a JSON schema."
     )
-    @flag("--allow-secrets", action="store_true", help="Send the secrets in it as they are, once.")
-    @flag("--large", action="store_true", help="Send it however long it is.")
-    @flag("--raw", action="store_true", help="Send the prompt as written: expand no {{…}}.")
-    @flag("--dry-run", action="store_true", help="Show what would be sent, and send nothing.")
+    @flag(
+        "--concurrency",
+        type=at_least(1, int),
+        metavar="N",
+        help="Rows to ask at once; by default 64.",
+    )
+    @flag("--rpm", type=at_least(0.001), metavar="N", help="Limit of requests a minute.")
+    @flag("--tpm", type=at_least(1), metavar="N", help="Limit of tokens a minute.")
+    @flag(
+        "--max-cost",
+        type=at_least(1e-6),
+        metavar="DOLLARS",
+        help="Stop before it costs more than this.",
+    )
+    @flag(
+        "--cached",
+        action="store_true",
+        help="Use the answer that was kept earlier, if there is one.",
+    )
+    @flag("--allow-secrets", action="store_true", help="Send secrets unmasked, this once.")
+    @flag("--large", action="store_true", help="Send the question however large it is.")
+    @flag("--raw", action="store_true", help="Send the prompt as written, without expanding {{…}}.")
+    @flag("--dry-run", action="store_true", help="Show what would be sent; send nothing.")
     @no_var_expand
     @line_cell_magic
     @waits
@@ -241,8 +259,8 @@ class ChatMagics(Magics):
             "Inside code, ask with %chat, or with await ipychat.ask(…)."
         )
 
-    @flag("-m", "--model", help="Who is asked from now on.")
-    @flag("-c", "--chat", metavar="NAME", help="Which conversation; without it the notebook's.")
+    @flag("-m", "--model", help="Model to use from now on.")
+    @flag("-c", "--chat", metavar="NAME", help="Conversation to show; by default the notebook's.")
     @no_var_expand
     @line_magic
     def chat_panel(self, line: str) -> Any:
@@ -290,9 +308,16 @@ class ChatMagics(Magics):
         for number in wanted:
             if number not in numbers:
                 raise UsageError(f"There is no job {number}. See %chat_jobs.")
-        for job in self.jobs:
-            if not wanted or str(job.number) in wanted:
-                job.stop()
+        stopped = [
+            job
+            for job in self.jobs
+            if job.state == "running" and (not wanted or str(job.number) in wanted)
+        ]
+        for job in stopped:
+            job.stop()
+        if not stopped:
+            what = "no background answer is running" if not wanted else "it has ended already"
+            print(f"Nothing to stop: {what}.")
 
     def is_free(self, name: str) -> bool:
         """Whether a variable of that name is the user's to set: not Python's, not IPython's."""

@@ -1,4 +1,7 @@
-"""Completion on our magics' own lines: flags, models, conversations, variables, files."""
+"""Completion on our magics' own lines: flags, models, conversations, variables, files.
+
+In `{{…}}`, in the cell too: what of the notebook may stand there.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,11 @@ NAMES_WANTED = {
     "-c": "chats", "--chat": "chats", "-t": "variables", "--to": "variables",
     "--with": "variables", "--file": "files", "--image": "files", "--export": "files",
 }  # fmt: skip
+EXPRESSION = re.compile(r"\{\{(?:(?!\}\}).)*?([\w.]*)$", re.DOTALL)
+"""An expression that is not closed yet, and the name that is being written in it."""
+CELL = re.compile(r"\s*%%chat\s")
 BY_MAGIC = {
+    "chat_login": "accounts",
     "chat_use": "models",
     "chat_models": "models",
     "chat_history": "chats",
@@ -36,11 +43,18 @@ def complete(chat: ChatMagics, context: CompletionContext) -> SimpleMatcherResul
 
     line = context.line_with_cursor[: context.cursor_position]
     match = re.match(LINE, line)
-    if not match:
+    in_cell = CELL.match(context.full_text)
+    if not (match or in_cell):
         return {"completions": []}
-    words = match[2].split()
-    word = "" if not words or line[-1].isspace() else words.pop()
-    found = _candidates(chat, match[1], words, word)
+    if expression := EXPRESSION.search(line):
+        word = expression[1]
+        found = _names(chat, word)
+    elif match:
+        words = match[2].split()
+        word = "" if not words or line[-1].isspace() else words.pop()
+        found = _candidates(chat, match[1], words, word)
+    else:
+        return {"completions": []}
     return {
         "completions": [SimpleCompletion(one) for one in found if one.startswith(word)],
         "matched_fragment": word,
@@ -76,6 +90,20 @@ def _chats(_chat: ChatMagics, _word: str) -> Iterable[str]:
     return conversations.names()
 
 
+def _accounts(_chat: ChatMagics, _word: str) -> Iterable[str]:
+    """Give the providers that take a key."""
+    from ipychat import registry
+
+    return [name for name, cls in registry.loaded() if getattr(cls, "key_variables", ())]
+
+
+def _names(chat: ChatMagics, word: str) -> list[str]:
+    """Give what may stand in an expression: variables, or the attributes of one."""
+    if "." in word:
+        return list(chat.shell.Completer.attr_matches(word))
+    return sorted(_variables(chat, word))
+
+
 def _variables(chat: ChatMagics, _word: str) -> Iterable[str]:
     hidden = chat.shell.user_ns_hidden
     return [n for n in chat.shell.user_ns if not n.startswith("_") and n not in hidden]
@@ -94,6 +122,7 @@ def _files(_chat: ChatMagics, word: str) -> Iterable[str]:
 
 _OF: dict[str, Callable[[Any, str], Iterable[str]]] = {
     "models": lambda _chat, _word: _models(),
+    "accounts": _accounts,
     "chats": _chats,
     "variables": _variables,
     "files": _files,

@@ -38,8 +38,8 @@ class HistoryMagics(Magics):
         super().__init__(chat.shell)
         self._chat = chat
 
-    @flag("--export", metavar="FILE", help="Write it to this file as Markdown.")
-    @flag("--drop", type=int, metavar="N", help="Drop its turn number N.")
+    @flag("--export", metavar="FILE", help="Write the conversation to this file, as Markdown.")
+    @flag("--drop", type=int, metavar="N", help="Drop turn number N.")
     @no_var_expand
     @line_magic
     def chat_history(self, line: str) -> None:
@@ -51,7 +51,7 @@ class HistoryMagics(Magics):
             print(f"Dropped turn {flags.drop} of {conversation.name}.")
             return
         if not conversation.turns and not flags.export:
-            print(f"{conversation.name} has no turns yet.")
+            print(f"Conversation {conversation.name} is empty.")
             return
         text = conversation.to_markdown()
         if flags.export:
@@ -65,11 +65,11 @@ class HistoryMagics(Magics):
 
     @line_magic
     def chat_new(self, line: str) -> None:
-        """Begin the notebook's conversation anew, or the one with the name given."""
+        """Clear the notebook's conversation, or the one with the name given."""
         conversation = self._chat.known_conversation(flags_.unquoted(line) or None)
         turns = counted(len(conversation.turns), "turn")
         conversation.clear()
-        print(f"{conversation.name} begins anew, without the {turns} so far.")
+        print(f"Conversation cleared ({turns}).")
 
     @line_magic
     def chat_fork(self, line: str) -> None:
@@ -79,7 +79,7 @@ class HistoryMagics(Magics):
             raise UsageError("%chat_fork wants the name of the copy.")
         fork = self._chat.conversation().fork(name)
         turns = counted(len(fork.turns), "turn")
-        print(f"{name} begins with {turns}: ask it with --chat {name}.")
+        print(f"Copied {turns} to {name}. To go on there: --chat {name}.")
 
     @line_magic
     def chat_undo(self, line: str) -> None:
@@ -88,21 +88,21 @@ class HistoryMagics(Magics):
         if not conversation.turns:
             raise UsageError(f"{conversation.name} has no turn to drop.")
         conversation.undo()
-        print(f"{conversation.name} has {counted(len(conversation.turns), 'turn')} left.")
+        print(f"Dropped the last turn; {counted(len(conversation.turns), 'turn')} left.")
 
-    @flag("-c", "--chat", metavar="NAME", help="Which conversation; without it the notebook's.")
+    @flag("-c", "--chat", metavar="NAME", help="Conversation to use; by default the notebook's.")
     @no_var_expand
     @line_magic
     def chat_keep(self, line: str) -> None:
-        """Go on with another answer of the last race: the one of the number given."""
+        """Continue from another answer of the last race: the one with the number given."""
         flags, words = flags_.parse_words(self.chat_keep, line, self._chat.questions.expand)
         if len(words) != 1 or not words[0].isdecimal():
             raise UsageError("%chat_keep wants the number of an answer of the last race.")
         conversation = self._chat.known_conversation(flags.chat)
         turn = conversation.keep(int(words[0]))
-        print(f"{conversation.name} goes on with the answer of {turn.model}.")
+        print(f"This conversation now continues from the answer of {turn.model}.")
 
-    @flag("-m", "--model", help="Who is asked.")
+    @flag("-m", "--model", help="Model to ask.")
     @no_var_expand
     @line_magic
     @waits

@@ -49,7 +49,7 @@ class ModelMagics(Magics):
         flags, words = flags_.parse_words(self.chat_models, line, self._chat.questions.expand)
         faults = await _stoppable(catalog.refresh(stale_only=not flags.refresh))
         for name, fault in faults.items():
-            print(f"{name} gave no list of its models: {fault.splitlines()[0]}")
+            print(f"{name} did not list its models: {fault.splitlines()[0]}")
         found = catalog.models(" ".join(words))
         if not found:
             raise UsageError(f"No model matches {' '.join(words)!r}. %chat_models lists all.")
@@ -92,7 +92,7 @@ class ModelMagics(Magics):
 
     @line_magic
     def chat_use(self, line: str) -> None:
-        """Let the notebook's conversation ask this model from now on."""
+        """Use this model in the notebook's conversation from now on."""
         from ipychat import catalog
 
         if not line.strip():
@@ -100,7 +100,7 @@ class ModelMagics(Magics):
         model = catalog.resolve(line)
         conversation = self._chat.conversation()
         conversation.model = catalog.lasting(line)
-        print(f"{conversation.name} asks {model} from now on.")
+        print(f"This conversation now uses {model}.")
 
     @no_var_expand
     @line_magic

@@ -63,12 +63,16 @@ class Questions:
             yield attachments.image_part(names[image] if named else image, image)
 
     def _value(self, name: str) -> Any:
+        from ipychat.context import expressions
+        from ipychat.kernel import notebook
+
+        names = notebook.names_in_sight(self._shell)
         try:
             return self._evaluate(name)
+        except NameError as error:
+            raise UsageError(expressions.no_variable(error, names)) from None
         except Exception as error:  # noqa: BLE001 - whatever the user's expression raises
-            raise UsageError(
-                f"There is no {name!r} to show: {type(error).__name__}: {error}"
-            ) from None
+            raise UsageError(f"--with {name} failed: {type(error).__name__}: {error}") from None
 
     def _last_cells(self, count: int) -> list[tuple[str, str | None]]:
         """Return source and output of the last cells that ran, this one aside."""
