@@ -51,9 +51,18 @@ def is_apart() -> bool:
 
 
 def place() -> Answers:
-    """Return where answers are kept."""
+    """Return where answers are kept. Raises StoreError for a cassette that is a link.
+
+    It may have come with a repository, and lead to any folder of the user's.
+    """
     if cassette := config.cassette():
-        return Answers(files.absolute(cassette), shared=True)
+        folder = files.absolute(cassette)
+        if folder.is_symlink():
+            raise StoreError(
+                f"The cassette {folder.name} is a link, which is not followed.\n"
+                f"To keep answers there: %config IPyChat.cassette = {os.fspath(folder.resolve())!r}."
+            )
+        return Answers(folder, shared=True)
     return Answers(files.home() / "answers", shared=False)
 
 

@@ -111,6 +111,14 @@ def questions(talk):
     return " ".join(turn.question[-1].text + "*" * turn.stale for turn in talk.turns)
 
 
+def settled(talk):
+    """Wait until what was changed is written; gives the conversation."""
+    while saving := talk.journal._next:
+        saving.join()
+    with talk.journal._saving:
+        return talk
+
+
 def on_disk(talk):
     return Conversation(talk.name, talk.journal.transcript)
 
@@ -167,10 +175,10 @@ async def test_the_model_is_the_arguments_else_the_conversations_else_the_defaul
 async def test_the_model_and_system_message_are_kept_and_survive_a_clean_start(talk):
     talk.model, talk.system = "echo:n", "Be short."
     talk.clear()
-    again = on_disk(talk)
+    again = on_disk(settled(talk))
     assert (again.model, again.system) == ("echo:n", "Be short.")
     talk.model = None
-    assert on_disk(talk).model is None
+    assert on_disk(settled(talk)).model is None
 
 
 async def test_an_answer_that_failed_or_was_stopped_goes_along_with_what_came(talk, echo):
@@ -296,7 +304,7 @@ async def test_turns_are_dropped_by_number_and_from_the_end(talk):
     talk.drop(2)
     assert questions(talk) == "b d"
     assert talk.undo().text == "re d"
-    assert shape(on_disk(talk)) == shape(talk)
+    assert shape(on_disk(settled(talk))) == shape(talk)
     for wrong in (0, 2, -1):
         with pytest.raises(errors.UsageError, match="talk has 1"):
             talk.drop(wrong)
@@ -326,7 +334,7 @@ async def test_a_fork_goes_on_from_a_copy(echo):
     assert two is conversation("two")
     assert questions(two) == "A b*"
     assert two.model == "echo:n"
-    assert shape(on_disk(two)) == shape(two)
+    assert shape(on_disk(settled(two))) == shape(two)
     await ask(two, "c")
     assert sent(echo.asked[-1]) == "A [re A] b [re b] c"
     two.drop(1)
@@ -466,6 +474,7 @@ async def test_what_the_disk_did_not_take_is_written_when_it_does(talk, transcri
     unwritable(transcript)
     await ask(talk, "a")
     talk.model = "echo:n"
+    settled(talk)
     assert "Can't" in caplog.text
     transcript.path.parent.unlink()
     turn = await ask(talk, "b")
@@ -665,7 +674,7 @@ async def _live(steps, transcript):
                 expected = len(talk.turns)
                 talk = Conversation("talk", transcript)
                 assert talk.continues == expected
-        again = Conversation("talk", transcript)
+        again = on_disk(settled(talk))
         assert shape(again) == shape(talk)
         assert expected is None or len(talk.turns) == expected
         # the turns of a cell stand together, and are of one run
@@ -768,6 +777,7 @@ async def test_a_transcript_that_cannot_be_read_is_told_with_the_answer_and_left
     path = transcripts.notebook_folder("/n.ipynb") / "talk.jsonl"
     path.mkdir(parents=True)
     talk = conversation("talk")
+    await talk.load()
     assert talk is conversation("talk")
     assert talk.journal.transcript is None
     [notice] = (await ipychat.ask("a", chat="talk")).notices

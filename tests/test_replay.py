@@ -497,6 +497,48 @@ async def test_what_is_no_file_in_a_cassette_is_not_read(openai, cassette, kind)
         await ask()
 
 
+LINKS = {"the lock": ".cassette.lock", "the names": "names.json", "what git ignores": ".gitignore"}
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_nothing_is_read_or_written_through_a_link_of_a_cassette(openai, cassette, link):
+    precious = cassette.folder.parent / "precious"
+    precious.write_text("precious" * 100)
+    cassette.folder.mkdir()
+    (cassette.folder / LINKS[link]).symlink_to(precious)
+    cassette("auto")
+    reply = await ask(model=None)
+    assert reply.text == "one"
+    assert precious.read_text() == "precious" * 100
+    assert ("a link" in "".join(reply.notices)) == (link == "the lock")
+
+
+async def test_an_entry_that_is_a_link_is_none(openai, cassette):
+    folder = cassette()
+    await ask()
+    [path] = entries(folder)
+    path.rename(elsewhere := folder.parent / "elsewhere.json")
+    path.symlink_to(elsewhere)
+    cassette("replay")
+    with pytest.raises(errors.StoreError, match="it is a link"):
+        await ask()
+
+
+async def test_a_cassette_that_is_a_link_is_refused_with_the_folder_to_name(openai, cassette):
+    elsewhere = cassette.folder.parent / "private"
+    elsewhere.mkdir()
+    cassette.folder.symlink_to(elsewhere)
+    for mode in ("auto", "replay"):
+        cassette(mode)
+        with pytest.raises(errors.StoreError) as caught:
+            await ask(model=None)
+        first, second = caught.value._render_traceback_()
+        assert "__chat__ is a link" in first
+        assert str(elsewhere) in second
+    assert not [*elsewhere.iterdir()]
+    assert not openai.requests
+
+
 ODD = [
     {"usage": {"input": "x"}},
     {"usage": {"cost": "free"}},
