@@ -54,13 +54,11 @@ MAX_NAME = 50
 class Conversation:
     """Turns in their order. Its magics, panel and Python calls are all of this one object."""
 
-    def __init__(
-        self, name: str, transcript: Transcript | None, *, is_apart: bool = False
-    ) -> None:
+    def __init__(self, name: str, transcript: Transcript | None, *, is_apart: bool = False) -> None:
         self.journal = Journal(None, name, None)
         self.changes = Changes()
         self.is_apart = is_apart
-        """Whether it has begun empty, whatever an earlier kernel left, and has a file of its own."""
+        """Whether it has begun empty, whatever an earlier kernel left, in a file of its own."""
         self._settings: dict[str, str | None] = {}
         """The model and the system message, as far as they are known."""
         self._turns: list[Turn] | None = None
@@ -314,7 +312,7 @@ class Conversation:
         for one in (asked, replace(asked, messages=(*head, *before, *own))):
             then = route.as_recorded(one)
             for receipts in (route.receipts(one), *([then.receipt] if then else ())):
-                receipt = receipts(one.messages)
+                receipt: Receipt = receipts(one.messages)
                 if receipt.hash == turn.reply.hash:
                     return receipt
         return None
@@ -385,20 +383,21 @@ def conversation(name: str | None = None) -> Conversation:
     name, notebook = name or DEFAULT, config.current().notebook
     if (notebook, name) not in _live:
         is_apart = replay.is_apart()
-        _live[notebook, name] = Conversation(name, _transcript(name, is_apart), is_apart=is_apart)
+        transcript = _transcript(name, is_apart=is_apart)
+        _live[notebook, name] = Conversation(name, transcript, is_apart=is_apart)
     live = _live[notebook, name]
     if live.journal.transcript is None and not live.journal.fault:
-        if transcript := _transcript(name, live.is_apart):
-            live.keep_in(transcript)  # it was opened while nothing was kept
+        # it may have been opened while nothing was kept
+        live.keep_in(_transcript(name, is_apart=live.is_apart))
     return live
 
 
-def _transcript(name: str, is_apart: bool) -> Transcript | None:
-    folder = _folder(is_apart)
+def _transcript(name: str, *, is_apart: bool) -> Transcript | None:
+    folder = _folder(is_apart=is_apart)
     return Transcript(folder / transcripts.file_name(name)) if folder else None
 
 
-def _folder(is_apart: bool) -> Path | None:
+def _folder(*, is_apart: bool) -> Path | None:
     """Where the notebook's conversations are kept; None where they are not."""
     settings = config.current()
     if settings.notebook is None or not settings.keep or replay.is_on():
@@ -416,7 +415,7 @@ def rename(talk: Conversation, name: str) -> None:
         raise UsageError(f"There is a conversation {name!r} already.")
     if not name.strip() or len(name) > MAX_NAME:
         raise UsageError(f"A conversation's name has 1 to {MAX_NAME} characters.")
-    if talk.journal.transcript and (there := _transcript(name, talk.is_apart)):
+    if talk.journal.transcript and (there := _transcript(name, is_apart=talk.is_apart)):
         talk.journal.transcript.move(there.path)
     notebook = config.current().notebook
     _live[notebook, name] = _live.pop((notebook, talk.name))
@@ -426,7 +425,7 @@ def rename(talk: Conversation, name: str) -> None:
 
 def names() -> list[str]:
     """Return the names of the notebook's conversations, live and on disk."""
-    folder, here = _folder(replay.is_apart()), config.current().notebook
+    folder, here = _folder(is_apart=replay.is_apart()), config.current().notebook
     live = {name for notebook, name in _live if notebook == here}
     return sorted({*live, *(transcripts.names(folder) if folder else ())})
 

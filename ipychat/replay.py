@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ipychat import config, secrets
-from ipychat.config import NOTHING
 from ipychat.characters import harmless
+from ipychat.config import NOTHING
 from ipychat.errors import NotRecordedError, StoreError, UsageError
 from ipychat.messages import ChatRequest, Reply
 from ipychat.store import files
@@ -60,7 +60,7 @@ def place() -> Answers:
         if folder.is_symlink():
             raise StoreError(
                 f"The cassette {folder.name} is a link, which is not followed.\n"
-                f"To keep answers there: %config IPyChat.cassette = {os.fspath(folder.resolve())!r}."
+                f"To use where it leads: %config IPyChat.cassette = {os.fspath(folder.resolve())!r}"
             )
         return Answers(folder, shared=True)
     return Answers(files.home() / "answers", shared=False)
@@ -121,7 +121,8 @@ async def find(
 ) -> Reply | None:
     """Return the answer to `request` that is kept, if it may be taken for one.
 
-    If it is, the names in `meant` have stood for these models. Raises NotRecordedError where there is none and nothing may be asked.
+    If it is, the names in `meant` have stood for these models. Raises NotRecordedError where there
+    is none and nothing may be asked.
     """
     if cassette := config.cassette():
         _asked.setdefault(cassette, set()).add(receipt.hash)

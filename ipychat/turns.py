@@ -44,6 +44,8 @@ SNAPSHOT_INTERVAL = 1.0
 """Seconds. So much of an answer may be lost with a process that is killed."""
 PATIENCE = 0.2
 """Seconds. An interrupt waits no longer for the disk; not at all where it is stuck already."""
+SAVING = "ipychat saves"
+"""What threads are called that write a conversation."""
 FORGETTING = {"dropped", "new"}
 """Records that are written even where nothing is kept any more, of what is there."""
 TEXTS = (Text, Reasoning)
@@ -122,7 +124,7 @@ class Journal:
     def save_soon(self) -> threading.Thread:
         """Save in a thread, for which the process's end waits; return the thread."""
         if self._next is None:
-            self._next = saving = threading.Thread(target=self._save_and_log)
+            self._next = saving = threading.Thread(target=self._save_and_log, name=SAVING)
             saving.start()
             return saving
         return self._next

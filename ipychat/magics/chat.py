@@ -197,7 +197,7 @@ class ChatMagics(Magics):
             from ipychat.magics import each
 
             return await each.run(self, text if cell is None else cell, flags)
-        question = await stoppable(self.questions.message(text if cell is None else cell, flags))
+        question = await self.questions.message(text if cell is None else cell, flags)
         asked: dict[str, Any] = {
             "model": models[0],
             "system": flags.system,

@@ -55,7 +55,7 @@ class HistoryMagics(Magics):
             return
         text = await stoppable(asyncio.to_thread(conversation.to_markdown))
         if flags.export:
-            _export(Path(flags.export).expanduser(), text)
+            _export(flags.export, text)
             print(f"Wrote {conversation.name} to {flags.export}.")
             return
         from ipychat import markup
@@ -189,9 +189,10 @@ class HistoryMagics(Magics):
         print(audit.summary(looked_at, found))
 
 
-def _export(path: Path, text: str) -> None:
+def _export(name: str, text: str) -> None:
     from ipychat.store import files
 
+    path = Path(name).expanduser()
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent}.")
     files.write(path, text.encode())  # whole or not at all

@@ -52,6 +52,7 @@ class Questions:
     async def _along(self, flags: Namespace) -> Any:
         from ipychat.context import attachments, cells, values
         from ipychat.kernel import notebook
+        from ipychat.magics.models import stoppable
         from ipychat.messages import TextPart
         from ipychat.wire import aside
 
@@ -60,13 +61,13 @@ class Questions:
         if flags.cells > 0:
             yield TextPart(cells.cells_text(self._last_cells(flags.cells)))
         for path in flags.file:
-            yield await aside.run(attachments.file_part, path)
+            yield await stoppable(aside.run(attachments.file_part, path))
         for image in flags.image:
             names = notebook.names_in_sight(self._shell)
-            if image in names and not Path(image).exists():
+            if image in names and not _is_file(image):
                 yield attachments.image_part(names[image], image)
             else:
-                yield await aside.run(attachments.image_part, image, image)
+                yield await stoppable(aside.run(attachments.image_part, image, image))
 
     def _value(self, name: str) -> Any:
         try:
@@ -90,3 +91,7 @@ class Questions:
             )
             for number, source in enumerate(sources[first:], first + 1)
         ]
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).exists()

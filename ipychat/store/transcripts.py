@@ -104,10 +104,11 @@ class Transcript:
         file is there and can't be read.
         """
         begin = f'{{"type": "{kind}"'.encode() if kind else b""
-        number = damaged = 0
+        count = damaged = 0
         try:
             with self.path.open("rb") as file:
-                for number, line in enumerate(file, 1):
+                for line in file:
+                    count += 1
                     if not line.startswith(begin):
                         continue
                     if (record := _parse(line)) is not None:
@@ -119,7 +120,7 @@ class Transcript:
         except OSError as error:
             raise StoreError(f"Can't read {self.path}: {error.strerror}.") from None
         if damaged:
-            said = f"{damaged} of {number} lines of {self.path} are damaged, and left out."
+            said = f"{damaged} of {count} lines of {self.path} are damaged, and left out."
             warnings.warn(said, stacklevel=2)
 
 
