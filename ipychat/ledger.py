@@ -70,11 +70,18 @@ def save() -> None:
 
 
 def entries() -> Iterator[dict[str, Any]]:
-    """Give every line that is known. Raises StoreError where the file can't be read."""
-    if config.replay() != "replay":
-        save()
-        yield from _file().read()
-    yield from (*_unsaved, *_kept)
+    """Give every line that is known. Raises StoreError where the file can't be read.
+
+    Nothing is written for it. Whoever writes is waited for, but not as long as others hold a lock.
+    """
+    is_alone = _saving.acquire(timeout=files.HELD_TIMEOUT)
+    try:
+        written = [] if config.replay() == "replay" else _file().read()
+        known = [*written, *_unsaved, *_kept]
+    finally:
+        if is_alone:
+            _saving.release()
+    yield from known
 
 
 def _file() -> Transcript:

@@ -90,7 +90,7 @@ def counts_of(counts: Any, *names: str) -> list[int]:
     return [count_of(known.get(name)) for name in names]
 
 
-def load(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Read JSON. Raises ValueError also for what would hold the loop, or fill memory."""
     if is_dense(text):
         raise ValueError("too much in it")
@@ -249,7 +249,7 @@ class Answer:
     def _parse(self, data: list[str], *, last: bool) -> Iterable[dict[str, Any]]:
         try:
             # One call for all is a third faster than one for each.
-            payloads: list[dict[str, Any]] = load(f"[{','.join(data)}]")
+            payloads: list[dict[str, Any]] = parse_json(f"[{','.join(data)}]")
             if len(payloads) == len(data) and all(type(one) is dict for one in payloads):
                 return payloads
         except (ValueError, RecursionError):
@@ -358,6 +358,6 @@ async def read(
 def read_list(body: bytes, service: str, read: Callable[[Any], T]) -> T:
     """Return what `read` makes of a list of models. Raises FormatError where it is none."""
     try:
-        return read(load(body.decode("utf-8-sig")))
+        return read(parse_json(body.decode("utf-8-sig")))
     except (ValueError, *WRONG):
         raise FormatError(f"{service} sent a list of models that can't be read.") from None

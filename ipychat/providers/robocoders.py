@@ -30,7 +30,7 @@ from ipychat.provider import (
     format_prompt,
 )
 from ipychat.providers import _form
-from ipychat.providers._answers import load
+from ipychat.providers._answers import parse_json
 from ipychat.providers._browser import USER_AGENT
 from ipychat.store import files
 from ipychat.store.credentials import ROOT, ServiceSession
@@ -325,7 +325,7 @@ async def _events(
 
 def _parse(line: str) -> dict[str, Any] | None:
     try:
-        event = load(line)
+        event = parse_json(line)
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None
