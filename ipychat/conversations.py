@@ -373,6 +373,7 @@ def names() -> list[str]:
 def _begin(
     prompt: Prompt, chat: str | None, model: str | None, system: str | None, options: dict[str, Any]
 ) -> Turn:
+    secrets.hide(options)  # the caller's own frame holds them, too
     talk = Conversation("", None) if chat is None else conversation(chat)
     return talk.begin(prompt, model=model, system=system, history=chat is not None, options=options)
 

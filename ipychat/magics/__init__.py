@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ipychat import config
+from ipychat import config, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,6 +63,8 @@ class _Loaded:
             "ipychat.messages", "Reply", self._display_reply
         )
         shell.Completer.custom_matchers.append(self._matcher)
+        self._show_before = vars(shell).get("_showtraceback")
+        self._show, shell._showtraceback = shell._showtraceback, self._show_masked
         shell.display_trap.hook = self._display_result
         if sys.displayhook is shell.displayhook:  # the cell that loads us already runs
             sys.displayhook = shell.display_trap.hook
@@ -82,6 +84,10 @@ class _Loaded:
         shell.configurables.remove(self._settings)
         config.use(config.Config())
         shell.display_trap.hook = shell.displayhook
+        if vars(shell).get("_showtraceback") == self._show_masked:
+            del shell._showtraceback
+            if self._show_before:
+                shell._showtraceback = self._show_before
         self._end()
 
     def _end(self) -> None:
@@ -133,6 +139,10 @@ class _Loaded:
             displayhook.fill_exec_result(result)
         else:
             displayhook(result)
+
+    def _show_masked(self, kind: Any, error: Any, lines: Any) -> None:
+        """Show a traceback without the secrets that are known: IPython's may list all values."""
+        self._show(kind, error, secrets.masked(lines))
 
     def _display_reply(self, reply: Any) -> None:
         """Show nothing for the reply that its cell has shown already; else leave it to IPython."""
