@@ -10,7 +10,18 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ipychat import cards, catalog, config, firewall, policy, provider, registry, replay, secrets
+from ipychat import (
+    cards,
+    catalog,
+    config,
+    firewall,
+    policy,
+    provider,
+    registry,
+    replay,
+    secrets,
+    shapes,
+)
 from ipychat.errors import PolicyError
 from ipychat.messages import (
     ChatRequest,
@@ -131,7 +142,7 @@ def _options(request: ChatRequest, way: Route) -> tuple[dict[str, Any], str]:
         except (TypeError, ValueError, RecursionError):
             unwritable = f"the option {name}, a {type(value).__name__},"
             written = f"({type(value).__name__})"
-        options[name] = secrets.MASK if name.lower() in CREDENTIALS else written
+        options[name] = secrets.MASK if name.lower() in CREDENTIALS else shapes.masked(written)
     return options, unwritable
 
 
@@ -155,17 +166,17 @@ def _plain(value: Any) -> Any:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    written = replace(message, content="").to_dict()
+    written: dict[str, Any] = shapes.masked(replace(message, content="").to_dict())
     del written["content"]
     if isinstance(message.content, str):
-        return written | {"text": lines(message.content)}
+        return written | {"text": lines(shapes.mask(message.content))}
     return written | {"parts": [*map(_part, message.content)]}
 
 
 def _part(part: Part) -> dict[str, Any]:
     match part:
         case TextPart(text):
-            return {"text": lines(text)}
+            return {"text": lines(shapes.mask(text))}
         case ImagePart(url) if url.startswith("data:"):
             head, _, data = url.partition(",")
             return {"image": head, "sha256": hashlib.sha256(data.encode()).hexdigest()}

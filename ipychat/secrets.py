@@ -247,7 +247,7 @@ def mask_bytes(data: bytes) -> bytes:
 
 def mask_url(url: str) -> str:
     """As `mask`; what a `data:` URL carries in base64 stays as long as it was."""
-    head, data = _parts(url)
+    head, data = parts(url)
     if not head:
         return mask(url)
     for secret in _in_urls:
@@ -256,7 +256,7 @@ def mask_url(url: str) -> str:
     return mask(head) + data
 
 
-def _parts(text: str) -> tuple[str, str]:
+def parts(text: str) -> tuple[str, str]:
     """Return the head of a `data:` URL and its base64, on one line; of other texts no head."""
     head = re.match(_DATA_URL, text)
     if not head or " " in text:
@@ -268,7 +268,7 @@ def names_in(content: str | bytes) -> set[str]:
     """Return what the known secrets in `content` are called."""
     if isinstance(content, bytes):
         return {name for secret, name in _in_bytes.items() if secret in content}
-    head, data = _parts(content)
+    head, data = parts(content)
     names = {name for secret, name in _known.items() if secret in (head or data)}
     return names | {name for secret, name in _in_urls.items() if head and secret in data}
 

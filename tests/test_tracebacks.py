@@ -15,7 +15,7 @@ import ipychat
 from ipychat import errors
 from ipychat.secrets import MASK, Secret
 from ipychat.store import credentials
-from tests.loopback import HANG, Proxy, answer, chunk, head
+from tests.loopback import HANG, Proxy, chunk, head
 from tests.protocols import ONLINE, PROTOCOLS, Protocol, login_page, session_page
 
 pytestmark = pytest.mark.usefixtures("sessions")
@@ -111,7 +111,11 @@ async def test_a_question_that_is_cut_short_leaves_no_key_in_any_frame(
     protocol, ending, streaming, service, monkeypatch
 ):
     prepare(protocol, service, monkeypatch)
-    begun = [head(content_type=protocol.content_type), *map(chunk, protocol.pieces("Hi")[:-1]), HANG]
+    begun = [
+        head(content_type=protocol.content_type),
+        *map(chunk, protocol.pieces("Hi")[:-1]),
+        HANG,
+    ]
     service.on(protocol.path, begun if streaming else [HANG])
     arrived = asyncio.Event()
 
@@ -214,8 +218,14 @@ async def test_a_kept_key_is_hidden_where_it_is_read():
 def test_a_secret_is_a_text_that_is_not_shown():
     secret = Secret(KEY)
     assert (secret, hash(secret), json.dumps(secret)) == (KEY, hash(KEY), f'"{KEY}"')
-    assert pickle.loads(pickle.dumps(secret)) == KEY  # noqa: S301 - made here
-    for text in (repr(secret), f"{secret!r}", f"{[secret]}", repr(secret[:20]), reprlib.repr(secret)):
+    assert pickle.loads(pickle.dumps(secret)) == KEY
+    for text in (
+        repr(secret),
+        f"{secret!r}",
+        f"{[secret]}",
+        repr(secret[:20]),
+        reprlib.repr(secret),
+    ):
         assert KEY[:6] not in text
 
 
@@ -228,7 +238,7 @@ def in_verbose(kernel, code: str) -> str:
     ran = kernel.run(code)
     kernel.run("%xmode Context")
     assert ran.status == "error"
-    told = [m["content"] for m in ran.messages if m["msg_type"] not in {"execute_input"}]
+    told = [m["content"] for m in ran.messages if m["msg_type"] != "execute_input"]
     return json.dumps([ran.reply, told])
 
 
@@ -262,4 +272,6 @@ def test_an_interrupted_question_shows_no_key_in_a_verbose_traceback(shared):
     ran = kernel.wait(sent)
     kernel.run("%xmode Context")
     assert ran.status == "error"
-    assert "sk-a-key-of-the-tests" not in json.dumps([ran.reply, [m["content"] for m in ran.messages]])
+    assert "sk-a-key-of-the-tests" not in json.dumps(
+        [ran.reply, [m["content"] for m in ran.messages]]
+    )

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
+SHOW = "_showtraceback"
+"""IPython's method that shows every traceback, of whatever kind, and each front end's of it."""
+
 _loaded: dict[int, _Loaded] = {}
 """What is in which shell, by its id."""
 
@@ -63,8 +66,8 @@ class _Loaded:
             "ipychat.messages", "Reply", self._display_reply
         )
         shell.Completer.custom_matchers.append(self._matcher)
-        self._show_before = vars(shell).get("_showtraceback")
-        self._show, shell._showtraceback = shell._showtraceback, self._show_masked
+        self._show, self._show_before = getattr(shell, SHOW), vars(shell).get(SHOW)
+        vars(shell)[SHOW] = self._show_masked
         shell.display_trap.hook = self._display_result
         if sys.displayhook is shell.displayhook:  # the cell that loads us already runs
             sys.displayhook = shell.display_trap.hook
@@ -84,10 +87,9 @@ class _Loaded:
         shell.configurables.remove(self._settings)
         config.use(config.Config())
         shell.display_trap.hook = shell.displayhook
-        if vars(shell).get("_showtraceback") == self._show_masked:
-            del shell._showtraceback
-            if self._show_before:
-                shell._showtraceback = self._show_before
+        if vars(shell).get(SHOW) == self._show_masked:
+            del vars(shell)[SHOW]
+            vars(shell).update({SHOW: self._show_before} if self._show_before else {})
         self._end()
 
     def _end(self) -> None:

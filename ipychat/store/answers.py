@@ -44,7 +44,7 @@ Names: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was asked, exactly as it counts, known secrets masked, and the hash of that."""
+    """What was asked, exactly as it counts, secrets masked, and the hash of that."""
 
     text: str
     hash: str
