@@ -169,14 +169,14 @@ def _message(message: Message) -> dict[str, Any]:
     written: dict[str, Any] = shapes.masked(replace(message, content="").to_dict())
     del written["content"]
     if isinstance(message.content, str):
-        return written | {"text": lines(shapes.mask(message.content))}
+        return written | {"text": lines(message.content, shapes.mask)}
     return written | {"parts": [*map(_part, message.content)]}
 
 
 def _part(part: Part) -> dict[str, Any]:
     match part:
         case TextPart(text):
-            return {"text": lines(shapes.mask(text))}
+            return {"text": lines(text, shapes.mask)}
         case ImagePart(url) if url.startswith("data:"):
             head, _, data = url.partition(",")
             return {"image": head, "sha256": hashlib.sha256(data.encode()).hexdigest()}

@@ -87,7 +87,7 @@ def shapes() -> dict[str, list[Shape]]:
         around = (BEFORE, BEHIND) if what in TOKENS else ("", "")
         shape = Shape(what, re.compile(f"{around[0]}{begin}{tail}{around[1]}", re.ASCII))
         common = commonprefix(words)  # noqa: RUF071 - of words, no paths
-        for word in [common] if len(common) > 1 else words:
+        for word in [common] if len(common) > 2 else words:  # `gh` is in too many others
             by_begin.setdefault(word, []).append(shape)
     for word in sorted(by_begin, key=len, reverse=True):  # what begins alike is looked for once
         if shorter := [one for one in by_begin if word != one and word.startswith(one)]:
@@ -101,7 +101,8 @@ def looks(text: str) -> Iterator[tuple[int, int, str]]:
     What only stands for one in an example is left out.
     """
     for word, several in shapes().items():
-        at = text.find(word)  # a hundred times as fast as a search for the pattern
+        # a hundred times as fast as a search for the pattern; one character ten times as fast again
+        at = text.find(word) if word[-1] in text else -1
         while at >= 0:
             end = at + 1
             for what, pattern in several:
