@@ -79,7 +79,7 @@ def request(
         if name in TEXTS and not isinstance(value, str):
             raise UsageError(f"The option {name} must be a text, not {type(value).__name__}.")
         try:
-            secrets.register_option(name, value)
+            given[name] = secrets.register_option(name, value)
         except RecursionError:
             raise UsageError(f"The option {name} holds itself, or is nested too deeply.") from None
     meant, recorded = catalog.resolve_question(model)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ipychat import config, markup, replay, route, secrets
+from ipychat import config, markup, replay, route, secrets, shapes
 from ipychat.answer import NO_OPTIONS, request
 from ipychat.characters import shortened
 from ipychat.errors import InterruptedAnswerError, StoreError, UsageError
@@ -343,7 +343,7 @@ class Conversation:
             how = "" if turn.state == "done" else f" · {turn.state}"
             how += " · stale" if turn.stale else ""
             lines.append(f"## {number}. {turn.model} · {turn.reply.at or turn.asked_at}{how}")
-            lines += [_quoted(message, longest) for message in turn.question]
+            lines += [shapes.mask(_quoted(message, longest)) for message in turn.question]
             answer = markup.with_closed_fence(turn.text)
             lines += filter(None, [answer, turn.error and f"*{turn.error}*"])
         return secrets.mask("\n\n".join(lines) + "\n")
@@ -437,6 +437,7 @@ def names() -> list[str]:
 async def _begin(
     prompt: Prompt, chat: str | None, model: str | None, system: str | None, options: dict[str, Any]
 ) -> Turn:
+    secrets.hide(options)  # the caller's own frame holds them, too
     talk = Conversation("", None) if chat is None else conversation(chat)
     with Wait(lambda: InterruptedAnswerError("Interrupted before anything was asked.")):
         await talk.load()

@@ -1,4 +1,4 @@
-"""What is a secret does not go along with a question: it is masked before anything is sent."""
+"""What is a secret, or looks like one, is masked in a question before anything is sent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ipychat import secrets
+from ipychat import secrets, shapes
 from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, Part, TextPart, ToolCall
 
 ADDRESSES = {"base_url", "proxy"}
@@ -64,16 +64,16 @@ class _Masking:
             case TextPart(text):
                 return TextPart(self._text(text))
             case FilePart(name, data, media_type):
-                data = self._masked(data, secrets.mask_bytes)
+                data = self._masked(data, shapes.mask_bytes)
                 return FilePart(self._text(name), data, media_type)
             case ImagePart(url):
-                return replace(part, url=self._masked(url, secrets.mask_url))
+                return replace(part, url=self._masked(url, shapes.mask_url))
 
     def _text(self, text: str) -> str:
-        return self._masked(text, secrets.mask)
+        return self._masked(text, shapes.mask)
 
     def _masked(self, content: T, mask: Callable[[T], T]) -> T:
-        if found := secrets.names_in(content):
+        if found := shapes.names_in(content):
             self.names |= found
             return mask(content)
         return content

@@ -61,7 +61,7 @@ async def log_in(whose: Account, key: str) -> str:
 
     One that the service does not accept raises its error, and is not kept.
     """
-    key = key.strip()
+    key = secrets.Secret(key.strip())
     if not key:
         raise UsageError("No key was typed, and none is kept.")
     if len(key) > LONGEST:

@@ -121,7 +121,7 @@ _LINK = _Pattern(r"(?:https?://|mailto:)[^\s\\]", re.IGNORECASE)
 _LANGUAGE = _Pattern(r"[ \t{.]*([^\s{},:=]*)")
 # Macros that make links, load files, or set attributes and styles freely.
 _UNSAFE_TEX = _Pattern(
-    r"\\(?:href|url|style|class|cssId|data|html|require|includegraphics|bbox|mmlToken|unicode)"
+    r"\\(?:href|url|style|class|cssId|data|html|require|includegraphics|bbox|fcolorbox|mmlToken|unicode)"
 )
 # What a front end would take for mathematics in text: its delimiters and its environments.
 _MATHS_IN_TEXT = _Pattern(r"\$|\\(?=[()\[\]]|begin|(?:eq)?ref)")

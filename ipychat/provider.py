@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
-from ipychat import config
+from ipychat import config, secrets
 from ipychat.characters import harmless, split_half, whole
 from ipychat.errors import (
     AnswerError,
@@ -151,7 +151,8 @@ class AsyncGeneratorProvider:
     def root(cls, given: str | None = None) -> str:
         """Return the root URL: the one given, else the environment's, else its own."""
         named = next(filter(None, map(os.environ.get, cls.url_variables)), None)
-        return (given or named or cls.base_url).rstrip("/")
+        root = (given or named or cls.base_url).rstrip("/")
+        return secrets.register_url(root) if "@" in root else root
 
     @classmethod
     def path(cls, model: str) -> str:  # noqa: ARG003 - some services have one for each model

@@ -204,6 +204,7 @@ async def compare(
     answered. `chat` names the conversation that this is a turn of; it goes on with the answer of
     the first one named, or with the winner's.
     """
+    secrets.hide(options)
     names = () if isinstance(models, str) else tuple(models)
     if not names:
         raise UsageError("compare wants a list of models.")

@@ -10,7 +10,18 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ipychat import cards, catalog, config, firewall, policy, provider, registry, replay, secrets
+from ipychat import (
+    cards,
+    catalog,
+    config,
+    firewall,
+    policy,
+    provider,
+    registry,
+    replay,
+    secrets,
+    shapes,
+)
 from ipychat.errors import ModelNotSupportedError, NotFoundError, PolicyError
 from ipychat.messages import (
     ChatRequest,
@@ -191,7 +202,7 @@ def _options(request: ChatRequest, way: Route) -> tuple[dict[str, Any], str]:
         except (TypeError, ValueError, RecursionError):
             unwritable = f"the option {name}, a {type(value).__name__},"
             written = f"({type(value).__name__})"
-        options[name] = secrets.MASK if name.lower() in CREDENTIALS else written
+        options[name] = secrets.MASK if name.lower() in CREDENTIALS else shapes.masked(written)
     return options, unwritable
 
 
@@ -215,17 +226,17 @@ def _plain(value: Any) -> Any:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    written = replace(message, content="").to_dict()
+    written: dict[str, Any] = shapes.masked(replace(message, content="").to_dict())
     del written["content"]
     if isinstance(message.content, str):
-        return written | {"text": lines(message.content)}
+        return written | {"text": lines(message.content, shapes.mask)}
     return written | {"parts": [*map(_part, message.content)]}
 
 
 def _part(part: Part) -> dict[str, Any]:
     match part:
         case TextPart(text):
-            return {"text": lines(text)}
+            return {"text": lines(text, shapes.mask)}
         case ImagePart(url) if url.startswith("data:"):
             head, _, data = url.partition(",")
             digest = hashlib.sha256(data.encode()).hexdigest()

@@ -13,7 +13,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 T = TypeVar("T", str, bytes)
@@ -49,6 +49,22 @@ _in_urls: dict[str, str] = {}
 """The same in the base64 of `data:` URLs, whose files may have other encodings."""
 _looked_at: dict[str, str] = {}
 """The environment's variables as they were when last looked at."""
+
+
+class Secret(str):
+    """A text that no `repr` shows, so that no traceback that lists values does.
+
+    It is one wherever it stands: in a dict, in aiohttp's headers, in a task's arguments. What is
+    made of it, such as `f"Bearer {key}"`, is a text like any other until it is made one again.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(MASK)
+
+    def __getitem__(self, at: SupportsIndex | slice) -> "Secret":  # what is shortened, then shown
+        return Secret(super().__getitem__(at))
 
 
 def register(secret: str, name: str = "a secret") -> None:
@@ -136,23 +152,44 @@ def _is_path(name: str, value: str) -> bool:
 
 
 def register_url(url: str, name: str = "a secret") -> str:
-    """Register what `url` may carry: a password, a token in place of one; return it unchanged."""
+    """Register what `url` may carry: a password, a token in place of one.
+
+    Return it, as a Secret if it does.
+    """
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
         secret = parts.password or parts.username or ""
         if parts.password or re.fullmatch(_WORD, secret):
             register(secret, name)
             register(unquote(secret), name)
+            return Secret(url)
     return url
 
 
-def register_option(name: str, value: Any) -> None:
-    """Register what the name of an option says is a secret, or what is one within its value."""
-    for inner, text in _texts(name, value):
-        if re.search(_NAMES, inner):
-            register(text, inner)
-        elif "://" in text:
-            register_url(text)
+def register_option(name: str, value: Any) -> Any:
+    """Register what the name of an option says is a secret, or what is one within its value.
+
+    Return the value with each of them as a Secret.
+    """
+    match value:
+        case str() if re.search(_NAMES, name):
+            register(value, name)
+            return Secret(value)
+        case str() if "://" in value:
+            return register_url(value)
+        case dict():
+            return {inner: register_option(str(inner), one) for inner, one in value.items()}
+        case list():
+            return [register_option(name, one) for one in value]
+        case tuple() if type(value) is tuple:
+            return tuple(register_option(name, one) for one in value)
+    return value
+
+
+def hide(options: dict[str, Any]) -> None:
+    """Make what is a secret in options given by the user one that no traceback shows."""
+    with contextlib.suppress(RecursionError):  # is refused where they are looked at
+        options |= register_option("", options)
 
 
 def holds_secret(name: str, value: Any) -> bool:
@@ -210,7 +247,7 @@ def mask_bytes(data: bytes) -> bytes:
 
 def mask_url(url: str) -> str:
     """As `mask`; what a `data:` URL carries in base64 stays as long as it was."""
-    head, data = _parts(url)
+    head, data = parts(url)
     if not head:
         return mask(url)
     for secret in _in_urls:
@@ -219,7 +256,7 @@ def mask_url(url: str) -> str:
     return mask(head) + data
 
 
-def _parts(text: str) -> tuple[str, str]:
+def parts(text: str) -> tuple[str, str]:
     """Return the head of a `data:` URL and its base64, on one line; of other texts no head."""
     head = re.match(_DATA_URL, text)
     if not head or " " in text:
@@ -231,7 +268,7 @@ def names_in(content: str | bytes) -> set[str]:
     """Return what the known secrets in `content` are called."""
     if isinstance(content, bytes):
         return {name for secret, name in _in_bytes.items() if secret in content}
-    head, data = _parts(content)
+    head, data = parts(content)
     names = {name for secret, name in _known.items() if secret in (head or data)}
     return names | {name for secret, name in _in_urls.items() if head and secret in data}
 

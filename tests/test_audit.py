@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ipychat import audit, config, replay, secrets
+from ipychat import audit, config, replay, secrets, shapes
 from ipychat.messages import ChatRequest, Message, ModelId, Reply
 from ipychat.store.answers import Answers, Entry, Receipt
 
@@ -29,34 +29,45 @@ def made_up(kinds: str, size: int, seed: int = 1) -> str:
 
 WORD = string.ascii_letters + string.digits
 CANARY = f"canary-{made_up(WORD, 24, 7)}"
-TOKENS = {
-    "a key of Anthropic's": "sk-" + "ant-api03-" + made_up(WORD, 80),
-    "a key of OpenRouter's": "sk-" + "or-v1-" + made_up(string.hexdigits[:16], 64),
-    "a key of OpenAI's form": "sk-" + "proj-" + made_up(WORD, 60),
-    "a key of Google's": "AI" + "za" + made_up(WORD, 35),
-    "an OAuth token of Google's": "ya" + "29.a0" + made_up(WORD, 80),
-    "a client's secret of Google's": "GOC" + "SPX-" + made_up(WORD, 28),
-    "a key of xAI's": "xa" + "i-" + made_up(WORD, 80),
-    "a key of Groq's": "gs" + "k_" + made_up(WORD, 52),
-    "a key of Perplexity's": "pp" + "lx-" + made_up(WORD, 48),
-    "a key of Together's": "tgp" + "_v1_" + made_up(WORD, 43),
-    "a key of LangSmith's": "lsv2" + "_pt_" + made_up(WORD, 32) + "_" + made_up(WORD, 10),
-    "a token of Hugging Face's": "hf" + "_" + made_up(WORD, 34),
-    "a token of Replicate's": "r" + "8_" + made_up(WORD, 37),
-    "a token of Databricks's": "da" + "pi" + made_up(string.hexdigits[:16], 32),
-    "a personal token of GitHub's": "gh" + "p_" + made_up(WORD, 36),
-    "a fine-grained token of GitHub's": "github" + "_pat_" + made_up(WORD, 82),
-    "a personal token of GitLab's": "gl" + "pat-" + made_up(WORD, 20),
-    "a token of PyPI's": "pypi" + "-AgE" + made_up(WORD, 150),
-    "a token of npm's": "np" + "m_" + made_up(WORD, 36),
-    "a token of Slack's": "xo" + "xb-" + made_up(string.digits, 12) + "-" + made_up(WORD, 24),
-    "a key of Stripe's": "sk" + "_live_" + made_up(WORD, 24),
-    "a key of AWS's": "AK" + "IA" + made_up(string.ascii_uppercase + string.digits, 16),
-    "a JSON web token": ".".join(["ey" + "J" + made_up(WORD, 30)] * 2 + [made_up(WORD, 40)]),
-    "a private key": "-----BEGIN RSA " + "PRIVATE KEY-----\n" + made_up(WORD, 64) + "\n",
-    "a password in an address": "postgres://me:" + made_up(WORD, 9) + "@db.example.org/x",
-    "a token of a Jupyter server": "http://localhost:8888/?tok" + "en=" + made_up("0123456789abcdef", 48),
-}  # fmt: skip
+
+
+def tokens(seed: int = 1) -> dict[str, str]:
+    """One token of each shape."""
+
+    def some(kinds: str, size: int) -> str:
+        return made_up(kinds, size, seed)
+
+    return {
+        "a key of Anthropic's": "sk-" + "ant-api03-" + some(WORD, 80),
+        "a key of OpenRouter's": "sk-" + "or-v1-" + some(string.hexdigits[:16], 64),
+        "a key of OpenAI's form": "sk-" + "proj-" + some(WORD, 60),
+        "a key of Google's": "AI" + "za" + some(WORD, 35),
+        "an OAuth token of Google's": "ya" + "29.a0" + some(WORD, 80),
+        "a client's secret of Google's": "GOC" + "SPX-" + some(WORD, 28),
+        "a key of xAI's": "xa" + "i-" + some(WORD, 80),
+        "a key of Groq's": "gs" + "k_" + some(WORD, 52),
+        "a key of Perplexity's": "pp" + "lx-" + some(WORD, 48),
+        "a key of Together's": "tgp" + "_v1_" + some(WORD, 43),
+        "a key of LangSmith's": "lsv2" + "_pt_" + some(WORD, 32) + "_" + some(WORD, 10),
+        "a token of Hugging Face's": "hf" + "_" + some(WORD, 34),
+        "a token of Replicate's": "r" + "8_" + some(WORD, 37),
+        "a token of Databricks's": "da" + "pi" + some(string.hexdigits[:16], 32),
+        "a personal token of GitHub's": "gh" + "p_" + some(WORD, 36),
+        "a fine-grained token of GitHub's": "github" + "_pat_" + some(WORD, 82),
+        "a personal token of GitLab's": "gl" + "pat-" + some(WORD, 20),
+        "a token of PyPI's": "pypi" + "-AgE" + some(WORD, 150),
+        "a token of npm's": "np" + "m_" + some(WORD, 36),
+        "a token of Slack's": "xo" + "xb-" + some(string.digits, 12) + "-" + some(WORD, 24),
+        "a key of Stripe's": "sk" + "_live_" + some(WORD, 24),
+        "a key of AWS's": "AK" + "IA" + some(string.ascii_uppercase + string.digits, 16),
+        "a JSON web token": ".".join(["ey" + "J" + some(WORD, 30)] * 2 + [some(WORD, 40)]),
+        "a private key": "-----BEGIN RSA " + "PRIVATE KEY-----\n" + some(WORD, 64) + "\n",
+        "a password in an address": "postgres://me:" + some(WORD, 9) + "@db.example.org/x",
+        "a token of a Jupyter server": "http://localhost:8888/?tok" + "en=" + some("0123456789abcdef", 48),
+    }  # fmt: skip
+
+
+TOKENS = tokens()
 TOKEN = TOKENS["a personal token of GitHub's"]
 
 
@@ -252,7 +263,7 @@ def test_a_token_is_known_by_its_form(book, what, around):
 
 
 def test_every_form_is_tested():
-    assert {form.what for form in audit.FORMS} == set(TOKENS)
+    assert {shape.what for several in shapes.shapes().values() for shape in several} == set(TOKENS)
 
 
 @pytest.mark.parametrize(
@@ -427,6 +438,13 @@ def test_the_magic_shows_a_table_and_never_the_secret(kernel, tmp_path):
     assert f"cell 1, source  {NAME}, known on this machine" in ran.shown()
     assert "Secrets in 1 place of 1 file" in ran.stdout
     assert CANARY not in json.dumps([message["content"] for message in ran.messages])
+    assert "where this notebook's file is" in notebook.run("%chat_audit").error
+    nbformat.write(book, tmp_path / "a notebook.ipynb")  # what JPY_SESSION_NAME names
+    ran = notebook.run("%chat_audit")
+    assert "Secrets in 1 place of 1 file" in ran.stdout
+    written(tmp_path / "__chat__" / "names.json", json.dumps({"a": {"b": CANARY}}))
+    notebook.run("%config IPyChat.cassette = True")
+    assert "Secrets in 2 places of 2 files" in notebook.run("%chat_audit").stdout
     gone = notebook.run("%chat_audit nowhere")
     assert gone.status == "error"
     assert "Can't read nowhere" in gone.error

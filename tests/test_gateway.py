@@ -14,7 +14,7 @@ import pytest
 
 import ipychat
 from ipychat import config, errors, registry
-from ipychat.gateway import server, tokens
+from ipychat.gateway import replies, server, tokens
 from ipychat.gateway.answers import Answers
 from ipychat.gateway.server import Gateway
 from ipychat.messages import FinishReason, Reasoning, Usage
@@ -252,6 +252,14 @@ async def test_web_pages_and_other_names_for_the_host_are_refused(root, headers,
     assert caplog.text.endswith(" 403\n")
 
 
+@pytest.mark.parametrize("origin", ["https://koala.sh", "https://www.autonomous.ai"])
+async def test_a_page_of_a_service_that_is_gone_is_a_page_like_others(standing_alone, origin):
+    _, root = standing_alone("--token-path", "off")
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200)):
+        headers = {"Origin": origin, "Sec-Fetch-Site": site}  # the last is what the clients say
+        assert (await call(f"{root}/openai/v1/models", "GET", headers=headers))[0] == status
+
+
 async def test_nobody_gets_in_without_the_path(root):
     base = root.rpartition("/")[0]
     for path in ("/openai/v1/models", "/robocoders/auth", "/", "/x/openai/v1/models"):
@@ -280,6 +288,41 @@ async def test_a_body_that_is_too_large_is_refused(root, monkeypatch):
     body = b'{"input": "' + b"x" * (server.MAX_BODY + 1) + b'"}'
     with contextlib.suppress(aiohttp.ClientError):  # it may hang up before all of it is sent
         assert (await call(f"{root}/koala/api/gpt/", data=io.BytesIO(body)))[0] == 413
+
+
+async def test_bodies_that_are_never_finished_fill_no_memory(root, monkeypatch):
+    monkeypatch.setattr(replies, "MAX_READING", 8 << 20)
+    url = f"{root}/koala/api/gpt/"
+    port, _, path = url.removeprefix("http://127.0.0.1:").partition("/")
+    unfinished = []
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(f"POST /{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode())
+        writer.write(b"Content-Length: 60000000\r\n\r\n" + b"x" * (7 << 19))
+        unfinished.append((reader, writer))
+    while replies._reading < 2 * (7 << 19):
+        await asyncio.sleep(0.01)
+    body = json.dumps({"input": "x" * (2 << 20)}).encode()
+    status, text = await call(url, data=io.BytesIO(body))
+    assert (status, "sent at once" in text) == (503, True)
+    assert (await call(url, data=b'{"input": "small"}'))[0] == 200
+    for _, writer in unfinished:
+        writer.close()
+    while replies._reading:
+        await asyncio.sleep(0.01)
+    assert (await call(url, data=io.BytesIO(body)))[0] == 200
+
+
+async def test_a_body_that_takes_too_long_is_refused(root, monkeypatch):
+    monkeypatch.setattr(replies, "BODY_WITHIN", 0.1)
+
+    async def slowly():
+        yield b'{"input": '
+        await asyncio.sleep(30)
+
+    status, text = await call(f"{root}/koala/api/gpt/", data=slowly())
+    assert (status, "took over" in text) == (408, True)
+    assert replies._reading == 0
 
 
 @pytest.mark.parametrize(

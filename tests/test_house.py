@@ -15,7 +15,7 @@ from ipychat import providers
 PACKAGE = Path(ipychat.__file__).parent
 ROWS = [
     ["_lazy", "characters", "floors", "presets", "requirements", "secrets"],
-    ["markup"],
+    ["markup", "shapes"],
     ["errors"],
     ["messages", "config", "store.files", "waiting"],
     ["policy", "firewall"],

@@ -340,7 +340,9 @@ def test_text_that_is_not_mathematics_is_not_typeset_by_the_front_end(markdown):
         assert not re.search(r"\$.+\$|\\[(\[].*\\[)\]]|\\begin\{", run)
 
 
-@pytest.mark.parametrize("macro", ["href", "url", "style", "class", "cssId", "mmlToken", "require"])
+@pytest.mark.parametrize(
+    "macro", ["href", "url", "style", "class", "cssId", "mmlToken", "require", "fcolorbox"]
+)
 @pytest.mark.parametrize("around", ["${}$", "$${}$$", r"\({}\)", "$$\n{}\n$$", "\\[\n{}\n\\]"])
 def test_tex_that_links_or_loads_is_shown_as_code(macro, around):
     html = to_html(around.format(rf"\{macro}{{javascript:alert(1)}}{{x=1}}"))

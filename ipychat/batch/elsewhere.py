@@ -147,7 +147,7 @@ def ask_share(share: Share) -> Back:
 async def _ask(share: Share) -> Back:
     options = {**share.options, **cluster.held(share.run)}
     for name, value in options.items():
-        secrets.register_option(name, value)
+        options[name] = secrets.register_option(name, value)
     base = ChatRequest(share.model, (), MappingProxyType(options))
     asker = Asker(base, share.schema, Pace(*share.limits), share.retries)
     returned: list[Returned | None] = [None] * len(share.prompts)

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from ipychat import cards, config, ledger, replay, route
+from ipychat import cards, config, ledger, replay, route, secrets
 from ipychat.answer import ASKING, check_size, request
 from ipychat.batch import rows
 from ipychat.batch.asking import Answered, Asker, StopError
@@ -509,6 +509,7 @@ async def map(  # noqa: A001 - ipychat.map
     tokens a minute, where the service's headers don't say. `options` go to the provider. Every
     answer is kept as it comes: the same call, made again, asks for what is missing.
     """
+    secrets.hide(options)
     how = How(
         model=model, schema=schema, system=system, concurrency=concurrency, rpm=rpm, tpm=tpm,
         retries=retries, max_cost=max_cost, executor=executor, progress=progress, options=options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ipychat import secrets
+from ipychat import secrets, shapes
 from ipychat.characters import harmless
 from ipychat.messages import FilePart, Part, Reply, TextPart
 from ipychat.turns import Turn
@@ -62,7 +62,7 @@ def head_of(turn: Turn, reply: Reply) -> dict[str, Any]:
     [*_, question] = turn.question
     return {
         "id": turn.id,
-        "question": secrets.mask(question.text),
+        "question": shapes.mask(question.text),
         "files": [_file_name(part) for part in question.parts if not isinstance(part, TextPart)],
         "model": str(turn.model),
         "at": turn.asked_at,

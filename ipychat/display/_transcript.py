@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ipychat import markup, secrets
+from ipychat import markup, shapes
 from ipychat.characters import shortened
 from ipychat.conversations import Conversation
 from ipychat.turns import Turn
@@ -60,7 +60,7 @@ def _turn_html(turn: Turn) -> str:
     how = "" if turn.state == "done" else f" · {turn.state}"
     head = escape(f"{turn.model}{how}")
     error = f'<p style="{_SMALL}">{escape(turn.error)}</p>' if turn.error else ""
-    asked = shortened(secrets.mask(question.text), LONGEST)
+    asked = shortened(shapes.mask(question.text), LONGEST)
     return (
         f'<div style="{_QUESTION}">{escape(asked)}</div>'
         f'<div style="{_SMALL}">{head}</div>{markup.to_html(turn.text, final=True)}{error}'

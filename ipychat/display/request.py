@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ipychat import cards, firewall, route, secrets
+from ipychat import cards, firewall, route, secrets, shapes
 from ipychat.display import table
 from ipychat.messages import (
     ChatRequest,
@@ -85,7 +85,7 @@ def _bundle(
 
 
 def _shown(message: Message) -> str:
-    text = escape(_bounded(secrets.mask(_text(message))))
+    text = escape(_bounded(shapes.mask(_text(message))))
     return f"<div><b>{escape(message.role)}</b><pre style='white-space:pre-wrap'>{text}</pre></div>"
 
 
@@ -107,7 +107,7 @@ def _part(part: Any) -> str:
         case TextPart(text):
             return text
         case ImagePart(url) if len(url) > MAX_URL:
-            return f"(image: {secrets.mask(url)[:MAX_URL]}… {len(url):,} characters)"
+            return f"(image: {shapes.mask(url)[:MAX_URL]}… {len(url):,} characters)"
         case ImagePart(url):
             return f"(image: {url})"
         case FilePart(name, data, media_type):

@@ -14,15 +14,16 @@ from ipychat import policy, secrets
 from ipychat.errors import ChatError
 from ipychat.gateway import autonomous, koala, openai, robocoders
 from ipychat.gateway.answers import Answers
-from ipychat.gateway.replies import not_valid, refuse
+from ipychat.gateway.replies import MAX_BODY, not_valid, refuse
 from ipychat.wire.http import is_loopback
 
-MAX_BODY = 64 * 1024 * 1024
-"""Bytes. Images travel in requests."""
 CLOSE_WITHIN = 5.0
 """Seconds that answers which are being streamed get to finish when the gateway closes."""
 ORIGINS = ("https://www.autonomous.ai", "https://koala.sh")
-"""What the services' own clients say; a web page can't say it but from there."""
+"""What the services' own clients say. A page of theirs says so, too, but its browser adds that
+it asks another site, which no page can change: it is refused like all others."""
+OTHER_SITES = {"cross-site", "same-site"}
+"""What browsers say in `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/)."""
 SERVICES = {
     "robocoders": robocoders.routes,
     "autonomous": autonomous.routes,
@@ -94,7 +95,8 @@ class Gateway:
         known = "@" not in host and is_loopback(f"http://{host}")
         if is_loopback(f"http://{self._host}") and not known:
             raise refuse(403, {"detail": "This host is not known by that name."})
-        if request.headers.get("Origin", ORIGINS[0]) not in ORIGINS:
+        from_a_page = request.headers.get("Sec-Fetch-Site") in OTHER_SITES
+        if from_a_page or request.headers.get("Origin", ORIGINS[0]) not in ORIGINS:
             raise refuse(403, {"detail": "Web pages can't use this gateway."})
         if "Content-Encoding" in request.headers:
             raise refuse(415, {"detail": "Requests are not compressed here."})

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ipychat import config
+from ipychat import config, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from IPython.core.interactiveshell import InteractiveShell
+
+SHOW = "_showtraceback"
+"""IPython's method that shows every traceback, of whatever kind, and each front end's of it."""
 
 _loaded: dict[int, _Loaded] = {}
 """What is in which shell, by its id."""
@@ -66,6 +69,8 @@ class _Loaded:
             "ipychat.messages", "Reply", self._display_reply
         )
         shell.Completer.custom_matchers.append(self._matcher)
+        self._show, self._show_before = getattr(shell, SHOW), vars(shell).get(SHOW)
+        vars(shell)[SHOW] = self._show_masked
         shell.display_trap.hook = self._display_result
         if sys.displayhook is shell.displayhook:  # the cell that loads us already runs
             sys.displayhook = shell.display_trap.hook
@@ -86,6 +91,9 @@ class _Loaded:
         shell.configurables.remove(self._settings)
         config.use(config.Config())
         shell.display_trap.hook = shell.displayhook
+        if vars(shell).get(SHOW) == self._show_masked:
+            del vars(shell)[SHOW]
+            vars(shell).update({SHOW: self._show_before} if self._show_before else {})
         self._end()
 
     def _end(self) -> None:
@@ -137,6 +145,10 @@ class _Loaded:
             displayhook.fill_exec_result(result)
         else:
             displayhook(result)
+
+    def _show_masked(self, kind: Any, error: Any, lines: Any) -> None:
+        """Show a traceback without the secrets that are known: IPython's may list all values."""
+        self._show(kind, error, secrets.masked(lines))
 
     def _display_reply(self, reply: Any) -> None:
         """Show nothing for the reply that its cell has shown already; else leave it to IPython."""

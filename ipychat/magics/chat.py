@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from ipychat import config, secrets
+from ipychat import config, shapes
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
@@ -477,7 +477,7 @@ class ChatMagics(Magics):
 
         shell = self.shell
         turn, run, view = self._begin(conversation, question, asked, manner, background=True)
-        title = secrets.mask(question.text).strip().splitlines()[-1:] or ["…"]
+        title = shapes.mask(question.text).strip().splitlines()[-1:] or ["…"]
         job = Job(
             len(self.jobs) + 1,
             title[0][:60],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
-from ipychat import secrets
+from ipychat import config, secrets
 from ipychat.characters import harmless
 from ipychat.errors import UsageError
 from ipychat.kernel.awaiting import waits
@@ -178,15 +178,16 @@ class HistoryMagics(Magics):
     @no_var_expand
     @line_magic
     def chat_audit(self, line: str) -> None:
-        """Look for secrets in notebooks and cassettes: the files and folders that are named."""
+        """Look for secrets in the notebooks, cassettes and folders that you name.
+
+        Without a name: in this notebook, as it was last saved, and in its cassette.
+        """
         from ipychat import audit
         from ipychat.display import table
 
         magic: Any = self.chat_audit  # type: ignore[misc] # IPython's hint forgets self
         _, paths = flags_.parse_words(magic, line, self._chat.questions.expand)
-        if not paths:
-            raise UsageError("%chat_audit wants notebooks, cassettes or folders.")
-        looked_at, found = audit.scan(map(Path, paths))
+        looked_at, found = audit.scan(map(Path, paths or _of_this_notebook()))
         if found:
             self._chat.publish(table.bundle([one.row() for one in found], audit.HEADS))
         print(audit.summary(looked_at, found))
@@ -196,6 +197,17 @@ def _html(markdown: str) -> str:
     from ipychat import markup
 
     return secrets.mask(harmless(markup.to_html(markdown, final=True)))
+
+
+def _of_this_notebook() -> list[str]:
+    """Return the notebook's own file, and its cassette where it has one."""
+    book, cassette = config.current().notebook or "", config.cassette()
+    if not Path(book).is_file():
+        raise UsageError(
+            "Nothing tells where this notebook's file is.\n"
+            "Name it, or a folder: %chat_audit NOTEBOOK.ipynb"
+        )
+    return [book, *([str(cassette)] if cassette and Path(cassette).is_dir() else [])]
 
 
 def _export(name: str, text: str) -> None:

@@ -41,7 +41,7 @@ class Keyed(AsyncGeneratorProvider, ProviderModelMixin):
             return _checked(given, "api_key")
         if root == cls.root():
             for variable in cls.key_variables:
-                if key := os.environ.get(variable, "").strip():
+                if key := secrets.Secret(os.environ.get(variable, "").strip()):
                     return _checked(key, variable)
         kept = credentials.kept_key(cls.name, root)
         return _checked(kept, f"%chat_login {cls.name}") if kept else None
@@ -93,7 +93,7 @@ class Keyed(AsyncGeneratorProvider, ProviderModelMixin):
 
 
 def _checked(key: str, where: str) -> Key:
-    key = key.strip()
+    key = secrets.Secret(key.strip())
     secrets.register(key, where)
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise MissingKeyError(f"The key in {where} has a character that no key has.")

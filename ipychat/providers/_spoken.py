@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from ipychat import secrets
 from ipychat.errors import FormatError, ServiceError
 from ipychat.messages import Event, parse_messages
 from ipychat.provider import Card, Messages
@@ -31,7 +32,7 @@ class Place:
     """Where a service is, and how requests go there."""
 
     root: str
-    headers: dict[str, str] = field(repr=False)  # the key is in them
+    headers: dict[str, str] = field(repr=False)  # the key is in them; a call hides it
     transport: Transport
 
     def call(self, method: str, path: str, json: Json | None = None) -> Call:
@@ -107,6 +108,7 @@ class Spoken(Keyed):
         OpenAI's common options are translated; others go into the body as they are.
         """
         transport, options = Transport.split({"proxy": proxy, **options})
+        api_key = api_key and secrets.Secret(api_key)
         model = cls.get_model(model)
         body = await large.run(cls._read_and_write, model, messages, options, stream)
         place = cls._place(base_url, api_key, transport)

@@ -205,9 +205,10 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
         ) as call:
             page = await call.body()
         element = BeautifulSoup(page, "html.parser").find("pre", id="token")
-        token = element.get_text(strip=True) if element else ""
+        token = secrets.Secret(element.get_text(strip=True) if element else "")
         if not token:
             raise FormatError(f"The login page {place.root}/auth holds no token.")
+        del page, element  # the token is in them
         secrets.register(token)
         await asyncio.to_thread(cls._save_cached_data, {ROOT: place.kept_as, "access_token": token})
         return token
@@ -239,6 +240,8 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
             sid = None
         if not (isinstance(sid, str) and sid):
             raise FormatError(f"{place.root}/create-session gave no session id.")
+        del answer  # the session id is in it
+        sid = secrets.Secret(sid)
         await asyncio.to_thread(cls._update_cached_data, {ROOT: place.kept_as, "sid": sid})
         return sid
 

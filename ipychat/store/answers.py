@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 from pathlib import Path
@@ -46,7 +46,7 @@ Names: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was asked, exactly as it counts, known secrets masked, and the hash of that."""
+    """What was asked, exactly as it counts, secrets masked, and the hash of that."""
 
     text: str
     hash: str
@@ -287,9 +287,9 @@ def _models(given: Any) -> list[str]:
     raise ValueError(given)
 
 
-def lines(text: str) -> str | list[str]:
+def lines(text: str, mask: Callable[[str], str] = secrets.mask) -> str | list[str]:
     """Write a text so that its lines can be compared: several are a list. Secrets are masked."""
-    text = secrets.mask(text)
+    text = mask(text)
     return text.splitlines(keepends=True) if "\n" in text and len(text) <= MAX_SPLIT else text
 
 

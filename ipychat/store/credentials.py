@@ -46,7 +46,7 @@ class ServiceSession:
             return {}
         texts = {name: value for name, value in kept.items() if isinstance(value, str)}
         _register(texts)
-        return texts
+        return {n: value if n == ROOT else secrets.Secret(value) for n, value in texts.items()}
 
     def read_for(self, root: str) -> dict[str, str]:
         """Return what `root` gave."""
@@ -136,7 +136,7 @@ def kept_key(service: str, root: str) -> str | None:
     if not (isinstance(key, str) and key):
         return None
     secrets.register(key, f"the key of {service}")
-    return key
+    return secrets.Secret(key)
 
 
 def services() -> list[str]:

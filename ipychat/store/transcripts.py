@@ -18,7 +18,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ipychat import secrets
+from ipychat import secrets, shapes
 from ipychat.errors import StoreError
 from ipychat.store import files
 
@@ -126,7 +126,8 @@ class Transcript:
 
 def _line(record: dict[str, Any]) -> bytes:
     try:
-        masked = secrets.masked(record)
+        asks = record.get("type") in {"asked", "set"}
+        masked = shapes.masked(record) if asks else secrets.masked(record)
         try:
             return json.dumps(masked, ensure_ascii=False).encode() + b"\n"
         except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 can't

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import base64
 import contextlib
 import functools
 import io
@@ -22,7 +23,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, 
 from dataclasses import dataclass, field, fields
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ipychat import config, errors, floors, policy, secrets
@@ -138,6 +139,7 @@ class Call:
         "_transport",
         "_url",
     )
+    _headers: dict[str, str]
 
     def __init__(
         self,
@@ -149,8 +151,14 @@ class Call:
         transport: Transport | None = None,
     ) -> None:
         self._method = method
-        self._url = url
-        self._headers = dict(headers or {})
+        self._url, login = _login_apart(url)
+        headers = self._headers = {n: secrets.Secret(one) for n, one in (headers or {}).items()}
+        url = self._url  # this frame, too, holds no secret from here on
+        if login and self._headers.setdefault("Authorization", login) is not login:
+            raise errors.UsageError(
+                f"The address of {host_of(url)} has a login in it, and there is a key as well.\n"
+                "Only one of them can go along: take the other out."
+            )
         self._json = json
         self._body: bytes | None = None
         if json is not None:
@@ -278,13 +286,21 @@ class Call:
         own: dict[str, Any] = {}
         if how.session is None and self._url.lower().startswith("https:"):
             own = {"ssl": context} if (context := await certificates.context()) else {}
+        headers, proxy_headers = self._headers, {}
+        if proxy and not socks:
+            proxy, login = _login_apart(proxy)
+            if login and self._url.startswith("https:"):
+                proxy_headers = {"Proxy-Authorization": login}
+            elif login:  # the proxy reads the request itself
+                headers = {**headers, "Proxy-Authorization": login}
         with _translated(self._url, how, proxy=proxy):
             return await (how.session or session(socks)).request(
                 self._method,
                 self._url,
-                headers=self._headers,
+                headers=headers,
                 data=self._data(),
                 proxy=None if socks else proxy,
+                proxy_headers=proxy_headers,
                 allow_redirects=False,
                 **own,
                 timeout=aiohttp.ClientTimeout(
@@ -296,9 +312,18 @@ class Call:
 
     def _data(self) -> bytes | io.BytesIO | None:
         """The body; a large one in a form that is written piece by piece."""
-        if self._body is not None and len(self._body) > large.LARGE:
-            return io.BytesIO(self._body)
-        return self._body
+        if self._body is None:
+            return None
+        return (io.BytesIO if len(self._body) > large.LARGE else _Body)(self._body)
+
+
+class _Body(bytes):
+    """A body that a traceback of aiohttp's shows nothing of: a session's id may be in it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} bytes>"
 
 
 # -- sessions
@@ -451,6 +476,22 @@ def proxy_for(url: str, given: str | None = None) -> str | None:
     if not proxy:
         return None
     return secrets.register_url(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _login_apart(url: str) -> tuple[str, str | None]:
+    """Return `url` without the login in it, and that as a header, which no traceback shows.
+
+    In the address, aiohttp's frames would hold it for all to see.
+    """
+    with contextlib.suppress(ValueError):  # of a broken address, as the request will say
+        parts = urlsplit(url)
+        login, at, host = parts.netloc.rpartition("@")
+        if at:
+            user, _, password = login.partition(":")
+            pair = f"{unquote(user)}:{unquote(password)}".encode()
+            header = secrets.Secret(f"Basic {base64.b64encode(pair).decode()}")
+            return parts._replace(netloc=host).geturl(), header
+    return url, None
 
 
 def _environment_proxy(url: str) -> str | None:
