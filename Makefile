@@ -6,7 +6,7 @@ PYTHON = python3
 unexport PYTHONDONTWRITEBYTECODE  # without bytecode each worker and kernel compiles all anew
 
 PY = .venv/bin/python
-PYTEST = $(PY) -m pytest -n auto --dist loadgroup --no-loadscope-reorder -p no:nbval
+PYTEST = $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -p no:nbval
 PIP = $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 NOTEBOOK = notebooks/quickstart.ipynb
 QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
@@ -38,7 +38,7 @@ tests: .venv/.test
 	@$(PYTEST) $(COVERED:%=--cov=%) --cov-fail-under=95
 
 notebooks: .venv/.test
-	@$(REPLAY) $(PYTEST) --dist loadfile -p nbval --nbval --nbval-current-env notebooks
+	@$(REPLAY) $(PYTEST) -p nbval --nbval --nbval-current-env notebooks
 
 floors: .venv/.floors  ## run the tests of cells, protocols, panel and store on the lowest versions
 	@$(FLOORS) -m pytest -n 2 -k "not 6.31" $(FLOOR_TESTS:%=tests/test_%.py)

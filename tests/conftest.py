@@ -35,9 +35,10 @@ def pytest_xdist_auto_num_workers():
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config, items):
-    """Mark each test with what it starts; a worker gets those together that share a kernel or a page.
+    """Mark each test with what it starts.
 
-    What takes longest begins first, so that at the end no worker has to be waited for.
+    A worker takes a file at a time. Those that start something take longest and come first, so that
+    at the end no worker has to be waited for.
     """
     for item in items:
         for mark, fixtures in (("kernel", KERNEL), ("browser", BROWSER)):
@@ -48,11 +49,7 @@ def pytest_collection_modifyitems(config, items):
         slow = item.get_closest_marker("slow")
         if slow and not config.option.slow:
             item.add_marker(pytest.mark.skip(f"slow, {slow.args[0]}: make slow runs it"))
-        if not item.get_closest_marker("xdist_group"):
-            kernel = getattr(item, "callspec", None) and item.callspec.params.get("generation", "")
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {kernel or ''}".strip()))
-    first = ("browser", "kernel")
-    items.sort(key=lambda item: [not item.get_closest_marker(mark) for mark in first])
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("kernel", "browser"))))
 
 
 def pytest_collection_finish():

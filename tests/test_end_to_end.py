@@ -17,8 +17,6 @@ from tests.loopback import END, HANG, Service, chunk, head
 from tests.test_magics import OPENAI, PATH, echo, sent
 from tests.test_panel_lab import HOSTILE, log, prompt
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 FRONTS = {"JupyterLab": lab.JUPYTERLAB, "Notebook 7": lab.NOTEBOOK}
 QUICKSTART = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
 README = Path(__file__).parents[1] / "README.md"

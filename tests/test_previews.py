@@ -17,8 +17,6 @@ from ipychat.display.cell import bundle
 from ipychat.messages import ChatRequest, Message, ModelId, Reply
 from tests.loopback import Service, _Threaded, answer
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 CHROMIUM = [p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))]
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-proxy-server"]
 SETTLE = 80

@@ -631,7 +631,6 @@ def test_a_race_is_replayed_to_the_byte_watched_or_not(kernel, service, how):
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("pages")
 @pytest.mark.skipif(not lab.CHROMIUM, reason="there is no Chromium")
 def test_columns_stand_beside_each_other_and_below_where_it_is_narrow(tmp_path, service):
     service.on(PATH, answering(a=counted("one " * 30), b=counted("two"), c=counted("three")))
