@@ -249,7 +249,10 @@ class Answer:
     def _parse(self, data: list[str], *, last: bool) -> Iterable[dict[str, Any]]:
         try:
             # One call for all is a third faster than one for each.
-            payloads: list[dict[str, Any]] = parse_json(f"[{','.join(data)}]")
+            text = f"[{','.join(data)}]"
+            if len(text) > DENSE_FROM and is_dense(text):
+                return self._parse_each(data, last=last)
+            payloads: list[dict[str, Any]] = json.loads(text)
             if len(payloads) == len(data) and all(type(one) is dict for one in payloads):
                 return payloads
         except (ValueError, RecursionError):
@@ -325,20 +328,23 @@ async def read(
     seconds. What goes wrong behind the finish takes nothing from the answer, and is said.
     """
     async with contextlib.aclosing(_form.Chunks(content, answer.service, idle)) as chunks:
-        form = await chunks.form()
+        form, chunk = await chunks.begin()
         try:
             if form == "json" and not isinstance(decoder, LineDecoder):
-                for event in answer.take_body(await chunks.whole()):
+                for event in answer.take_body(await chunks.whole(chunk)):
                     yield event
             else:
                 decoder = decoder or Events()
-                while chunk := await chunks.next():
-                    if data := decoder.feed(chunk):
-                        for event in answer.take(data):
-                            yield event
-                        if answer.closed:
-                            break
-                        chunks.take_note(is_over=answer.finish is not None)
+                while chunk:
+                    data = decoder.feed(chunk)
+                    for event in answer.take(data):
+                        yield event
+                    if answer.closed:
+                        break
+                    if answer.finish is not None:
+                        chunks.end_soon()
+                    chunks.heard = bool(data)
+                    chunk = await chunks.next()
                 else:
                     for event in answer.take(decoder.close(), last=True):
                         yield event
@@ -346,10 +352,14 @@ async def read(
         except ChatError as error:
             if not answer.finish:
                 raise
-            broke = isinstance(error, BrokenAnswerError | ServiceTimeoutError)
-            yield Notice(BROKE_BEHIND if broke else f"A fault behind the answer: {error}")
+            yield _fault_behind(error)
         for event in answer.end():
             yield event
+
+
+def _fault_behind(error: ChatError) -> Notice:
+    broke = isinstance(error, BrokenAnswerError | ServiceTimeoutError)
+    return Notice(BROKE_BEHIND if broke else f"A fault behind the answer: {error}")
 
 
 # -- the lists of models

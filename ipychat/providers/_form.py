@@ -6,7 +6,7 @@ under any content type; so the first character tells.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable
 from typing import Any, Literal
 
 from ipychat.errors import FormatError, ServiceTimeoutError
@@ -23,14 +23,14 @@ connection open for longer must not keep the cell running."""
 class Chunks:
     """The bytes of an answer. Blanks and comments alone don't keep it waiting.
 
-    Whoever reads tells of each chunk that had something in it; where none comes within `idle`
-    seconds, ServiceTimeoutError is raised. There is one timer for all chunks, which is set anew
-    when it has run out: `asyncio.timeout` around each would cost more than reading it does.
+    Whoever reads sets `heard` after a chunk that had something in it; where none comes within
+    `idle` seconds, ServiceTimeoutError is raised. There is one timer for all chunks, which is set
+    anew when it has run out: `asyncio.timeout` around each would cost more than reading it does.
     """
 
     __slots__ = (
-        "_chunks", "_end", "_head", "_heard", "_idle", "_is_late", "_is_over", "_service",
-        "_timer", "_waiting",
+        "_chunks", "_end", "_idle", "_is_late", "_is_over", "_service", "_timer", "_waiting",
+        "heard",
     )  # fmt: skip
 
     def __init__(
@@ -39,8 +39,7 @@ class Chunks:
         self._chunks = aiter(content)
         self._service = service
         self._idle = idle
-        self._head = b""
-        self._heard = True
+        self.heard = True
         self._end = 0.0
         """Until when there has to be something, by the loop's clock."""
         self._timer: asyncio.TimerHandle | None = None
@@ -48,8 +47,8 @@ class Chunks:
         self._is_late = False
         self._is_over = False
 
-    async def form(self) -> Literal["stream", "json"]:
-        """Return the form of what comes, and leave out the blanks before it.
+    async def begin(self) -> tuple[Literal["stream", "json"], bytes]:
+        """Return the form of what comes, and the first chunk without the blanks before it.
 
         Raises FormatError for an empty answer and for a web page.
         """
@@ -60,19 +59,16 @@ class Chunks:
             raise FormatError(f"{self._service} sent an empty answer.")
         if head.startswith(b"<"):
             raise FormatError(f"{self._service} sent a web page in place of an answer.")
-        self._head = head
-        return "json" if head[:1] in b"{[" else "stream"
+        return ("json" if head[:1] in b"{[" else "stream"), head
 
-    async def next(self) -> bytes:
-        """Return the next chunk; an empty one at the end."""
-        if self._head:
-            head, self._head = self._head, b""
-            return head
-        if self._idle is None:
-            return await anext(self._chunks, b"")
-        if self._heard:
-            self._heard = False
-            self._end = time.monotonic() + self._idle
+    def next(self) -> Awaitable[bytes]:
+        """Return what gives the next chunk; an empty one at the end."""
+        return anext(self._chunks, b"") if self._idle is None else self._next(self._idle)
+
+    async def _next(self, idle: float) -> bytes:
+        if self.heard and not self._is_over:
+            self.heard = False
+            self._end = time.monotonic() + idle
             if self._timer is None:
                 self._set_timer()
         task = self._waiting = asyncio.current_task()
@@ -83,7 +79,7 @@ class Chunks:
             if not (self._is_late and task and task.uncancel() <= cancelling):
                 raise
             raise ServiceTimeoutError(
-                f"{self._service} sent nothing for {self._idle:g} s that belongs to an answer.\n"
+                f"{self._service} sent nothing for {idle:g} s that belongs to an answer.\n"
                 f"{OTHER_TIMEOUT}"
             ) from None
         finally:
@@ -103,15 +99,10 @@ class Chunks:
             self._is_late = True
             self._waiting.cancel()
 
-    def take_note(self, *, is_over: bool = False) -> None:
-        """Take note that there was something in the last chunk.
-
-        Once the answer `is_over`, all that is left has to come within REST.
-        """
-        if not is_over:
-            self._heard = True
-        elif not self._is_over:
-            self._is_over, self._heard = True, False
+    def end_soon(self) -> None:
+        """Wait no longer than REST for all that is left."""
+        if not self._is_over:
+            self._is_over = True
             self._idle = REST
             self._end = time.monotonic() + REST
             self._stop_timer()
@@ -122,11 +113,11 @@ class Chunks:
             self._timer.cancel()
             self._timer = None
 
-    async def whole(self) -> str:
-        """Return the text of a body that is one JSON value."""
-        chunks, size = [], 0
+    async def whole(self, head: bytes) -> str:
+        """Return the text of a body that is one JSON value, and begins with `head`."""
+        chunks, size = [head], len(head)
         while chunk := await self.next():
-            self._heard = not chunk.isspace()
+            self.heard = not chunk.isspace()
             chunks.append(chunk)
             size += len(chunk)
             if size > MAX_BODY:

@@ -115,16 +115,18 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
     ) -> AsyncIterator[Any]:
         """Give every JSON value of the stream, decoded, however the bytes are cut."""
         async with contextlib.aclosing(_form.Chunks(response.content, "Koala", idle)) as chunks:
-            if await chunks.form() == "json":
-                for payload in _payloads(await chunks.whole()):
+            form, chunk = await chunks.begin()
+            if form == "json":
+                for payload in _payloads(await chunks.whole(chunk)):
                     yield payload
                 return
             decoder = EventDecoder()
-            while chunk := await chunks.next():
+            while chunk:
                 for event in decoder.feed(chunk):
-                    chunks.take_note()
+                    chunks.heard = True
                     for payload in _payloads(event.data):
                         yield payload
+                chunk = await chunks.next()
             for event in decoder.close():
                 for payload in _payloads(event.data):
                     yield payload

@@ -306,7 +306,7 @@ async def _events(
         while chunk := await chunks.next():
             for line in decoder.feed(chunk):
                 if (event := _parse(line)) is not None:
-                    chunks.take_note()
+                    chunks.heard = True
                     read += 1
                     yield event
                     continue

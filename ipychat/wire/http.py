@@ -59,6 +59,8 @@ LISTENING = 0.1
 """Seconds within which a server on this machine takes a connection."""
 READ_BUFFER = 32 * 1024
 """Bytes. What comes at once is read at once: more would hold the loop for longer at a time."""
+PIECE = 64 * 1024
+"""Bytes that are read without a turn of the loop; aiohttp may have many more at hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,11 +245,11 @@ class Call:
                 taken += len(chunk)
                 if taken > FREE_BYTES:
                     self._check_ratio(taken)
-                if len(chunk) <= READ_BUFFER:
+                if len(chunk) <= PIECE:
                     yield chunk
                 else:
-                    for at in range(0, len(chunk), READ_BUFFER):
-                        yield chunk[at : at + READ_BUFFER]
+                    for at in range(0, len(chunk), PIECE):
+                        yield chunk[at : at + PIECE]
                         await asyncio.sleep(0)
                 if content.total_bytes > taken:  # more is at hand: reading it would not wait
                     await asyncio.sleep(0)
