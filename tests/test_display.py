@@ -378,7 +378,7 @@ async def test_the_status_line_is_live_only(hasty, monkeypatch):
 
 
 async def test_an_answer_that_is_never_closed_says_so_once_in_each_moment(hasty):
-    said = "if this stays, it was cut off: see %chat_history"
+    said = "cut off, if this stays: %chat_history"
     page = await show([Reasoning("hm, "), *words(MARKDOWN * 3)])
     growing = [state for state in page.states if not state.startswith('<div class="ipychat"')]
     with_a_foot = [state for state in growing if "<small>" in state]

@@ -207,14 +207,14 @@ def test_an_answer_whose_kernel_is_restarted_says_so_and_one_that_comes_does_not
     service.on(PATH, [head(), chunk(OPENAI.text("what came so far")), HANG])
     lab.run(page, 1, wait=False)
     expect(answer(page, 1)).to_contain_text("what came so far")
-    stranded = answer(page, 1).get_by_text("if this stays, it was cut off")
+    stranded = answer(page, 1).get_by_text("cut off, if this stays")
     for seconds in (5, 6, 7):
         expect(answer(page, 1)).to_contain_text(f"{seconds} s")
         assert stranded.evaluate("it => getComputedStyle(it).visibility") == "hidden"
     page.evaluate(RESTART)
     expect(stranded).to_be_visible()
     lab.save(page)
-    assert "if this stays, it was cut off" in jupyter.path("restarted.ipynb").read_text()
+    assert "cut off, if this stays" in jupyter.path("restarted.ipynb").read_text()
 
 
 def test_a_hostile_answer_is_harmless_when_the_notebook_is_opened_elsewhere(

@@ -107,9 +107,8 @@ _PREVIEW = (
 )
 # What stands below an answer that grows is hidden for some seconds after each paint; so it is read
 # where no paint comes any more, and where style sheets are taken out. Sent with each, so short.
-_HIDING = "<style>@keyframes ipychat{from,to{visibility:hidden}}</style>"
-_CUT_OFF = "if this stays, it was cut off: see %chat_history"
-_STRANDED = f'<small style="animation:ipychat 5s"> · {_CUT_OFF}</small>'
+_HIDING = "<style>@keyframes ic-cut{from,to{visibility:hidden}}.ic-cut{animation:ic-cut 5s}</style>"
+_STRANDED = '<small class="ic-cut"> · cut off, if this stays: %chat_history</small>'
 _POLICY = (
     '<!doctype html><meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
