@@ -151,7 +151,7 @@ class Answer:
             self._hash = (await large.run(route.receipt, self.request)).hash
 
     async def _find_recorded(self) -> Reply | None:
-        """Return the kept answer of the model that the question's name stood for, if it was another."""
+        """Return the kept answer of whom the model's name stood for, where that was another."""
         if (then := route.as_recorded(self.request)) is None:
             return None
         receipt = await large.run(then.receipt, then.request.messages)

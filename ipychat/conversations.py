@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ipychat import config, markup, replay, route, secrets
 from ipychat.answer import NO_OPTIONS, request
@@ -39,6 +41,7 @@ from ipychat.turns import (
     insert,
     position,
 )
+from ipychat.wire import aside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,13 +54,77 @@ MAX_NAME = 50
 class Conversation:
     """Turns in their order. Its magics, panel and Python calls are all of this one object."""
 
-    def __init__(
-        self, name: str, transcript: Transcript | None, fault: StoreError | None = None
-    ) -> None:
-        self.turns, self._model, self._system = fold(transcript.read() if transcript else [])
-        self._read = tuple(self.turns)
-        self.journal = Journal(transcript, name, fault)
+    def __init__(self, name: str, transcript: Transcript | None, *, is_apart: bool = False) -> None:
+        self.journal = Journal(None, name, None)
         self.changes = Changes()
+        self.is_apart = is_apart
+        """Whether it has begun empty, whatever an earlier kernel left, in a file of its own."""
+        self._settings: dict[str, str | None] = {}
+        """The model and the system message, as far as they are known."""
+        self._turns: list[Turn] | None = None
+        self._read: set[Turn] = set()
+        self._reading = threading.RLock()
+        self._loading: Future[list[Turn]] | None = None
+        if is_apart or transcript is None:
+            self._turns, self._settings = [], {"model": None, "system": None}
+        self.keep_in(transcript)
+
+    def keep_in(self, transcript: Transcript | None) -> None:
+        """Have it kept in a file from now on."""
+        self.journal.transcript = transcript
+        if self.is_apart and transcript and transcript.path.exists():
+            self.journal.record({"type": "new"}, {"type": "set", "model": None, "system": None})
+
+    # -- what is read
+
+    async def load(self, *, turns: bool = True) -> None:
+        """Read what disk has of it, once, while the loop goes on; all of it, or but its settings.
+
+        What is asked for before is read there and then.
+        """
+        if not turns:
+            if not self._knows_settings():
+                await aside.run(self._load_settings)
+        elif self._turns is None:
+            if self._loading is None:
+                self._loading = aside.start(self._load)
+            await aside.wait(self._loading)
+
+    @property
+    def turns(self) -> list[Turn]:
+        """Its turns, in order."""
+        return self._load() if self._turns is None else self._turns
+
+    def _load(self) -> list[Turn]:
+        with self._reading:
+            if self._turns is None:
+                turns, settings = self._fold()
+                self._read = {*turns}
+                self._settings = settings | self._settings
+                self._turns = turns
+            return self._turns
+
+    def _load_settings(self) -> None:
+        with self._reading:
+            if not self._knows_settings():
+                self._settings = self._fold("set")[1] | self._settings
+
+    def _knows_settings(self) -> bool:
+        return {"model", "system"} <= self._settings.keys()
+
+    def _fold(self, kind: str = "") -> tuple[list[Turn], dict[str, str | None]]:
+        transcript = self.journal.transcript
+        try:
+            turns, model, system = fold(transcript.records(kind) if transcript else ())
+        except StoreError as error:  # it is left alone
+            self.journal.transcript, self.journal.fault = None, error
+            turns, model, system = [], None, None
+        return turns, {"model": model, "system": system}
+
+    def _setting(self, name: str) -> str | None:
+        if name not in self._settings:
+            self._load_settings()
+        return self._settings[name]
 
     @property
     def name(self) -> str:
@@ -143,8 +210,10 @@ class Conversation:
         options: Mapping[str, Any] = NO_OPTIONS,
     ) -> ChatRequest:
         """Return what `begin` would ask, and change nothing."""
-        place = position(self.turns, cell, execution, instead_of)
-        before = _history(self.turns[:place], config.current().history) if history else ()
+        before: Iterable[Message] = ()
+        if history:
+            place = position(self.turns, cell, execution, instead_of)
+            before = _history(self.turns[:place], config.current().history)
         return request(
             [*before, *parse_messages(question)],
             model=model or self.model,
@@ -163,21 +232,21 @@ class Conversation:
     @property
     def model(self) -> str | None:
         """Which model answers where a question names none."""
-        return self._model
+        return self._setting("model")
 
     @model.setter
     def model(self, name: str | None) -> None:
-        self._model = name
+        self._settings["model"] = name
         self.changed({"type": "set", "model": name})
 
     @property
     def system(self) -> str | None:
         """The system message of every question that brings none."""
-        return self._system
+        return self._setting("system")
 
     @system.setter
     def system(self, text: str | None) -> None:
-        self._system = text
+        self._settings["system"] = text
         self.changed({"type": "set", "system": text})
 
     @property
@@ -243,7 +312,7 @@ class Conversation:
         for one in (asked, replace(asked, messages=(*head, *before, *own))):
             then = route.as_recorded(one)
             for receipts in (route.receipts(one), *([then.receipt] if then else ())):
-                receipt = receipts(one.messages)
+                receipt: Receipt = receipts(one.messages)
                 if receipt.hash == turn.reply.hash:
                     return receipt
         return None
@@ -301,48 +370,40 @@ def _quoted(message: Message, longest: int | None) -> str:
 
 # -- those that live in this kernel
 
-_Place: TypeAlias = tuple[str | None, str | None, bool]
-_live: dict[tuple[_Place, str], Conversation] = {}
-"""By where they belong, and their name."""
+_live: dict[tuple[str | None, str], Conversation] = {}
+"""By the notebook that they belong to, and their name; no setting makes others of them."""
 
 
 def conversation(name: str | None = None) -> Conversation:
-    """Return the live conversation of that name, read from disk when it is first asked for."""
-    name, here = name or DEFAULT, _place()
-    folder = _folder()
-    transcript = Transcript(folder / transcripts.file_name(name)) if folder else None
-    if (here, name) not in _live:
-        _live[here, name] = _open(name, transcript)
-    live = _live[here, name]
+    """Return the live conversation of that name.
+
+    Where a cassette is on when it is first asked for, it begins empty; else what disk has of it is
+    read when it is needed.
+    """
+    name, notebook = name or DEFAULT, config.current().notebook
+    if (notebook, name) not in _live:
+        is_apart = replay.is_apart()
+        transcript = _transcript(name, is_apart=is_apart)
+        _live[notebook, name] = Conversation(name, transcript, is_apart=is_apart)
+    live = _live[notebook, name]
     if live.journal.transcript is None and not live.journal.fault:
-        live.journal.transcript = transcript  # it was opened while nothing was kept
+        # it may have been opened while nothing was kept
+        live.keep_in(_transcript(name, is_apart=live.is_apart))
     return live
 
 
-def _open(name: str, transcript: Transcript | None) -> Conversation:
-    try:
-        talk = Conversation(name, transcript)
-        if replay.is_apart() and (talk.turns or talk.model or talk.system):
-            talk.clear()  # nothing goes on from an earlier recording
-            talk.model = talk.system = None
-        return talk
-    except StoreError as error:
-        return Conversation(name, None, error)
+def _transcript(name: str, *, is_apart: bool) -> Transcript | None:
+    folder = _folder(is_apart=is_apart)
+    return Transcript(folder / transcripts.file_name(name)) if folder else None
 
 
-def _place() -> _Place:
-    """Where conversations belong: to a notebook; apart are those of which a cassette is made."""
-    return config.current().notebook, config.cassette(), replay.is_on()
-
-
-def _folder() -> Path | None:
+def _folder(*, is_apart: bool) -> Path | None:
     """Where the notebook's conversations are kept; None where they are not."""
     settings = config.current()
     if settings.notebook is None or not settings.keep or replay.is_on():
         return None
     # a recording has its own: the notebook's conversation goes on behind it as it was
-    recorded = " (recorded)" if replay.is_apart() else ""
-    return transcripts.notebook_folder(settings.notebook + recorded)
+    return transcripts.notebook_folder(settings.notebook + " (recorded)" * is_apart)
 
 
 def rename(talk: Conversation, name: str) -> None:
@@ -350,32 +411,33 @@ def rename(talk: Conversation, name: str) -> None:
 
     Raises UsageError where there is one of that name already.
     """
-    here = _place()
     if name in names():
         raise UsageError(f"There is a conversation {name!r} already.")
     if not name.strip() or len(name) > MAX_NAME:
         raise UsageError(f"A conversation's name has 1 to {MAX_NAME} characters.")
-    if talk.journal.transcript and (folder := _folder()):
-        talk.journal.transcript.move(folder / transcripts.file_name(name))
-    _live[here, name] = _live.pop((here, talk.name))
+    if talk.journal.transcript and (there := _transcript(name, is_apart=talk.is_apart)):
+        talk.journal.transcript.move(there.path)
+    notebook = config.current().notebook
+    _live[notebook, name] = _live.pop((notebook, talk.name))
     talk.journal.name = name
     talk.changed({"type": "named", "name": name})
 
 
 def names() -> list[str]:
     """Return the names of the notebook's conversations, live and on disk."""
-    folder, here = _folder(), _place()
-    live = {name for place, name in _live if place == here}
+    folder, here = _folder(is_apart=replay.is_apart()), config.current().notebook
+    live = {name for notebook, name in _live if notebook == here}
     return sorted({*live, *(transcripts.names(folder) if folder else ())})
 
 
 # -- asking
 
 
-def _begin(
+async def _begin(
     prompt: Prompt, chat: str | None, model: str | None, system: str | None, options: dict[str, Any]
 ) -> Turn:
     talk = Conversation("", None) if chat is None else conversation(chat)
+    await talk.load()
     return talk.begin(prompt, model=model, system=system, history=chat is not None, options=options)
 
 
@@ -391,7 +453,7 @@ async def events(
 
     `chat` names the conversation that it is a turn of; without a name it is of none.
     """
-    turn = _begin(prompt, chat, model, system, options)
+    turn = await _begin(prompt, chat, model, system, options)
     async with contextlib.aclosing(turn.events()) as given:
         async for event in given:
             yield event
@@ -406,7 +468,7 @@ async def stream(
     **options: Any,
 ) -> AsyncGenerator[str, None]:
     """Ask, and give the answer's text as it comes."""
-    turn = _begin(prompt, chat, model, system, options)
+    turn = await _begin(prompt, chat, model, system, options)
     async with contextlib.aclosing(turn.events()) as given:
         async for event in given:
             if isinstance(event, Text):
@@ -427,7 +489,7 @@ async def ask(
     conversation that it is a turn of. `options` go to the provider: temperature, max_tokens,
     timeout, proxy, base_url, api_key, and whatever else it takes.
     """
-    turn = _begin(prompt, chat, model, system, options)
+    turn = await _begin(prompt, chat, model, system, options)
     async with contextlib.aclosing(turn.events()) as given:
         async for _ in given:
             pass

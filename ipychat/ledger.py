@@ -55,9 +55,14 @@ def add(
         _timer.start()
 
 
-def save() -> None:
-    """Write what is gathered; what the disk does not take is written the next time."""
-    with _saving:
+def save(patience: float = -1) -> None:
+    """Write what is gathered; what the disk does not take is written the next time.
+
+    Another thread that does the same is waited for, for so many seconds.
+    """
+    if not _saving.acquire(timeout=patience):
+        return
+    try:
         if _timer is not None:
             _timer.cancel()  # whatever is added from now on wants another
         entries = _unsaved[:]
@@ -67,13 +72,15 @@ def save() -> None:
             secrets.log.warning("%s", error)
         else:
             del _unsaved[: len(entries)]
+    finally:
+        _saving.release()
 
 
 def entries() -> Iterator[dict[str, Any]]:
     """Give every line that is known. Raises StoreError where the file can't be read."""
     if config.replay() != "replay":
-        save()
-        yield from _file().read()
+        save(files.HELD_TIMEOUT)
+        yield from _file().records()
     yield from (*_unsaved, *_kept)
 
 

@@ -206,6 +206,7 @@ async def compare(
     if not names:
         raise UsageError("compare wants a list of models.")
     talk = Conversation("", None) if chat is None else conversation(chat)
+    await talk.load()
     turn = talk.begin(
         prompt,
         model=names[0],

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ipychat import config, secrets
-from ipychat.config import NOTHING
 from ipychat.characters import harmless
+from ipychat.config import NOTHING
 from ipychat.errors import NotRecordedError, StoreError, UsageError
 from ipychat.messages import ChatRequest, Reply
 from ipychat.store import files
@@ -51,9 +51,18 @@ def is_apart() -> bool:
 
 
 def place() -> Answers:
-    """Return where answers are kept."""
+    """Return where answers are kept. Raises StoreError for a cassette that is a link.
+
+    It may have come with a repository, and lead to any folder of the user's.
+    """
     if cassette := config.cassette():
-        return Answers(files.absolute(cassette), shared=True)
+        folder = files.absolute(cassette)
+        if folder.is_symlink():
+            raise StoreError(
+                f"The cassette {folder.name} is a link, which is not followed.\n"
+                f"To use where it leads: %config IPyChat.cassette = {os.fspath(folder.resolve())!r}"
+            )
+        return Answers(folder, shared=True)
     return Answers(files.home() / "answers", shared=False)
 
 
@@ -112,7 +121,8 @@ async def find(
 ) -> Reply | None:
     """Return the answer to `request` that is kept, if it may be taken for one.
 
-    If it is, the names in `meant` have stood for these models. Raises NotRecordedError where there is none and nothing may be asked.
+    If it is, the names in `meant` have stood for these models. Raises NotRecordedError where there
+    is none and nothing may be asked.
     """
     if cassette := config.cassette():
         _asked.setdefault(cassette, set()).add(receipt.hash)

@@ -129,9 +129,10 @@ def turn_from_recorded(request: ChatRequest) -> tuple[ChatRequest, str]:
 def check_named(request: ChatRequest) -> None:
     """Raise ModelNotSupportedError where a cassette alone says whom a question goes to."""
     if (recorded := request.recorded) and recorded.fault:
+        name = recorded.names[0] or "the default model"
         raise ModelNotSupportedError(
-            f"No answer to this is kept, and who {recorded.names[0] or 'the default model'} is, the "
-            f"cassette alone says.\nThat sends nothing. {recorded.fault}"
+            f"No answer to this is kept, and only the cassette says who {name} is: "
+            f"nothing was sent.\n{recorded.fault}"
         )
 
 

@@ -7,9 +7,11 @@ them again. Turns know nothing of cells but the ids they are given.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import dataclasses
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -32,6 +34,7 @@ from ipychat.messages import (
     check_fields,
     parse_messages,
 )
+from ipychat.store import files
 from ipychat.store.transcripts import Transcript
 
 State: TypeAlias = Literal["running", "done", "stopped", "failed", "lost"]
@@ -40,9 +43,11 @@ Record: TypeAlias = dict[str, Any]
 SNAPSHOT_INTERVAL = 1.0
 """Seconds. So much of an answer may be lost with a process that is killed."""
 PATIENCE = 0.2
-"""Seconds. An interrupt waits no longer for the disk."""
+"""Seconds. An interrupt waits no longer for the disk; not at all where it is stuck already."""
+SAVING = "ipychat saves"
+"""What threads are called that write a conversation."""
 FORGETTING = {"dropped", "new"}
-"""Records that are written even where nothing is kept any more."""
+"""Records that are written even where nothing is kept any more, of what is there."""
 TEXTS = (Text, Reasoning)
 
 
@@ -56,24 +61,47 @@ class Journal:
         self.name = name
         self._unsaved: list[Record] = []
         self._saving = threading.Lock()
+        self._began: float | None = None
+        """When the disk was first asked to take what it is taking."""
+        self._next: threading.Thread | None = None
+        """Saves what is recorded until it gets its turn."""
+        self._is_told = False
+        """Whether the user knows that another process holds the lock."""
 
     def record(self, *records: Record) -> None:
-        """Have `records` written by the next `save`."""
-        self._unsaved += records
+        """Have `records` written by the next `save`; where nothing is kept, what forgets is."""
+        is_kept = config.current().keep and config.replay() != "replay"
+        self._unsaved += [one for one in records if is_kept or one["type"] in FORGETTING]
 
     def save(self) -> StoreError | None:
-        """Write what is recorded; what the disk does not take is written by a later `save`."""
+        """Write what is recorded; what the disk does not take is written by a later `save`.
+
+        Return why it is not kept. Of a lock that another process holds that is said once.
+        """
         with self._saving:
+            self._began = time.monotonic()
+            self._next = None
             records = self._unsaved[:]
             try:
                 self._write(records)
                 left: list[Record] = []
+            except files.HeldError as error:
+                _left.add(self)
+                if self._is_told:
+                    return None
+                self._is_told = True
+                said = "Until it is free, this conversation is kept in this kernel only."
+                return StoreError(f"{error}\n{said}")
             except StoreError as error:
                 left = self._write_each(records)
                 if len(left) == len(records):
-                    return error
+                    return StoreError(f"{error}\nThis turn is kept in this kernel only.")
+            finally:
+                self._began = None
+            self._is_told = False
+            _left.discard(self)
             self._unsaved[: len(records)] = left
-        return self.fault
+        return self.fault and StoreError(f"{self.fault}\nThis turn is kept in this kernel only.")
 
     def _write_each(self, records: list[Record]) -> list[Record]:
         """Write what of `records` there is room for; return the rest."""
@@ -86,26 +114,52 @@ class Journal:
         return left
 
     def _write(self, records: list[Record]) -> None:
-        if self.transcript is None:
+        if self.transcript is None or not records:
             return
-        is_new = not self.transcript.path.exists()
-        if config.current().keep:
-            head = [{"type": "named", "name": self.name}] if is_new else []
-            self.transcript.append(*head, *records)
-        elif not is_new:  # what is forgotten here is forgotten there
-            self.transcript.append(*(one for one in records if one["type"] in FORGETTING))
+        if self.transcript.path.exists():
+            self.transcript.append(*records)
+        elif any(one["type"] not in FORGETTING for one in records):
+            self.transcript.append({"type": "named", "name": self.name}, *records)
 
-    def save_now(self) -> None:
-        """Save, before this returns unless the disk is stuck: then as soon as it is not."""
-        saving = threading.Thread(target=self.save)
-        saving.start()
-        saving.join(PATIENCE)
+    def save_soon(self) -> threading.Thread:
+        """Save in a thread, for which the process's end waits; return the thread."""
+        if self._next is None:
+            self._next = saving = threading.Thread(target=self._save_and_log, name=SAVING)
+            saving.start()
+            return saving
+        return self._next
 
-    def change(self, *records: Record) -> None:
-        """Write `records` now; a disk that does not take them is logged."""
-        self.record(*records)
+    def _save_and_log(self) -> None:
         if error := self.save():
             secrets.log.warning("%s", error)
+
+    async def save_now(self) -> None:
+        """Save, before this returns unless the disk is stuck: then as soon as it is not."""
+        began = self._began
+        is_stuck = began is not None and time.monotonic() - began > PATIENCE
+        saving = self.save_soon()
+        if not is_stuck:
+            await asyncio.to_thread(saving.join, PATIENCE)
+
+    def change(self, *records: Record) -> None:
+        """Have `records` written, on a loop soon; a disk that does not take them is logged."""
+        self.record(*records)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._save_and_log()
+        else:
+            self.save_soon()
+
+
+_left: set[Journal] = set()
+"""Those with records that wait for a lock; written when the process ends, if it is free by then."""
+
+
+@atexit.register
+def _save_left() -> None:
+    for journal in [*_left]:
+        journal.save()
 
 
 class Changes:
@@ -246,10 +300,7 @@ class Turn:
             if self.state == "running":  # closed or cancelled: there may be no loop to wait on
                 self._end("done" if answer.reply().finish else "stopped")
                 if self.journal:
-                    try:
-                        await asyncio.sleep(0)  # connections close before the disk is waited for
-                    finally:
-                        self.journal.save_now()
+                    await self.journal.save_now()
 
     def take(self, reply: Reply) -> None:
         """Have `reply` as the answer."""
@@ -286,12 +337,12 @@ class Turn:
         try:
             error = await asyncio.to_thread(self.journal.save)
         except asyncio.CancelledError:  # the thread may not have begun
-            self.journal.save_now()
+            self.journal.save_soon()
             raise
         if error is None or self._told:
             return None
         self._told = True
-        notice = Notice(f"{error}\nThis turn is kept in this kernel only.")
+        notice = Notice(str(error))
         if self._answer is not None:
             self._answer.add(notice)
         else:

@@ -1,7 +1,10 @@
 """Files and images as parts of a message."""
 
+import asyncio
 import base64
 import os
+import threading
+import time
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -12,6 +15,9 @@ from ipychat.context import attachments
 from ipychat.context.attachments import file_part, image_part
 from ipychat.errors import UsageError
 from ipychat.messages import FilePart, ImagePart, TextPart
+from ipychat.wire import aside
+from tests.protocols import OPENAI
+from tests.test_magics import PATH
 
 SECRET = "sk-a-key-of-the-notebook's-user-0123456789"
 PNG = base64.b64decode(
@@ -201,3 +207,52 @@ def test_what_shows_itself_as_nothing_is_no_image():
 def test_anything_else_is_refused_by_its_name_and_type(value):
     with pytest.raises(UsageError, match=f"x is no image but of type {type(value).__name__}"):
         image_part(value, "x")
+
+
+# -- files without an end
+
+
+async def test_whoever_waits_for_a_disk_that_is_gone_can_leave():
+    gone = threading.Event()
+    task = asyncio.create_task(aside.run(gone.wait))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gone.set()
+
+
+@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="Linux has such files")
+def test_a_file_of_the_system_that_never_ends_is_refused_with_the_reason():
+    with pytest.raises(UsageError, match=r"has no end|can't be read"):
+        file_part("/proc/kmsg")
+
+
+GONE = """
+import os, threading, time
+from pathlib import Path
+Path("gone.txt").write_text("x")
+opened = os.open
+def open_on_a_mount_that_is_gone(path, *how, **more):
+    if "gone.txt" in str(path):
+        Path("begun").touch()
+        time.sleep(60)
+    return opened(path, *how, **more)
+os.open = open_on_a_mount_that_is_gone
+"""
+
+
+@pytest.mark.parametrize("flag", ["--file", "--image"])
+def test_a_file_on_a_mount_that_is_gone_holds_no_cell(kernel, service, tmp_path, flag):
+    service.on(PATH, OPENAI.whole("ok"))
+    notebook = kernel()
+    assert notebook.run(GONE).status == "ok"
+    sent = notebook.send(f"%chat {flag} gone.txt hi")
+    notebook.wait_for(lambda: (tmp_path / "begun").exists())
+    began = time.monotonic()
+    notebook.interrupt()
+    ran = notebook.wait(sent)
+    assert (ran.status, ran.reply["ename"]) == ("error", "InterruptedAnswerError"), ran.error
+    assert time.monotonic() - began < 5
+    assert notebook.run("%chat hi").status == "ok"
+    assert len(service.requests) == 1

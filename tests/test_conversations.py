@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -32,6 +33,9 @@ from ipychat.messages import (
 from ipychat.store import files, transcripts
 from ipychat.store.transcripts import Transcript
 from ipychat.turns import fold
+from tests.protocols import OPENAI
+from tests.test_magics import PATH
+from tests.test_store import held_elsewhere
 
 
 class Echo:
@@ -111,6 +115,14 @@ def questions(talk):
     return " ".join(turn.question[-1].text + "*" * turn.stale for turn in talk.turns)
 
 
+def settled(talk):
+    """Wait until what was changed is written; gives the conversation."""
+    for thread in threading.enumerate():
+        if thread.name == turns.SAVING:
+            thread.join()
+    return talk
+
+
 def on_disk(talk):
     return Conversation(talk.name, talk.journal.transcript)
 
@@ -167,10 +179,10 @@ async def test_the_model_is_the_arguments_else_the_conversations_else_the_defaul
 async def test_the_model_and_system_message_are_kept_and_survive_a_clean_start(talk):
     talk.model, talk.system = "echo:n", "Be short."
     talk.clear()
-    again = on_disk(talk)
+    again = on_disk(settled(talk))
     assert (again.model, again.system) == ("echo:n", "Be short.")
     talk.model = None
-    assert on_disk(talk).model is None
+    assert on_disk(settled(talk)).model is None
 
 
 async def test_an_answer_that_failed_or_was_stopped_goes_along_with_what_came(talk, echo):
@@ -296,7 +308,7 @@ async def test_turns_are_dropped_by_number_and_from_the_end(talk):
     talk.drop(2)
     assert questions(talk) == "b d"
     assert talk.undo().text == "re d"
-    assert shape(on_disk(talk)) == shape(talk)
+    assert shape(on_disk(settled(talk))) == shape(talk)
     for wrong in (0, 2, -1):
         with pytest.raises(errors.UsageError, match="talk has 1"):
             talk.drop(wrong)
@@ -326,7 +338,7 @@ async def test_a_fork_goes_on_from_a_copy(echo):
     assert two is conversation("two")
     assert questions(two) == "A b*"
     assert two.model == "echo:n"
-    assert shape(on_disk(two)) == shape(two)
+    assert shape(on_disk(settled(two))) == shape(two)
     await ask(two, "c")
     assert sent(echo.asked[-1]) == "A [re A] b [re b] c"
     two.drop(1)
@@ -466,6 +478,7 @@ async def test_what_the_disk_did_not_take_is_written_when_it_does(talk, transcri
     unwritable(transcript)
     await ask(talk, "a")
     talk.model = "echo:n"
+    settled(talk)
     assert "Can't" in caplog.text
     transcript.path.parent.unlink()
     turn = await ask(talk, "b")
@@ -665,7 +678,7 @@ async def _live(steps, transcript):
                 expected = len(talk.turns)
                 talk = Conversation("talk", transcript)
                 assert talk.continues == expected
-        again = Conversation("talk", transcript)
+        again = on_disk(settled(talk))
         assert shape(again) == shape(talk)
         assert expected is None or len(talk.turns) == expected
         # the turns of a cell stand together, and are of one run
@@ -768,6 +781,7 @@ async def test_a_transcript_that_cannot_be_read_is_told_with_the_answer_and_left
     path = transcripts.notebook_folder("/n.ipynb") / "talk.jsonl"
     path.mkdir(parents=True)
     talk = conversation("talk")
+    await talk.load()
     assert talk is conversation("talk")
     assert talk.journal.transcript is None
     [notice] = (await ipychat.ask("a", chat="talk")).notices
@@ -838,3 +852,261 @@ def test_every_record_is_a_line_of_json_that_says_its_type(talk, transcript):
     talk.clear()
     lines = transcript.path.read_text().splitlines()
     assert [json.loads(line)["type"] for line in lines] == ["named", "set", "new"]
+
+
+# -- locks that others keep
+
+STEP = 0.5
+"""Seconds that nothing here may hold the loop, on a machine that is busy."""
+
+
+async def test_a_lock_that_is_held_costs_one_wait_and_is_told_once(talk, transcript, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_TIMEOUT", 3.0)
+    with held_elsewhere(transcript.path):
+        began = time.monotonic()
+        first = await ask(talk, "a")
+        assert 3.0 <= time.monotonic() - began < 5.0, "each record by itself would wait as long"
+        began = time.monotonic()
+        second = await ask(talk, "b")
+        assert time.monotonic() - began < 2.0
+    [notice] = [event for event in first.given if isinstance(event, Notice)]
+    assert notice.text.splitlines()[0].startswith("Another process has held")
+    assert notice.text.endswith("Until it is free, this conversation is kept in this kernel only.")
+    assert not second.reply.notices
+    await ask(talk, "c")
+    assert shape(on_disk(talk)) == shape(talk)
+
+
+async def test_what_changes_under_a_held_lock_leaves_the_loop_and_is_written_in_order(
+    talk, transcript
+):
+    await ask(talk, "a")
+    with held_elsewhere(transcript.path):
+        began = time.monotonic()
+        talk.model = "echo:n"
+        talk.clear()
+        talk.system = "Be short."
+        talk.model = "echo:o"
+        assert time.monotonic() - began < STEP
+    settled(talk)
+    kinds = [record["type"] for record in transcript.read()]
+    assert kinds == ["named", "asked", "ended", "set", "new", "set", "set"]
+    again = on_disk(talk)
+    assert (again.turns, again.model, again.system) == ([], "echo:o", "Be short.")
+
+
+async def test_whoever_leaves_an_answer_that_waits_for_a_lock_leaves_at_once(talk, transcript):
+    with held_elsewhere(transcript.path):
+        task = asyncio.create_task(ask(talk, "a"))
+        while not talk.turns or talk.journal._began is None:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.3)  # so long the disk may take
+        began = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - began < 0.15
+    assert shape(on_disk(settled(talk))) == shape(talk)
+
+
+SETS = """
+import asyncio, sys
+from pathlib import Path
+from ipychat.conversations import Conversation
+from ipychat.store import files
+from ipychat.store.transcripts import Transcript
+files.LOCK_TIMEOUT = 0.2
+async def main():
+    talk = Conversation("talk", Transcript(Path(sys.argv[1])))
+    talk.model = "echo:n"
+    await talk.journal.save_now()
+    print("set", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_is_not_written_when_the_process_ends_is_written_then(transcript, held):
+    def begin():
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, "-c", SETS, str(transcript.path)], **pipes)
+
+    if held:
+        with held_elsewhere(transcript.path):
+            process = begin()
+            assert process.stdout.readline() == b"set\n"
+            time.sleep(0.5)  # its wait is over
+            assert not transcript.path.exists()
+    else:
+        process = begin()
+        assert process.stdout.readline() == b"set\n"
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert transcript.read()[-1] == {"type": "set", "model": "echo:n"}
+
+
+WATCH = """
+import asyncio, ipychat, threading
+from ipychat.store import files
+files.LOCK_TIMEOUT = 600.0
+async def watch():
+    while ipychat.conversation().journal._began is None:
+        await asyncio.sleep(0.01)
+    print("it waits")
+watching = asyncio.ensure_future(watch())
+"""
+
+
+def test_a_cell_that_waits_for_a_held_lock_is_interrupted_and_others_go_on(kernel, service):
+    service.on(PATH, OPENAI.whole("ok"))
+    notebook = kernel()
+    assert notebook.run("%chat first").status == "ok"
+    ledger_file = files.home() / "usage.jsonl"
+    [path] = files.home().rglob("default.jsonl")
+    with held_elsewhere(path), held_elsewhere(ledger_file):
+        watching = notebook.send(WATCH)
+        sent = notebook.send("%chat waits")
+        notebook.wait_for(lambda: "it waits" in notebook.cells[watching].stdout)
+        began = time.monotonic()
+        notebook.interrupt()
+        ran = notebook.wait(sent)
+        assert (ran.status, ran.reply["ename"]) == ("error", "InterruptedAnswerError"), ran.error
+        for code in ("%chat_use openai:n", "%chat_new", "ipychat.conversation().system = 'x'"):
+            assert notebook.run(code).status == "ok"
+        assert notebook.run("%chat_usage").status == "ok"
+        assert time.monotonic() - began < 10
+    kinds = []
+    while kinds[-4:] != ["ended", "set", "new", "set"]:
+        notebook.pump(0.05)
+        kinds = [record["type"] for record in Transcript(path).read()]
+
+
+# -- transcripts that are large
+
+
+async def turns_of_the_loop(task):
+    """How often the loop goes round until a task is done."""
+    count = 0
+    while not task.done():
+        count += 1
+        await asyncio.sleep(0)
+    return count
+
+
+def lengthen(path: Path, count: int) -> None:
+    """Have a transcript of one turn hold many."""
+    [asked, ended] = [r for r in Transcript(path).read() if r["type"] in {"asked", "ended"}]
+    ended["reply"]["text"] = "lorem ipsum " * 500
+    with path.open("a") as file:
+        for number in range(count):
+            for record in (asked, ended):
+                file.write(json.dumps({**record, "turn": f"{number:032x}"}) + "\n")
+
+
+async def test_a_large_transcript_is_read_while_the_loop_goes_on(echo):
+    open_notebook("/n.ipynb")
+    await ipychat.ask("a", chat="talk")
+    [path] = files.home().rglob("talk.jsonl")
+    lengthen(path, 2000)
+    conversations._live.clear()
+    talk = conversation("talk")
+    asking = [asyncio.create_task(ipychat.ask(f"{n}", chat="talk")) for n in range(5)]
+    loading = asyncio.create_task(talk.load())
+    assert await turns_of_the_loop(loading) > 20
+    await asyncio.gather(*asking)
+    assert [turn.question[0].text for turn in talk.turns[-5:]] == [*"01234"], "in order of asking"
+    assert len(talk.turns) == 2006
+    assert talk.continues == 2001
+
+
+async def test_without_history_nothing_is_read_but_the_settings(echo):
+    open_notebook("/n.ipynb")
+    await ipychat.ask("a", chat="talk")
+    settled(conversation("talk")).model = "echo:n"
+    settled(conversation("talk"))
+    [path] = files.home().rglob("talk.jsonl")
+    with path.open("a") as file:
+        file.write("this line is damaged, and whoever reads all warns of it\n")
+    conversations._live.clear()
+    await ipychat.ask("of none")
+    talk = conversation("talk")
+    await talk.load(turns=False)
+    turn = await ask(talk, "b", history=False)
+    assert str(turn.model) == "echo:n"
+    talk.system = "Be short."
+    with pytest.warns(UserWarning, match="1 of . lines"):
+        await talk.load()
+    assert (questions(talk), talk.model, talk.system) == ("a", "echo:n", "Be short.")
+
+
+# -- settings that change in the middle
+
+
+@pytest.mark.parametrize("changed", [{"cassette": "__chat__"}, {"replay": "auto"}, {"keep": False}])
+async def test_a_setting_loses_neither_the_conversation_nor_its_model(
+    echo, tmp_path, monkeypatch, changed
+):
+    monkeypatch.chdir(tmp_path)
+    open_notebook("/n.ipynb")
+    conversation("talk").model = "echo:n"
+    await ipychat.ask("a", chat="talk")
+    before = config.current()
+    for one in (before._replace(**changed), before):
+        config.use(one)
+        reply = await ipychat.ask("b", chat="talk")
+        assert str(reply.model) == "echo:n"
+    assert [m["content"] for m in echo.asked[-1]] == ["a", "re a", "b", "re b", "b"]
+    conversations._live.clear()
+    kept = "a b" if changed == {"keep": False} else "a b b"
+    assert questions(conversation("talk")) == kept
+
+
+async def test_a_replay_that_begins_in_the_middle_goes_on_and_writes_nothing(echo, tmp_path):
+    open_notebook("/n.ipynb")
+    config.use(config.current()._replace(cassette=str(tmp_path / "__chat__")))
+    await ipychat.ask("a", chat="talk")
+    await ipychat.ask("b", chat="talk")
+    talk = conversation("talk")
+    talk.undo()
+    settled(talk)
+    [path] = files.home().rglob("talk.jsonl")
+    before = len(Transcript(path).read())
+    config.use(config.current()._replace(replay="replay"))
+    assert str(await ipychat.ask("b", chat="talk")) == "re b"
+    assert questions(talk) == "a b"
+    assert len(echo.asked) == 2
+    assert len(Transcript(path).read()) == before
+
+
+async def test_with_a_cassette_from_the_start_nothing_of_an_earlier_kernel_goes_along(
+    echo, tmp_path
+):
+    open_notebook("/n.ipynb")
+    conversation("talk").model = "echo:n"
+    await ipychat.ask("of an earlier kernel", chat="talk")
+    for _ in range(2):
+        conversations._live.clear()
+        open_notebook("/n.ipynb")
+        config.use(config.current()._replace(cassette=str(tmp_path / "__chat__")))
+        assert str((await ipychat.ask("a", chat="talk")).model) == "echo:m"
+        assert [m["content"] for m in echo.asked[-1]] == ["a"]
+        conversation("talk").model = "echo:o"
+        config.use(config.current()._replace(cassette=None))
+        assert str((await ipychat.ask("b", chat="talk")).model) == "echo:o"
+        settled(conversation("talk"))
+    conversations._live.clear()
+    open_notebook("/n.ipynb")
+    assert questions(conversation("talk")) == "of an earlier kernel"
+
+
+def test_a_cassette_that_is_switched_on_in_a_notebook_changes_nothing_else(kernel, service):
+    service.on(PATH, *[OPENAI.whole("ok")] * 3)
+    notebook = kernel()
+    notebook.run("%chat_use openai:chosen")
+    notebook.run("%chat one")
+    for setting in ("cassette = True", "replay = 'auto'"):
+        notebook.run(f"%config IPyChat.{setting}")
+        assert notebook.run(f"%chat {setting}").status == "ok"
+    last = service.asked(PATH)[-1].json
+    assert (last["model"], len(last["messages"])) == ("chosen", 5)

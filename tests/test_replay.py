@@ -497,6 +497,49 @@ async def test_what_is_no_file_in_a_cassette_is_not_read(openai, cassette, kind)
         await ask()
 
 
+@pytest.mark.parametrize("link", [".cassette.lock", ".gitignore"])
+async def test_nothing_is_read_or_written_through_a_link_of_a_cassette(openai, cassette, link):
+    precious = cassette.folder.parent / "precious"
+    precious.write_text("precious" * 100)
+    cassette.folder.mkdir()
+    (cassette.folder / link).symlink_to(precious)
+    cassette("auto")
+    reply = await ask(model=None)
+    assert reply.text == "one"
+    assert precious.read_text() == "precious" * 100
+    assert ("a link" in "".join(reply.notices)) == (link == ".cassette.lock")
+
+
+async def test_names_and_entries_that_are_links_are_none(openai, cassette):
+    folder = cassette()
+    await ask()
+    [path] = entries(folder)
+    path.rename(elsewhere := folder.parent / "elsewhere.json")
+    path.symlink_to(elsewhere)
+    cassette("replay")
+    with pytest.raises(errors.StoreError, match="it is a link"):
+        await ask()
+    (folder / "names.json").rename(elsewhere := folder.parent / "names.json")
+    (folder / "names.json").symlink_to(elsewhere)
+    with pytest.raises(errors.StoreError, match=r"(?s)names\.json is damaged.*Delete it"):
+        await ask(model="a name")
+
+
+async def test_a_cassette_that_is_a_link_is_refused_with_the_folder_to_name(openai, cassette):
+    elsewhere = cassette.folder.parent / "private"
+    elsewhere.mkdir()
+    cassette.folder.symlink_to(elsewhere)
+    for mode in ("auto", "replay"):
+        cassette(mode)
+        with pytest.raises(errors.StoreError) as caught:
+            await ask(model=None)
+        first, second = caught.value._render_traceback_()
+        assert "__chat__ is a link" in first
+        assert str(elsewhere) in second
+    assert not [*elsewhere.iterdir()]
+    assert not openai.requests
+
+
 ODD = [
     {"usage": {"input": "x"}},
     {"usage": {"cost": "free"}},
@@ -726,6 +769,7 @@ async def test_nothing_else_reaches_the_network_while_answers_are_replayed(opena
 async def test_recording_and_replaying_begin_with_an_empty_conversation(openai, cassette):
     use(notebook=str(cassette.folder.parent / "n.ipynb"))
     await ask("before", chat="talk")
+    conversations._live.clear()
     cassette()
     await ask("first", chat="talk")
     await ask("second", chat="talk")
@@ -748,6 +792,7 @@ async def test_a_replay_writes_nothing_but_what_it_reads(openai, cassette, monke
     ledger.save()
     monkeypatch.setenv("IPYCHAT_HOME", str(tmp_path / "nowhere"))
     before = {path: path.stat().st_mtime_ns for path in cassette.folder.rglob("*")}
+    conversations._live.clear()
     cassette("replay")
     await ask("first", chat="talk")
     assert before == {path: path.stat().st_mtime_ns for path in cassette.folder.rglob("*")}
@@ -759,8 +804,10 @@ async def test_a_recording_leaves_the_notebooks_own_conversation_alone(openai, c
     own = {"notebook": str(cassette.folder.parent / "n.ipynb")}
     use(**own)
     await ask("before", chat="talk")
+    conversations._live.clear()
     cassette()
     await ask("recorded", chat="talk")
+    conversations._live.clear()
     use(**own)
     await ask("after", chat="talk")
     conversations._live.clear()
@@ -902,9 +949,9 @@ async def test_a_name_that_the_cassette_alone_knows_is_looked_up_and_never_asked
         with pytest.raises(errors.ModelNotSupportedError) as caught:
             await ask("Ho", model="quick")
         assert caught.value._render_traceback_() == [
-            "ModelNotSupportedError: No answer to this is kept, and who quick is, "
-            "the cassette alone says.",
-            "That sends nothing. There is no model 'quick'.",
+            "ModelNotSupportedError: No answer to this is kept, "
+            "and only the cassette says who quick is: nothing was sent.",
+            "There is no model 'quick'.",
             "Models that aren't listed are asked as provider:name, such as openai:quick.",
         ]
         with pytest.raises(errors.ModelNotSupportedError):
@@ -964,7 +1011,9 @@ async def test_what_a_replay_says_of_a_name_ends_with_it(openai, mine, cassette)
 
 def test_cells_tell_who_is_asked_whatever_a_cassette_says(kernel, mine, tmp_path):
     (tmp_path / "__chat__").mkdir()
-    said = {"a notebook.ipynb": dict.fromkeys(["", "ollama:private", "mine"], ["openai:gpt-any"])}
+    said = {
+        "a notebook.ipynb": {name: ["openai:gpt-any"] for name in ("", "mine", "ollama:private")}
+    }
     (tmp_path / "__chat__" / "names.json").write_text(json.dumps(said))
     notebook = kernel(IPYCHAT_MODEL="ollama:private")
     notebook.run("%config IPyChat.cassette = True\n%config IPyChat.replay = 'auto'")

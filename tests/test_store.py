@@ -1,5 +1,6 @@
 """What is kept on disk: private, atomic, locked, shared by kernels, surviving kills."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -224,3 +225,59 @@ async def test_a_login_goes_on_without_a_lock_where_there_is_no_disk(tmp_path, c
     async with ServiceSession(tmp_path / "file" / "s.json").login():
         pass
     assert "No lock for s.json" in caplog.text
+
+
+# -- locks that others hold, and links
+
+HOLD = """
+import fcntl, sys
+with open(sys.argv[1], "w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def held_elsewhere(path: Path):
+    """Another process holds the lock that stands for `path`."""
+    files.private_folder(path.parent)
+    lock = files.lock_file(path)
+    command = [sys.executable, "-c", HOLD, lock]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+
+
+def test_a_lock_that_was_waited_for_in_vain_is_waited_for_no_more_until_it_is_free(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "LOCK_TIMEOUT", 1.0)
+    path = tmp_path / "a.json"
+    with held_elsewhere(path):
+        waited = []
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(files.HeldError, match="Another process has held"):
+                files.update_json(path, lambda kept: kept)
+            waited.append(time.monotonic() - began)
+        assert waited[0] >= 1.0
+        assert max(waited[1:]) < 1.0
+    files.update_json(path, lambda kept: kept)
+    with held_elsewhere(path):
+        began = time.monotonic()
+        with pytest.raises(files.HeldError):
+            files.update_json(path, lambda kept: kept)
+        assert time.monotonic() - began >= 1.0, "it was free meanwhile"
+
+
+def test_a_lock_is_never_taken_through_a_link(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "a.json.lock").symlink_to(precious)
+    with pytest.raises(StoreError, match=r"(?s)a\.json\.lock is a link.*Remove it"):
+        files.update_json(tmp_path / "a.json", lambda kept: kept)
+    assert precious.read_text() == "precious"

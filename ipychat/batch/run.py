@@ -185,7 +185,9 @@ class Batch:
         if (then := self._recorded) is None:
             return wanted
         asked = [replace(then.request, messages=one.request.messages) for one in wanted]
-        found = await replay.find_all([(one, then.receipt(one.messages)) for one in asked], then.meant)
+        found = await replay.find_all(
+            [(one, then.receipt(one.messages)) for one in asked], then.meant
+        )
         both = zip(wanted, found, strict=True)
         left = [one for one, reply in both if not (reply and self._take_kept(one, reply))]
         if left:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import inspect
 import io
+import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from ipychat.messages import FilePart, ImagePart, TextPart
 TEXT_LIMIT = 1 << 20
 BINARY_LIMIT = 20 << 20
 """Bytes of a file that goes along: a text, an image or a PDF."""
+CHUNK = 1 << 20
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""How a file is opened that may be anything: without waiting for it."""
 IMAGES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -93,12 +98,11 @@ def _read(path: str | Path, base: Path | None = None) -> tuple[Path, bytes]:
     try:
         where = Path(path).expanduser()
         where = base.expanduser() / where if base else where
-        mode = where.stat().st_mode
-        if not stat.S_ISREG(mode):  # a pipe could be read for ever
-            kind = "a folder; name the files in it" if stat.S_ISDIR(mode) else "a device or a pipe"
-            raise UsageError(f"{path} is no file but {kind}.")
-        with where.open("rb") as file:
-            data = file.read(BINARY_LIMIT + 1)
+        _check_kind(path, where.stat().st_mode)
+        descriptor = os.open(where, READ)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            _check_kind(path, os.fstat(descriptor).st_mode)  # another may stand there by now
+            data = b"".join(_chunks(path, file))
     except FileNotFoundError:
         start = "" if Path(path).is_absolute() else f" in {base or Path.cwd()}"
         raise UsageError(f"There is no file {path}{start}.") from None
@@ -108,6 +112,22 @@ def _read(path: str | Path, base: Path | None = None) -> tuple[Path, bytes]:
     if len(data) > BINARY_LIMIT:
         raise UsageError(f"{path} is too large: a file has at most {BINARY_LIMIT:,} bytes.")
     return where, data
+
+
+def _check_kind(path: str | Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):  # a pipe could be read for ever
+        kind = "a folder; name the files in it" if stat.S_ISDIR(mode) else "a device or a pipe"
+        raise UsageError(f"{path} is no file but {kind}.")
+
+
+def _chunks(path: str | Path, file: io.FileIO) -> Iterator[bytes]:
+    """Give a file's bytes, to just over the limit; some files of the system have no end."""
+    left = BINARY_LIMIT + 1
+    while left and (chunk := file.read(min(left, CHUNK))) != b"":
+        if chunk is None:
+            raise UsageError(f"{path} has no end: the system writes to it as it is read.")
+        left -= len(chunk)
+        yield chunk
 
 
 def _image_type(data: bytes) -> str | None:

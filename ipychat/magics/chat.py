@@ -178,6 +178,8 @@ class ChatMagics(Magics):
         prompt). The prompt is sent as written, but {{expressions}} are replaced by their values.
         A line's prompt that begins like a flag stands behind --.
         """
+        from ipychat.magics.models import stoppable
+
         flags, text = flags_.parse(self.chat, line, self.questions.expand)
         if cell is not None and text:
             raise UsageError(
@@ -195,7 +197,7 @@ class ChatMagics(Magics):
             from ipychat.magics import each
 
             return await each.run(self, text if cell is None else cell, flags)
-        question = self.questions.message(text if cell is None else cell, flags)
+        question = await self.questions.message(text if cell is None else cell, flags)
         asked: dict[str, Any] = {
             "model": models[0],
             "system": flags.system,
@@ -203,6 +205,7 @@ class ChatMagics(Magics):
             "options": flags_.options_of(flags),
         }
         conversation = self.conversation(flags.chat)
+        await stoppable(conversation.load(turns=not flags.no_history))
         if flags.dry_run:
             for model in models:
                 self._show_request(conversation, question, asked | {"model": model})
@@ -393,7 +396,7 @@ class ChatMagics(Magics):
             said.append(str(turn.model))
         if not (named or replay.is_apart()) and (found := catalog.default().announced):
             said.append(found)
-        return " · ".join([*said, *self.standing(conversation)])
+        return " · ".join([*said, *(self.standing(conversation) if turn.journal else ())])
 
     def standing(self, conversation: Conversation) -> Iterator[str]:
         """Give what must be known of the conversation that goes on."""

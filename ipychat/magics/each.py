@@ -40,6 +40,7 @@ async def run(chat: ChatMagics, template: str, flags: Namespace) -> Results | Pl
     shell = chat.shell
     scope = dict(notebook.names_in_sight(shell))
     data = _value("--each", flags.each, scope)
+    await chat.conversation().load(turns=False)
     form = _value("--schema", flags.schema, {**vars(typing), **scope}) if flags.schema else None
     put = _target(flags.into, scope, shell.user_ns) if flags.into else None
     publish = notebook.publisher(shell) if notebook.is_kernel(shell) else None

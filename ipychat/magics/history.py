@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,22 +41,26 @@ class HistoryMagics(Magics):
     @flag("--drop", type=int, metavar="N", help="Drop its turn number N.")
     @no_var_expand
     @line_magic
-    def chat_history(self, line: str) -> None:
+    @waits
+    async def chat_history(self, line: str) -> None:
         """Show the notebook's conversation, or the one with the name given."""
         flags, words = flags_.parse_words(self.chat_history, line, self._chat.questions.expand)
+        from ipychat.magics.models import stoppable
+
         conversation = self._chat.known_conversation(" ".join(words) or None)
+        await stoppable(conversation.load())
         if flags.drop is not None:
             conversation.drop(flags.drop)
             print(f"Dropped turn {flags.drop} of {conversation.name}.")
             return
-        text = conversation.to_markdown()
+        text = await stoppable(asyncio.to_thread(conversation.to_markdown))
         if flags.export:
-            _export(Path(flags.export).expanduser(), text)
+            _export(flags.export, text)
             print(f"Wrote {conversation.name} to {flags.export}.")
             return
         from ipychat import markup
 
-        html = markup.to_html(text, final=True)
+        html = await stoppable(asyncio.to_thread(markup.to_html, text, final=True))
         self._chat.publish({"text/html": html, "text/plain": text})
 
     @line_magic
@@ -106,13 +111,16 @@ class HistoryMagics(Magics):
         flags, hint = flags_.parse(self.chat_fix, line, self._chat.questions.expand)
         from ipychat import catalog
         from ipychat.context import failures
+        from ipychat.magics.models import stoppable
         from ipychat.messages import Message
 
         catalog.learn_secrets()
 
         text = "\n\n".join(filter(None, [FIX, hint, *failures.describe(self.shell)]))
+        conversation = self._chat.conversation()
+        await stoppable(conversation.load())
         return await self._chat.answer(
-            self._chat.conversation(),
+            conversation,
             Message("user", text),
             {"model": flags.model},
             Manner("markdown", model=flags.model, offers_code=True),
@@ -181,9 +189,10 @@ class HistoryMagics(Magics):
         print(audit.summary(looked_at, found))
 
 
-def _export(path: Path, text: str) -> None:
+def _export(name: str, text: str) -> None:
     from ipychat.store import files
 
+    path = Path(name).expanduser()
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent}.")
     files.write(path, text.encode())  # whole or not at all

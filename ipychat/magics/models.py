@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
@@ -47,7 +48,7 @@ class ModelMagics(Magics):
         from ipychat import catalog
 
         flags, words = flags_.parse_words(self.chat_models, line, self._chat.questions.expand)
-        faults = await _stoppable(catalog.refresh(stale_only=not flags.refresh))
+        faults = await stoppable(catalog.refresh(stale_only=not flags.refresh))
         for name, fault in faults.items():
             print(f"{name} gave no list of its models: {fault.splitlines()[0]}")
         found = catalog.models(" ".join(words))
@@ -70,12 +71,13 @@ class ModelMagics(Magics):
             print(login.forget(words[0]))
             return
         account = login.account(words[0])
-        print(await _stoppable(login.log_in(account, _ask_for_key(account))))
+        print(await stoppable(login.log_in(account, _ask_for_key(account))))
 
     @flag("--all", action="store_true", help="Of all notebooks.")
     @no_var_expand
     @line_magic
-    def chat_usage(self, line: str) -> None:
+    @waits
+    async def chat_usage(self, line: str) -> None:
         """Sum up the tokens and the cost of this notebook's answers."""
         from ipychat import ledger
         from ipychat.display import usage
@@ -84,7 +86,8 @@ class ModelMagics(Magics):
         if words:
             raise UsageError(f"%chat_usage takes flags only, and {words[0]!r} is none.")
         mine = config.current().notebook
-        entries = [one for one in ledger.entries() if flags.all or one.get("notebook") == mine]
+        known = await stoppable(asyncio.to_thread(lambda: [*ledger.entries()]))
+        entries = [one for one in known if flags.all or one.get("notebook") == mine]
         if entries:
             self._chat.publish(usage.table(entries))
         else:
@@ -112,6 +115,7 @@ class ModelMagics(Magics):
         """
         match line.split():
             case []:
+                await self._chat.conversation().load(turns=False)
                 self._show_setup()
             case ["local"]:
                 await self._set_up_local(None)
@@ -152,7 +156,7 @@ class ModelMagics(Magics):
             raise MissingRequirementsError(f"The engine can't run here: {lacking}.")
         name = name or _ask(input, "Which one? Nothing fetches none: ").strip()
         if name:
-            path = await _stoppable(weights.pull(name, progress=self._bar()), weights.IS_KEPT)
+            path = await stoppable(weights.pull(name, progress=self._bar()), weights.IS_KEPT)
             print(f"{path.name} is here: %%chat --model local:{name} asks it.")
 
     def _bar(self) -> weights.Progress:
@@ -167,7 +171,7 @@ class ModelMagics(Magics):
         return Line()
 
 
-async def _stoppable(work: Coroutine[Any, Any, T], so_far: str = "") -> T:
+async def stoppable(work: Coroutine[Any, Any, T], so_far: str = "") -> T:
     """Wait for work that an interrupt of the user's ends."""
     from ipychat.kernel.run import Run, in_front
 

@@ -32,8 +32,11 @@ class Questions:
 
         return eval(expression, notebook.names_in_sight(self._shell))  # noqa: S307 - the user wrote it
 
-    def message(self, text: str, flags: Namespace) -> Message:
-        """Put the prompt and all that goes along with it into one message."""
+    async def message(self, text: str, flags: Namespace) -> Message:
+        """Put the prompt and all that goes along with it into one message.
+
+        Files are read while the loop goes on: they may be anything, and anywhere.
+        """
         from ipychat import catalog
         from ipychat.messages import Message
 
@@ -41,26 +44,30 @@ class Questions:
         text = text.strip("\n")
         if not flags.raw:
             text = whole(self.expand(text))
-        along = list(self._along(flags))
+        along = [part async for part in self._along(flags)]
         if not (text.strip() or along):
             raise UsageError("The prompt is empty: there is nothing to send.")
         return Message.asking(text, along)
 
-    def _along(self, flags: Namespace) -> Any:
+    async def _along(self, flags: Namespace) -> Any:
         from ipychat.context import attachments, cells, values
         from ipychat.kernel import notebook
+        from ipychat.magics.models import stoppable
         from ipychat.messages import TextPart
+        from ipychat.wire import aside
 
         for name in flags.with_:
             yield TextPart(values.summarise(name, self._value(name)))
         if flags.cells > 0:
             yield TextPart(cells.cells_text(self._last_cells(flags.cells)))
         for path in flags.file:
-            yield attachments.file_part(path)
+            yield await stoppable(aside.run(attachments.file_part, path))
         for image in flags.image:
             names = notebook.names_in_sight(self._shell)
-            named = image in names and not Path(image).exists()
-            yield attachments.image_part(names[image] if named else image, image)
+            if image in names and not _is_file(image):
+                yield attachments.image_part(names[image], image)
+            else:
+                yield await stoppable(aside.run(attachments.image_part, image, image))
 
     def _value(self, name: str) -> Any:
         try:
@@ -84,3 +91,7 @@ class Questions:
             )
             for number, source in enumerate(sources[first:], first + 1)
         ]
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).exists()

@@ -87,7 +87,7 @@ class _Shown:
         self._race = race
         self._is_kept = not flags.no_history
         self._numbers = {turn: number for number, turn in enumerate(race.turns)}
-        header = " · ".join(chat.standing(conversation))
+        header = " · ".join(() if flags.no_history else chat.standing(conversation))
         self._view = self._make_view(chat.shell, header, first=flags.first)
 
     def _make_view(self, shell: Any, header: str, *, first: bool) -> RaceView | TerminalRace:

@@ -30,6 +30,8 @@ NOT_TO_COMMIT = b".*\n*.damaged-*\n!.gitignore\n"
 """In a cassette's `.gitignore`: locks, and what a killed process left."""
 MAX_FILE = 16 << 20
 """Bytes of an entry; a cassette comes from anywhere."""
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""How a file is opened that may be anything: not through a link, and without waiting for it."""
 NO_MESSAGES = '\n "messages": []'
 """In the receipt of a question that has none, and there but once: what is nested is further in."""
 MAX_SPLIT = 1 << 20
@@ -258,8 +260,10 @@ class Answers:
 
 
 def _read(path: Path) -> bytes:
-    """Read a file that anyone may have put there: no device, no pipe, nothing endless."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    """Read a file that anyone may have put there: no link, no device, no pipe, nothing endless."""
+    if path.is_symlink():
+        raise ValueError("it is a link, which is not followed")
+    descriptor = os.open(path, READ)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE:

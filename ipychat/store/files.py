@@ -18,12 +18,22 @@ from ipychat.errors import StoreError
 
 LOCK_TIMEOUT = 30.0
 """Seconds. A lock is held for milliseconds; whoever waits this long should be told."""
+HELD_TIMEOUT = 0.25
+"""Seconds for a lock that was waited for in vain: whoever holds it holds it still, or is gone."""
 LOCK_POLL = 0.002
 """Seconds between two tries to take a lock."""
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 """How a file is opened that nobody has made before."""
 ORPHAN_AGE = 3600.0
 """Seconds. A temporary file this old belongs to a process that was killed while it wrote."""
+
+
+_held: set[str] = set()
+"""The locks that were waited for in vain, until one of them is had again."""
+
+
+class HeldError(StoreError):
+    """Another process holds a lock, and keeps it."""
 
 
 def home() -> Path:
@@ -160,18 +170,24 @@ def _sweep(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that stands for `path`, against all threads and processes. Not re-entrant."""
+    """Hold the lock that stands for `path`, against all threads and processes. Not re-entrant.
+
+    Raises HeldError where another process keeps it: after 30 s, and from then on soon, until it is
+    had again.
+    """
     import filelock
 
     private_folder(path.parent)
+    name = lock_file(path)
+    patience = HELD_TIMEOUT if name in _held else LOCK_TIMEOUT
     try:
-        with filelock.FileLock(
-            lock_file(path), timeout=LOCK_TIMEOUT, mode=0o600, poll_interval=LOCK_POLL
-        ):
+        with filelock.FileLock(name, timeout=patience, mode=0o600, poll_interval=LOCK_POLL):
+            _held.discard(name)
             yield
     except filelock.Timeout:
-        raise StoreError(
-            f"Another process has held {lock_file(path)} for {LOCK_TIMEOUT:g} s.\n"
+        _held.add(name)
+        raise HeldError(
+            f"Another process has held {name} for {patience:g} s.\n"
             "If none is at work there, delete that file."
         ) from None
     except OSError as error:
@@ -179,8 +195,14 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def lock_file(path: Path) -> str:
-    """Return the name of the file whose lock stands for `path`."""
-    return f"{path}.lock"
+    """Return the name of the file whose lock stands for `path`.
+
+    Raises StoreError where that is a link: locking may empty the file that it leads to.
+    """
+    name = f"{path}.lock"
+    if os.path.islink(name):  # noqa: PTH114 - once for each record: a Path takes twice as long
+        raise StoreError(f"{name} is a link, and a lock is never taken through one.\nRemove it.")
+    return name
 
 
 def get_cookies_dir() -> str:

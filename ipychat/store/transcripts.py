@@ -23,6 +23,7 @@ from ipychat.errors import StoreError
 from ipychat.store import files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SUFFIX = ".jsonl"
@@ -93,23 +94,34 @@ class Transcript:
         self.path = path
 
     def read(self) -> list[dict[str, Any]]:
-        """Return every record; a torn last line is left out, a damaged line skipped and reported.
+        """Return every record, as `records` gives them."""
+        return [*self.records()]
 
-        Raises StoreError if the file is there and can't be read.
+    def records(self, kind: str = "") -> Iterator[dict[str, Any]]:
+        """Give every record, or those of one kind, and hold one at a time: a file may be large.
+
+        A torn last line is left out, a damaged line skipped and reported. Raises StoreError if the
+        file is there and can't be read.
         """
+        begin = f'{{"type": "{kind}"'.encode() if kind else b""
+        count = damaged = 0
         try:
-            *lines, last = self.path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return []
+            with self.path.open("rb") as file:
+                for line in file:
+                    count += 1
+                    if not line.startswith(begin):
+                        continue
+                    if (record := _parse(line)) is not None:
+                        yield record
+                    elif line.endswith(b"\n"):
+                        damaged += 1
+        except (FileNotFoundError, NotADirectoryError):
+            return
         except OSError as error:
             raise StoreError(f"Can't read {self.path}: {error.strerror}.") from None
-        parsed = [_parse(line) for line in lines]
-        if damaged := parsed.count(None):
-            warnings.warn(
-                f"{damaged} of {len(lines)} lines of {self.path} are damaged, and left out.",
-                stacklevel=2,
-            )
-        return [record for record in [*parsed, _parse(last)] if record is not None]
+        if damaged:
+            said = f"{damaged} of {count} lines of {self.path} are damaged, and left out."
+            warnings.warn(said, stacklevel=2)
 
 
 def _line(record: dict[str, Any]) -> bytes:
