@@ -55,14 +55,9 @@ def add(
         _timer.start()
 
 
-def save(patience: float = -1) -> None:
-    """Write what is gathered; what the disk does not take is written the next time.
-
-    Another thread that does the same is waited for, for so many seconds.
-    """
-    if not _saving.acquire(timeout=patience):
-        return
-    try:
+def save() -> None:
+    """Write what is gathered; what the disk does not take is written the next time."""
+    with _saving:
         if _timer is not None:
             _timer.cancel()  # whatever is added from now on wants another
         entries = _unsaved[:]
@@ -72,16 +67,21 @@ def save(patience: float = -1) -> None:
             secrets.log.warning("%s", error)
         else:
             del _unsaved[: len(entries)]
-    finally:
-        _saving.release()
 
 
 def entries() -> Iterator[dict[str, Any]]:
-    """Give every line that is known. Raises StoreError where the file can't be read."""
-    if config.replay() != "replay":
-        save(files.HELD_TIMEOUT)
-        yield from _file().records()
-    yield from (*_unsaved, *_kept)
+    """Give every line that is known. Raises StoreError where the file can't be read.
+
+    Nothing is written for it. Whoever writes is waited for, but not as long as others hold a lock.
+    """
+    is_alone = _saving.acquire(timeout=files.HELD_TIMEOUT)
+    try:
+        written = [] if config.replay() == "replay" else _file().read()
+        known = [*written, *_unsaved, *_kept]
+    finally:
+        if is_alone:
+            _saving.release()
+    yield from known
 
 
 def _file() -> Transcript:
