@@ -501,12 +501,13 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
     """
     turns: list[Turn] = []
     by_id: dict[str, Turn] = {}
+    cells: set[str | None] = set()
     settings: dict[str, str | None] = {}
     for record in records:
         try:
             match record["type"]:
                 case "asked":
-                    _place(turns, by_id, record)
+                    _place(turns, by_id, cells, record)
                 case "arrived":
                     _take_snapshot(by_id[record["turn"]], record)
                 case "ended":
@@ -531,14 +532,20 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
     return turns, settings.get("model"), settings.get("system")
 
 
-def _place(turns: list[Turn], by_id: dict[str, Turn], record: Record) -> None:
+def _place(
+    turns: list[Turn], by_id: dict[str, Turn], cells: set[str | None], record: Record
+) -> None:
     turn = _turn_of(record)
     if "beside" in record:
         first = by_id[record["beside"]]
         first.race = turn.race = first.race or [first]
         turn.race.append(turn)
-    else:
+    elif (turn.cell is not None and turn.cell in cells) or "instead_of" in record:
         insert(turns, turn, by_id.get(record.get("instead_of", "")))
+    else:  # looked for among all turns, each of them would take longer the more there are
+        turn.among = turns
+        turns.append(turn)
+    cells.add(turn.cell)
     by_id[turn.id] = turn
 
 

@@ -19,6 +19,7 @@ from ipychat.store.transcripts import Transcript
 from tests import lab
 from tests.loopback import END, HANG, Service, answer, chunk, head
 from tests.protocols import OPENAI
+from tests.test_conversations import on_disk, settled
 from tests.test_magics import PATH, sent, stalled
 from tests.test_usage import counted
 
@@ -79,7 +80,7 @@ async def race(talk, question, *models, first=False, **how):
 
 
 def read_again(talk):
-    return Conversation(talk.name, talk.journal.transcript)
+    return on_disk(settled(talk))
 
 
 def texts(talk):
