@@ -71,15 +71,15 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: "InteractiveShell") -> None:
     """Put the magics into the shell: what `%load_ext ipychat` does."""
-    from ipychat import floors
+    from ipychat import requirements
 
     try:
         from ipychat.magics import install
 
         install(shell, gateway=_gateway)
     except (ImportError, AttributeError, TypeError):
-        floors.check("ipython")
-        floors.check("ipykernel")
+        requirements.check("ipython")
+        requirements.check("ipykernel")
         raise
 
 

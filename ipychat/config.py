@@ -47,8 +47,8 @@ class Config(NamedTuple):
     """How long nothing of an answer may come: a stream's comments and blank lines are nothing."""
     timeout: float | None = None
     """How long a whole answer may take."""
-    max_answer: float = 32.0
-    """MiB of text, in UTF-8, that an answer may have; see `max_answer()`."""
+    max_answer: int = 32 << 20
+    """Bytes of text, in UTF-8, that an answer may have, its reasoning and tool calls included."""
     retries: int = 2
     """How often a request is sent again after a 429 or 5xx that came before the first byte."""
     large: int | None = 100_000
@@ -90,11 +90,6 @@ def use(settings: Config) -> None:
     """Put `settings` in force."""
     global _current  # noqa: PLW0603 - the one value this module exists to hold
     _current = settings
-
-
-def max_answer() -> int:
-    """Return the bytes of text that an answer may have, its reasoning and tool calls included."""
-    return int(_current.max_answer * (1 << 20))
 
 
 def replay() -> str:

@@ -25,7 +25,7 @@ from html import escape
 from itertools import groupby, islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ipychat import floors
+from ipychat import requirements
 from ipychat.characters import whole
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ _MATHS_IN_TEXT = _Pattern(r"\$|\\(?=[()\[\]]|begin|(?:eq)?ref)")
 @cache
 def _renderer() -> MarkdownIt:
     """Make the parser that renders (about 30 ms, most of it importing)."""
-    floors.check("markdown-it-py")
+    requirements.check("markdown-it-py")
     from markdown_it import MarkdownIt
 
     class SafeMarkdown(MarkdownIt):
@@ -155,7 +155,7 @@ def _renderer() -> MarkdownIt:
 @cache
 def _block_parser() -> MarkdownIt:
     """Make the parser that only finds the blocks."""
-    floors.check("markdown-it-py")
+    requirements.check("markdown-it-py")
     from markdown_it import MarkdownIt
 
     return _with_maths(MarkdownIt("js-default")).disable(["inline", "text_join"])
@@ -185,7 +185,7 @@ def _clean(html: str, *, coloured: bool) -> str:
 
 @cache
 def _cleaner(*, coloured: bool) -> nh3.Cleaner:
-    floors.check("nh3")
+    requirements.check("nh3")
     import nh3
 
     values = {"th": _ALIGNMENTS, "td": _ALIGNMENTS}

@@ -27,7 +27,6 @@ from ipychat.errors import (
     ServerError,
     UsageError,
 )
-from ipychat.floors import OutdatedError
 from ipychat.messages import (
     MAX_ANSWER,
     ChatRequest,
@@ -42,6 +41,7 @@ from ipychat.messages import (
     Usage,
     parse_messages,
 )
+from ipychat.requirements import OutdatedError
 from ipychat.wire.http import error_message
 
 MAX_REASON = 256
@@ -190,7 +190,7 @@ async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerat
     """
     messages = [message.to_dict() for message in request.messages]
     finish: FinishReason | None = None
-    answer = _Answer(config.max_answer())
+    answer = _Answer(config.current().max_answer)
     try:
         given = provider.create_async_generator(
             model=request.model.name, messages=messages, **request.options

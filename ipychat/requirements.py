@@ -1,27 +1,79 @@
-"""Optional packages: how what an extra needs is installed.
+"""What ipychat needs: the lowest versions that do, and how what an extra needs is installed.
 
-Never by ipychat's own name, which belongs to another project on PyPI, and which would not say which
-checkout, wheel or commit is meant: by the names of the packages themselves.
+Both are read off the installed metadata. A package is looked at when it is first used, and then
+once: loading must not wait for that.
 """
 
 from __future__ import annotations
 
 import re
-from importlib import metadata
 
 DISTRIBUTION = "ipychat"
 OF_EXTRA = r"""extra == ["']{}["']$"""
 
+_checked: set[str] = set()
+
+
+class OutdatedError(ImportError):
+    """A package that is installed is older than what ipychat works with."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+def check(package: str) -> None:
+    """Raise OutdatedError if `package`, by its name on an index, is older than ipychat allows.
+
+    pip holds to the lowest versions; conda and `--no-deps` need not. Says nothing where there is no
+    metadata, as in an application that was frozen.
+    """
+    if package in _checked:
+        return
+    from importlib import metadata
+
+    try:
+        floor, installed = _floor(package), metadata.version(package)
+    except metadata.PackageNotFoundError:
+        floor = installed = ""
+    if _parts(installed) < _parts(floor):
+        raise OutdatedError(
+            f"ipychat needs {package} {floor} or newer; {installed} is installed.\n"
+            f'pip install -U "{package}>={floor}"'
+        )
+    _checked.add(package)
+
 
 def install(extra: str) -> str:
-    """Return the line that installs what `extra` needs, quoted as every shell reads it."""
-    try:
-        wanted = metadata.requires(DISTRIBUTION) or ()
-    except metadata.PackageNotFoundError:  # run from its folder, uninstalled
-        wanted = ()
-    split = [[part.strip() for part in one.split(";", 1)] for one in wanted]
+    """Return the line that installs what `extra` needs, quoted as every shell reads it.
+
+    It names the packages themselves, never ipychat: that would not say which checkout, wheel or
+    commit is meant, and the name belongs to another project on PyPI.
+    """
+    split = [[part.strip() for part in one.split(";", 1)] for one in _required()]
     own = re.compile(OF_EXTRA.format(re.escape(extra)))
     named = [name for name, *marker in split if marker and own.search(marker[0])]
     if not named:
         return f"install what its extra {extra} lists"
     return " ".join(["pip install", *(f'"{name}"' for name in named)])
+
+
+def _required() -> list[str]:
+    from importlib import metadata
+
+    try:
+        return metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:  # run from its folder, uninstalled
+        return []
+
+
+def _floor(package: str) -> str:
+    """Return the lowest version that is allowed; empty where any is."""
+    pattern = re.compile(rf"{re.escape(package)}(?![\w.-])[^;]*>=([\d.]+)", re.IGNORECASE)
+    return next((found[1] for one in _required() if (found := pattern.match(one))), "")
+
+
+def _parts(version: str) -> list[int]:
+    """Return the numbers that a version begins with."""
+    release = re.split(r"[^\d.]", version, maxsplit=1)[0]
+    return [int(number) for number in release.split(".") if number]

@@ -73,10 +73,10 @@ class IPyChat(Configurable):
     timeout = Float(None, allow_none=True, min=0, help="Seconds a whole answer may take.").tag(
         config=True
     )
-    max_answer = Float(
-        32.0,
-        min=0.001,
-        help="MiB of text, reasoning and tool calls that an answer may have; a longer one is cut "
+    max_answer = Integer(
+        32 << 20,
+        min=1,
+        help="Bytes of text, reasoning and tool calls that an answer may have; a longer one is cut "
         "off there.",
     ).tag(config=True)
     retries = Integer(

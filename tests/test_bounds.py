@@ -51,7 +51,7 @@ def ask(protocol, service, monkeypatch):
 
 @pytest.fixture
 def small():
-    config.use(config.Config(max_answer=SMALL / MIB))
+    config.use(config.Config(max_answer=SMALL))
 
 
 @contextlib.asynccontextmanager
@@ -351,7 +351,7 @@ async def test_arguments_that_come_without_end_are_no_call(service):
 
 
 async def test_an_answer_that_was_cut_off_is_not_kept(service, tmp_path):
-    settings = {"max_answer": SMALL / MIB, "replay": "auto", "cassette": str(tmp_path / "kept")}
+    settings = {"max_answer": SMALL, "replay": "auto", "cassette": str(tmp_path / "kept")}
     config.use(config.Config(**settings))
     service.on(PATH, OPENAI.whole("x" * 5000))
     for _ in range(2):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ipychat import floors
+from ipychat import requirements
 from tests.protocols import OPENAI
 from tools.floors import floors as lowest
 
@@ -50,7 +50,7 @@ def test_an_older_package_is_no_matter_until_it_is_used(kernel_with, service):
 
 @pytest.mark.parametrize("package", [one.partition("==")[0] for one in lowest()])
 def test_what_is_installed_here_is_new_enough(package):
-    floors.check(package)
+    requirements.check(package)
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,16 @@ def test_versions_are_compared_as_numbers(tmp_path, monkeypatch, version, is_eno
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: filelock\nVersion: {version}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(floors, "_checked", set())
+    monkeypatch.setattr(requirements, "_checked", set())
     if is_enough:
-        floors.check("filelock")
+        requirements.check("filelock")
     else:
-        with pytest.raises(floors.OutdatedError, match=rf"{version} is installed"):
-            floors.check("filelock")
+        with pytest.raises(requirements.OutdatedError, match=rf"{version} is installed"):
+            requirements.check("filelock")
 
 
 def test_a_package_without_metadata_is_taken_as_it_is():
-    floors.check("no-such-package")
+    requirements.check("no-such-package")
 
 
 def test_every_requirement_has_a_floor_and_the_tool_prints_it():

@@ -14,7 +14,7 @@ from ipychat import providers
 
 PACKAGE = Path(ipychat.__file__).parent
 ROWS = [
-    ["_lazy", "characters", "floors", "presets", "requirements", "secrets"],
+    ["_lazy", "characters", "presets", "requirements", "secrets"],
     ["markup", "shapes"],
     ["errors"],
     ["messages", "config", "store.files", "waiting"],

@@ -20,7 +20,7 @@ from weakref import WeakSet
 import anywidget
 import traitlets
 
-from ipychat import catalog, conversations, floors, replay, secrets
+from ipychat import catalog, conversations, replay, requirements, secrets
 from ipychat.conversations import Conversation
 from ipychat.display._news import OURS, Told
 from ipychat.display._transcript import StaticTranscript
@@ -46,8 +46,8 @@ def panel(*, model: str | None = None, chat: str | None = None) -> Panel:
     """Return a panel on the notebook's conversation, or on the one called `chat`."""
     from IPython import get_ipython
 
-    floors.check("anywidget")
-    floors.check("ipywidgets")
+    requirements.check("anywidget")
+    requirements.check("ipywidgets")
     shell = get_ipython()
     if shell is None or not notebook.is_kernel(shell):
         raise UsageError("The panel needs a notebook: here, %chat asks.")

@@ -7,14 +7,14 @@ from typing import Any
 import ipywidgets  # type: ignore[import-untyped] # it has none
 import traitlets
 
-from ipychat import catalog, floors
+from ipychat import catalog, requirements
 
 ROWS = 12
 
 
 def model_picker(value: str | None = None) -> ModelPicker:
     """Return a picker of models."""
-    floors.check("ipywidgets")
+    requirements.check("ipywidgets")
     return ModelPicker(value)
 
 

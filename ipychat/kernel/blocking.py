@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from ipychat import floors
+from ipychat import requirements
 from ipychat.errors import UsageError
 
 
@@ -18,7 +18,7 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run `coroutine` to its end and return its result."""
     mine = loop()
     if mine.is_running():
-        floors.check("nest-asyncio2")
+        requirements.check("nest-asyncio2")
         import nest_asyncio2
 
         try:

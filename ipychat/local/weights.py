@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from ipychat import floors, secrets
+from ipychat import requirements, secrets
 from ipychat.errors import (
     BrokenAnswerError,
     FormatError,
@@ -187,7 +187,7 @@ async def pull(name: str, *, progress: Progress = lambda _there, _all: None) -> 
 @contextlib.asynccontextmanager
 async def _alone(path: Path, waiting: Callable[[], object]) -> AsyncIterator[None]:
     """Keep all others from fetching the file; as long as one does, call `waiting`."""
-    floors.check("filelock")
+    requirements.check("filelock")
     import filelock
 
     files.private_folder(path.parent)

@@ -22,6 +22,10 @@ def ending(reply: Reply) -> str:
         return ""
     advice = {
         "length": " --max-tokens sets it.",
-        MAX_ANSWER: f" It is {config.current().max_answer:g} MiB.",
+        MAX_ANSWER: f" It is {_size(config.current().max_answer)}.",
     }.get(reply.finish, "")
     return f"{reply.cut_off or f'Ended with: {reply.finish}'}.{advice}"
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 20):.3g} MiB" if count >= 1 << 20 else f"{count:,} bytes"

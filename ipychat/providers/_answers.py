@@ -136,7 +136,7 @@ class Answer:
         """Whether the service said that nothing comes after this."""
         self._noted: tuple[str, ...] = ()
         self._whole = 0  # calls that came as a whole
-        self._room = config.max_answer()  # for the open calls' arguments
+        self._room = config.current().max_answer  # for the open calls' arguments
         self._events: list[Event] = []  # of this packet
         self._kind: type[Text | Reasoning] = Text
         self._texts: list[str] = []  # of that kind, which stand behind all events

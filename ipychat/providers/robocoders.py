@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ipychat import floors, secrets
+from ipychat import requirements, secrets
 from ipychat._lazy import load
 from ipychat.errors import (
     AuthenticationError,
@@ -195,7 +195,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
             raise MissingRequirementsError(
                 "Reading the login page needs beautifulsoup4: pip install beautifulsoup4"
             ) from None
-        floors.check("beautifulsoup4")
+        requirements.check("beautifulsoup4")
         place = place or cls._place(session)
         async with Call(
             "GET",

@@ -12,7 +12,7 @@ import functools
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ipychat import floors, secrets
+from ipychat import requirements, secrets
 from ipychat.errors import StoreError
 from ipychat.store import files
 
@@ -91,7 +91,7 @@ class ServiceSession:
 
         Read again inside: another may have logged in while this one waited.
         """
-        floors.check("filelock")
+        requirements.check("filelock")
         import filelock
 
         # The tasks of one loop queue here, and only one of them asks the disk.

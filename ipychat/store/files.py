@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ipychat import floors
+from ipychat import requirements
 from ipychat.errors import StoreError
 
 LOCK_TIMEOUT = 30.0
@@ -176,7 +176,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises HeldError where another process keeps it: after 30 s, and from then on soon, until it is
     had again.
     """
-    floors.check("filelock")
+    requirements.check("filelock")
     import filelock
 
     private_folder(path.parent)

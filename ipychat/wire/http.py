@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ipychat import config, errors, floors, policy, secrets
+from ipychat import config, errors, policy, requirements, secrets
 from ipychat._lazy import load
 from ipychat.messages import Notice
 from ipychat.wire import certificates, large, limits
@@ -197,8 +197,8 @@ class Call:
     async def send(self) -> AsyncIterator[Notice]:
         """Send the request, again where the service is busy; end with a 200 or raise."""
         await load("aiohttp")
-        floors.check("aiohttp")
-        floors.check("Brotli")  # which it unpacks with
+        requirements.check("aiohttp")
+        requirements.check("Brotli")  # which it unpacks with
         if self._json is not None:
             self._body, self._json = await large.run(large.dump, self._json), None
         pause = FIRST_PAUSE
