@@ -391,7 +391,7 @@ def test_an_answer_of_400_mb_is_cut_off_in_little_memory_and_a_cell_shows_its_be
     assert ran.status == "ok", ran.error
     assert peak - before < 150 * MIB
     assert "the size that IPyChat.max_answer allows. It is 32 MiB." in ran.shown()
-    assert "The first 1,048,576 of 33,554,432 characters are shown" in ran.shown()
+    assert "The first 262,144 of 33,554,432 characters are shown" in ran.shown()
     assert len(json.dumps(ran.outputs)) < 4 * MIB
     assert sum(len(json.dumps(one["content"])) for one in ran.messages) < 8 * MIB
 

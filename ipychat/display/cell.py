@@ -73,7 +73,7 @@ MAX_SOFT = 10_000
 REASONING_TAIL = 600
 """Characters of the reasoning that are shown while it grows."""
 
-MAX_SHOWN = 1 << 20
+MAX_SHOWN = 1 << 18
 """Characters of an answer's text that are shown, and as many of its reasoning. Front ends and saved
 notebooks suffer from more; the reply has all of it."""
 MAX_ARGUMENTS = 10_000
@@ -81,10 +81,12 @@ MAX_ARGUMENTS = 10_000
 
 SLICE = 0.0015
 """Seconds of CPU time after which the loop has its turn."""
-MANY_BLOCKS = 60_000
+MANY_BLOCKS = 20_000
 """Characters of Markdown that take longer than that to be cut into blocks."""
 HEAVY = 6_000
 """Characters of Markdown that take longer than a slice: the executor's work."""
+MANY_MARKS = 200
+"""Brackets and bars in it that do, too: what may begin a link, and the cells of tables."""
 MOST_INDENTED = 20_000
 """Characters that JSON may grow by where it is indented, beside four times its own."""
 HEAVY_CODE = 2_500
@@ -243,7 +245,11 @@ _FENCE_INFO = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})[ \t]*([\w+#.-]+)", re.MULTILI
 
 def _is_heavy(block: str) -> bool:
     languages = _FENCE_INFO.findall(block)
-    return _are_new(languages) or len(block) > (HEAVY_CODE if languages else HEAVY)
+    return _are_new(languages) or _takes_long(block, HEAVY_CODE if languages else HEAVY)
+
+
+def _takes_long(markdown: str, heavy: int = HEAVY) -> bool:
+    return len(markdown) > heavy or markdown.count("[") + markdown.count("|") > MANY_MARKS
 
 
 def _are_new(languages: Iterable[str]) -> bool:
@@ -685,7 +691,7 @@ class CellView:
             await self._freeze(work)
         tail = _shown(self._tail[: settled(self._tail)])
         if self._is_markdown:
-            html = await work.do(partial(_render, tail), heavy=len(tail) > HEAVY)
+            html = await work.do(partial(_render, tail), heavy=_takes_long(tail))
         else:
             html = _plain(tail)
         self._draw(self._lead() + html + self._foot())
@@ -740,7 +746,9 @@ class CellView:
         from ipychat import markup
 
         frozen_softly = len(self._open) - len(self._tail)
-        finished = markup.safe_cut(self._open)
+        finished = await work.do(
+            partial(markup.safe_cut, self._open), heavy=len(self._open) > MANY_BLOCKS
+        )
         soft = 0 if finished else markup.safe_cut(self._tail[:MAX_SOFT], SOFT)
         cut = soft or finished - frozen_softly
         if cut < FREEZE_OVER or self._cuts_a_secret(cut):
@@ -755,7 +763,7 @@ class CellView:
             if frozen_softly:
                 html = await _finished(source, work)
         else:
-            html = await work.do(partial(_render, source), heavy=len(source) > HEAVY)
+            html = await work.do(partial(_render, source), heavy=_takes_long(source))
         self._tail = self._tail[cut:]
         self._draw(self._lead() + html)
         self._end_part()

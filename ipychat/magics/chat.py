@@ -227,7 +227,7 @@ class ChatMagics(Magics):
         await stoppable(conversation.load(turns=not flags.no_history))
         if flags.dry_run:
             for model in models:
-                self._show_request(conversation, question, asked | {"model": model})
+                await self._show_request(conversation, question, asked | {"model": model})
             return None
         if is_race:
             return await race.run(self, conversation, question, asked, flags)
@@ -359,15 +359,16 @@ class ChatMagics(Magics):
         self.shown = reply
         return reply
 
-    def _show_request(
+    async def _show_request(
         self, conversation: Conversation, question: Message, asked: dict[str, Any]
     ) -> None:
         from ipychat.display import request as shown
         from ipychat.kernel import notebook
+        from ipychat.wire import large
 
         cell, execution = notebook.running_cell(self.shell)
         request = conversation.request(question, cell=cell, execution=execution, **asked)
-        self.publish(shown.bundle(request))
+        self.publish(await large.run(shown.bundle, request))
 
     # -- how it is answered
 

@@ -1,0 +1,121 @@
+"""No step of ours holds the kernel's loop for over 10 ms, whatever a service sends."""
+
+import brotli
+import pytest
+
+from tests.loopback import END, answer, chunk, head
+from tests.protocols import PROTOCOLS, completion, sse
+from tests.test_magics import PATH, echo
+from tests.watch import Watch
+
+OPENAI = PROTOCOLS[0]
+BOUND = 0.010
+EXCEPTIONS = {
+    "a long prompt": (0.1, "IPython and ipykernel read and hash the cell's 95,000 characters"),
+    "an event of 4 MiB": (0.06, "the JSON of one event is read by one call of Python's"),
+    "megabytes of reasoning": (0.06, "as above: it is one event"),
+}
+"""What may hold the loop for longer, and for how long, in seconds of CPU time; and why."""
+WORDS = [f"word {i} of **many**, " for i in range(5_000)]
+MARKDOWN = "\n\n".join(
+    [
+        "# A heading",
+        "some *text* " * 40,
+        "- a\n- b",
+        "```python\nx = f(1)\n" * 20 + "```",
+        "| a | b |\n|-|-|\n| 1 | 2 |",
+    ]
+    * 20
+)
+CELLS = {
+    "a short answer": ("%chat hi", echo),
+    "many words": ("%chat hi", OPENAI.whole(*WORDS)),
+    "Markdown": (
+        "%chat hi",
+        OPENAI.whole(*(MARKDOWN[i : i + 5] for i in range(0, len(MARKDOWN), 5))),
+    ),
+    "one that is not kept": ("%chat --no-history hi", echo),
+    "a long prompt": ("%%chat --no-history\n" + "a line of a prompt\n" * 5_000, echo),
+    "the history": ("%chat_history", echo),
+    "a dry run": ("%chat --dry-run hi", echo),
+    "the models": ("%chat_models", echo),
+    "the set-up": ("%chat_setup", echo),
+    "the usage": ("%chat_usage", echo),
+    "a race": ("%chat -m openai:a -m openai:b hi", echo),
+    "rows": ("texts = ['a', 'b']\n%chat --each texts --into rows say {{it}}", echo),
+    "from Python": ("await ipychat.ask('hi')", echo),
+    "through the gateway": ("%chat -m koala:gpt-4o-mini hi", OPENAI.whole("Hello")),
+}
+
+
+def bomb(size: int) -> list:
+    packer = brotli.Compressor(quality=5)
+    line = b"\n" * (1 << 20)
+    body = (
+        packer.process(OPENAI.text("hi"))
+        + b"".join(packer.process(line) for _ in range(size))
+        + packer.finish()
+    )
+    return [head(headers={"Content-Encoding": "br"}), chunk(body), END]
+
+
+HOSTILE = {
+    "100 MiB of newlines in 234 bytes": bomb(100),
+    "a line of 30 MiB": answer(b"data: " + b"x" * (30 << 20)),
+    "an event of 4 MiB": answer(OPENAI.text("x" * (4 << 20)), OPENAI.finish()),
+    "a million comments": answer(b":\n" * 1_000_000, OPENAI.text("hi"), OPENAI.finish()),
+    "a million blank lines": answer(b"\r\n" * 1_000_000, OPENAI.text("hi"), OPENAI.finish()),
+    "a hundred thousand empty deltas": answer(
+        completion({}) * 100_000, OPENAI.text("hi"), OPENAI.finish()
+    ),
+    "a word of 1 MiB in small pieces": OPENAI.whole(*["x" * 100] * 10_000),
+    "nested lists": answer(sse("[" * 100_000)),
+    "a fence that never ends": OPENAI.whole("```python\n", *["x = f(1)  # " * 8 + "\n"] * 2_000),
+    "ten thousand headings": OPENAI.whole(*["# a\n\n"] * 10_000),
+    "brackets": OPENAI.whole(*["[" * 100] * 500),
+    "a table of 2,000 rows": OPENAI.whole("|a|b|\n|-|-|\n", *["|1|2|\n"] * 2_000),
+    "a page of an error": answer(b"<html>" + b"x" * (1 << 20), status=502, Retry_After="0"),
+    "a retry of 5,000 digits": answer(
+        b"retry: " + b"9" * 5_000 + b"\n\n", OPENAI.text("hi"), OPENAI.finish()
+    ),
+    "megabytes of reasoning": answer(
+        completion({"reasoning_content": "thought " * 500_000}), OPENAI.text("hi"), OPENAI.finish()
+    ),
+}
+
+
+def allowed(what: str) -> float:
+    bound, _ = EXCEPTIONS.get(what, (BOUND, ""))
+    return bound
+
+
+@pytest.fixture(scope="module")
+def warm(shared):
+    """A kernel in which each kind of cell has run once: what is imported on use is there."""
+    kernel, service = shared
+    service.on(PATH, echo)
+    kernel.run("import ipychat")
+    for code, _ in CELLS.values():
+        kernel.run(code)
+    return kernel, service
+
+
+@pytest.mark.parametrize("what", CELLS)
+def test_an_ordinary_cell_leaves_the_loop_free(warm, what):
+    kernel, service = warm
+    code, script = CELLS[what]
+    service.on(PATH, script)
+    kernel.run("%chat_new")
+    with Watch(kernel) as watch:
+        ran = kernel.run(code)
+    assert ran.status == "ok", ran.error
+    assert watch.longest <= allowed(what), f"\n{watch}"
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_answer_leaves_the_loop_free(warm, what):
+    kernel, service = warm
+    service.on(PATH, HOSTILE[what])
+    with Watch(kernel) as watch:
+        kernel.run("%chat --no-history --timeout 20 hi")
+    assert watch.longest <= allowed(what), f"\n{watch}"
