@@ -452,6 +452,7 @@ async def test_an_error_is_each_askers_own(tmp_path):
 
 async def test_an_engine_that_falls_while_it_starts(model, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # of the same second's file, as long
     fall = "import os, signal; print('a last word', flush=True); os.kill(os.getpid(), signal.{})"
     for name, kind, words in (
         ("SIGABRT", errors.ServerError, "Aborted.* instead of starting: a last word"),
