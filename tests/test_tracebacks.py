@@ -149,12 +149,12 @@ async def test_a_login_that_is_cut_short_leaves_no_token_in_any_frame(path, serv
 
 OPTIONS = [
     {"api_key": KEY},
-    {"extra_headers": {"x-token": KEY}},
-    {"list": [{"password": KEY}]},
+    {"extra": {"extra_headers": {"x-token": KEY}}},
+    {"extra": {"list": [{"password": KEY}]}},
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda one: next(iter(one)))
+@pytest.mark.parametrize("options", OPTIONS, ids=["a key", "a header", "in a list"])
 async def test_a_key_that_is_given_is_in_no_frame_of_ours(options, service, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", service.url)
     service.on("/chat/completions", [HANG])
