@@ -1011,7 +1011,7 @@ async def test_a_large_transcript_is_read_while_the_loop_goes_on(echo):
     lengthen(path, 2000)
     conversations._live.clear()
     talk = conversation("talk")
-    asking = [asyncio.create_task(ipychat.ask(f"{n}", chat="talk")) for n in range(5)]
+    asking = [asyncio.create_task(ipychat.ask(f"{n}", chat="talk", large=True)) for n in range(5)]
     loading = asyncio.create_task(talk.load())
     assert await turns_of_the_loop(loading) > 20
     await asyncio.gather(*asking)

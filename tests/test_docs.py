@@ -21,7 +21,7 @@ from nbclient import NotebookClient
 from traitlets.config import Config
 
 import ipychat
-from ipychat import errors, registry
+from ipychat import errors, registry, requirements
 from ipychat.batch.results import Results
 from ipychat.conversations import Conversation
 from ipychat.magics import flags
@@ -130,7 +130,7 @@ def test_values_have_what_is_said_of_them(document):
 
 @each_document
 def test_errors_exist(document):
-    known = {*vars(errors), *vars(builtins)}
+    known = {*vars(errors), *vars(requirements), *vars(builtins)}
     assert set(found(document, r"\b([A-Z][A-Za-z]+Error)\b")) <= known
 
 

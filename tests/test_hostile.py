@@ -484,7 +484,7 @@ def test_a_background_answer_of_a_headless_run_stays_in_its_cell(notebook, servi
     cell = notebook.cells[first]
     kinds = [m["msg_type"] for m in cell.messages]
     assert "Hello" in cell.shown()
-    assert "display_data" in kinds[: kinds.index("execute_result")], "an update follows a display"
+    assert "display_data" in kinds[: kinds.index("update_display_data")], "it follows a display"
 
 
 # -- %chat_fix

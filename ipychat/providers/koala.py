@@ -39,7 +39,7 @@ HEADERS = {
     "TE": "trailers",
 }
 DONE = "[DONE]"
-MAX_PAYLOADS = 1_000
+MAX_PAYLOADS = 250_000
 """JSON values of one event."""
 BETWEEN = re.compile(r"\s*(?:data:\s*)?")
 DECODER = json.JSONDecoder()
