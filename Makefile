@@ -34,8 +34,8 @@ test: tests notebooks  ## run all tests but the slow ones, then the notebooks
 slow: .venv/.test  ## run the tests that are long by nature
 	@$(PYTEST) --slow -m slow
 
-tests: .venv/.test
-	@$(PYTEST) $(COVERED:%=--cov=%) --cov-fail-under=95
+tests: .venv/.test  # with COVER=1 it fails where the rooms in COVERED are tested too little
+	@$(PYTEST) $(if $(COVER),$(COVERED:%=--cov=%) --cov-fail-under=95)
 
 notebooks: .venv/.test
 	@$(REPLAY) $(PYTEST) -p nbval --nbval --nbval-current-env notebooks

@@ -248,13 +248,18 @@ async def _fetch_rest(wanted: Offer, part: Path, progress: Progress) -> None:
                     if len(piece) >= PIECE:
                         whole, piece = piece, bytearray()
                         have += len(whole)
-                        await asyncio.to_thread(file.write, whole)
+                        await asyncio.to_thread(_write, file, whole)
                         progress(have, wanted.bytes)
                         if have > wanted.bytes:  # never the file that was asked for
                             break
             finally:
                 file.write(piece)  # what came before a cut, too
     progress(have + len(piece), wanted.bytes)
+
+
+def _write(file: IO[bytes], piece: bytes) -> None:
+    file.write(piece)
+    file.flush()
 
 
 def _opened(part: Path, mode: str) -> IO[bytes]:
