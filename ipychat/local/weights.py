@@ -257,7 +257,7 @@ async def _fetch_rest(wanted: Offer, part: Path, progress: Progress) -> None:
     progress(have + len(piece), wanted.bytes)
 
 
-def _write(file: IO[bytes], piece: bytes) -> None:
+def _write(file: IO[bytes], piece: bytearray) -> None:
     file.write(piece)
     file.flush()
 
