@@ -83,6 +83,7 @@ def test_a_call_is_awaited_once():
 
 
 def test_a_call_that_is_shown_says_that_nothing_was_asked_and_is_quiet_ever_after():
+    gc.freeze()  # what is collected here is this test's own
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         forgotten = ipychat.ask("x")
@@ -91,6 +92,7 @@ def test_a_call_that_is_shown_says_that_nothing_was_asked_and_is_quiet_ever_afte
         closed.close()
         del forgotten, closed
         gc.collect()
+    gc.unfreeze()
 
 
 def test_a_call_that_nobody_sees_warns():
