@@ -26,8 +26,8 @@ help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
 	while IFS='|' read -r target what; do printf '%-12s %s\n' "$$target" "$$what"; done
 
-quick: .venv/.test  ## run the tests that start no kernel and no browser
-	@$(PYTEST) -m "not (kernel or browser or slow)"
+quick: .venv/.test  ## run the tests that start no program: no kernel, no browser; for every save
+	@$(PYTEST) -m "not (kernel or browser or heavy or slow)"
 
 test: tests notebooks  ## run all tests but the slow ones, then the notebooks
 

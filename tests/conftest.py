@@ -1,6 +1,8 @@
 import gc
+import itertools
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -52,6 +54,24 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: not any(map(item.get_closest_marker, ("kernel", "browser"))))
 
 
+LIGHT = {"git", "openssl"}
+_light_tests = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    heavy = any(map(item.get_closest_marker, ("kernel", "browser", "heavy", "slow")))
+    _light_tests[:] = () if heavy else (item.nodeid,)
+
+
+def _look_for_programs(event, details):
+    if event == "subprocess.Popen" and _light_tests and Path(details[0]).name not in LIGHT:
+        raise RuntimeError(f"{details[0]} is started: mark {_light_tests[0]} as heavy")
+
+
+sys.addaudithook(_look_for_programs)  # make quick is for tests that start nothing
+
+
 def pytest_collection_finish():
     """What was collected stays: no collection of garbage need look at it again."""
     gc.freeze()
@@ -65,13 +85,25 @@ def _an_ipython_of_its_own(tmp_path_factory):
         yield
 
 
+HOMES = itertools.count(1)
+
+
+@pytest.fixture
+def home(tmp_path_factory):
+    """The user's folder, which is not there before something is written to it."""
+    path = tmp_path_factory.getbasetemp() / f"home-{next(HOMES)}"
+    yield path
+    if path.exists():
+        shutil.rmtree(path)
+
+
 @pytest.fixture(autouse=True)
-def _a_machine_of_its_own(tmp_path, monkeypatch):
+def _a_machine_of_its_own(home, monkeypatch):
     """No key, no proxy, no setting, no file of the machine's user and no secret is seen by a test."""
     for name in os.environ:
         if is_of_the_user(name):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("IPYCHAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IPYCHAT_HOME", str(home))
     monkeypatch.setenv("IPYCHAT_SERVERS", "off")
     monkeypatch.setattr(registry, "_found", {})
     for name in ("_known", "_in_bytes", "_in_urls", "_looked_at"):

@@ -311,6 +311,7 @@ def run(*arguments, **env):
     return ran.returncode, ran.stdout, ran.stderr
 
 
+@pytest.mark.heavy
 def test_as_a_command_it_says_with_its_status_what_it_found(tmp_path):
     clean = written(tmp_path / "clean.ipynb", json.dumps({"cells": [code()]}))
     assert run(clean) == (0, "", "No secrets in 1 file.\n")
@@ -322,6 +323,7 @@ def test_as_a_command_it_says_with_its_status_what_it_found(tmp_path):
     assert run(tmp_path)[0] == 1
 
 
+@pytest.mark.heavy
 def test_of_a_variable_that_looks_like_no_secret_it_is_told(tmp_path):
     book = written(tmp_path / "a.ipynb", json.dumps({"cells": [code("a long enough phrase")]}))
     assert run(book, DSN_OF_MINE="a long enough phrase")[0] == 0
@@ -330,6 +332,7 @@ def test_of_a_variable_that_looks_like_no_secret_it_is_told(tmp_path):
     assert "DSN_OF_MINE" in out
 
 
+@pytest.mark.heavy
 def test_a_path_that_is_not_there_is_an_error_before_anything_is_searched(tmp_path):
     written(tmp_path / "bad.ipynb", CANARY)
     for path in (tmp_path / "none.ipynb", tmp_path / ("n" * 300)):
@@ -339,6 +342,7 @@ def test_a_path_that_is_not_there_is_an_error_before_anything_is_searched(tmp_pa
     assert run()[0] == 2
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(os.name == "nt", reason="pipes and links")
 def test_what_cant_be_read_is_told_beside_what_is_found(tmp_path):
     written(tmp_path / "bad.ipynb", CANARY)
@@ -374,6 +378,7 @@ def test_hidden_folders_are_left_alone_but_for_checkpoints_and_the_one_that_is_n
     assert len(whats(tmp_path / "deep" / "other.json")) == 1
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(os.name == "nt", reason="no such names")
 def test_a_name_acts_on_no_terminal(tmp_path):
     name = "a\x1b[2J\nclean.ipynb: nothing\u202e\udcff.ipynb"
@@ -387,6 +392,7 @@ def test_a_name_acts_on_no_terminal(tmp_path):
     assert "\x1b" not in missing[2]
 
 
+@pytest.mark.heavy
 def test_what_a_file_calls_its_parts_tells_no_secret_and_acts_on_no_terminal(tmp_path):
     part = f"{CANARY} {TOKEN} \x1b[2J"
     path = written(tmp_path / "a.json", json.dumps({part: f"{CANARY}\n"}))
@@ -401,6 +407,7 @@ LONG = 1_000_000
 """Characters. Twice as many take twice as long, or this would take minutes."""
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "text",
     ["a.", "sk-", "sk-a1", "eyJaaaaaaaaaaa.", "-----BEGIN ", "-----BEGIN A A ", "a://b:", "://a:c",
@@ -414,6 +421,7 @@ def test_no_text_takes_long(tmp_path, text):
     assert time.perf_counter() - begin < 20
 
 
+@pytest.mark.heavy
 def test_a_huge_notebook_is_searched_in_seconds(tmp_path):
     image = base64.encodebytes(random.Random(1).randbytes(8_000_000)).decode()
     outputs = [{"data": {"image/png": image.splitlines(keepends=True)}}]

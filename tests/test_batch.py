@@ -192,6 +192,7 @@ def test_a_column_called_like_a_method_is_a_column():
     assert parse_template("{{it.items}}")({"items": 3}) == "3"
 
 
+@pytest.mark.heavy
 def test_pandas_is_not_imported_for_data_that_are_not_its_own():
     code = (
         "import sys; from ipychat.batch import rows; list(rows.values([1]));"
@@ -709,6 +710,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.heavy
 def test_after_a_kill_only_what_is_missing_is_asked(openai):
     stuck = threading.Event()
 
@@ -925,6 +927,7 @@ def executor(request):
         yield made
 
 
+@pytest.mark.heavy
 async def test_the_workers_of_an_executor_ask_and_the_kernel_keeps(openai, executor):
     results = await run(range(120), executor=executor)
     assert results.texts == [f"You said {n}" for n in range(120)]
@@ -940,6 +943,7 @@ async def test_an_answer_from_a_worker_has_the_form_that_was_asked_for(openai, e
     assert results[0].attempts == 2
 
 
+@pytest.mark.heavy
 async def test_what_stops_a_worker_stops_the_run(openai, executor):
     openai.on(PATH, refusal(401))
     with pytest.raises(AuthenticationError):
@@ -997,6 +1001,7 @@ def cluster():
         yield made
 
 
+@pytest.mark.heavy
 async def test_a_cluster_asks_without_knowing_the_key_and_survives_a_worker(
     openai, cluster, monkeypatch
 ):

@@ -95,6 +95,7 @@ async def warm(service):
 # -- what unpacks to much more than it is
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("size", [100, 1024], ids=["234 bytes", "1.7 kB"])
 @pytest.mark.parametrize("unit", [b"\n", b"\r", b":\n\n", b"data: 1\n\n", b"x"], ids=repr)
 async def test_a_body_made_to_fill_memory_is_told_at_once(service, unit, size):
@@ -111,6 +112,7 @@ async def test_a_body_made_to_fill_memory_is_told_at_once(service, unit, size):
         assert "over 1,000 times its size" in str(caught.value)
 
 
+@pytest.mark.heavy
 async def test_the_same_in_gzip_is_told_at_once(service):
     packer = zlib.compressobj(9, wbits=31)
     packed = b"".join(packer.compress(b"\n" * MIB) for _ in range(100)) + packer.flush()
@@ -119,6 +121,7 @@ async def test_the_same_in_gzip_is_told_at_once(service):
         await ipychat.ask("?", model="openai:m", base_url=service.url)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("unit", [b"\n", b"\r", b":\n\n", b"data:\n\n", b"x\n\n"], ids=repr)
 async def test_a_time_out_is_exact_whatever_comes_without_end(service, unit):
     await warm(service)
@@ -365,6 +368,7 @@ async def test_an_answer_that_was_cut_off_is_not_kept(service, tmp_path):
     assert "max_answer" not in replay.KEPT
 
 
+@pytest.mark.heavy
 async def test_many_small_words_take_no_more_memory_than_they_are():
     request = messages.ChatRequest(messages.ModelId("x", "m"), (), {})
     growing = Answer(request)

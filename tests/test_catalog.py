@@ -172,6 +172,7 @@ except ipychat.ChatError as error:
 """
 
 
+@pytest.mark.heavy
 def test_a_third_partys_package_is_found_by_its_entry_point(tmp_path):
     package = tmp_path / "package"
     shutil.copytree(Path(__file__).parent / "example_package", package)

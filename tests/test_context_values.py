@@ -152,6 +152,7 @@ def test_data_in_a_value_is_told_by_its_extent(np, pd):
     assert "- 'np': module = <module numpy>" in text
 
 
+@pytest.mark.heavy
 def test_no_library_is_imported_to_look_at_a_value():
     code = (
         "import sys; from ipychat.context import values;"

@@ -544,6 +544,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.heavy
 def test_a_process_killed_in_mid_stream_loses_at_most_its_last_snapshot(transcript):
     child = subprocess.Popen(
         [sys.executable, "-c", STREAMS, str(transcript.path)], stdout=subprocess.PIPE, text=True
@@ -634,6 +635,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.heavy
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -860,6 +862,7 @@ STEP = 0.5
 """Seconds that nothing here may hold the loop, on a machine that is busy."""
 
 
+@pytest.mark.heavy
 async def test_a_lock_that_is_held_costs_one_wait_and_is_told_once(talk, transcript, monkeypatch):
     monkeypatch.setattr(files, "LOCK_TIMEOUT", 3.0)
     with held_elsewhere(transcript.path):
@@ -877,6 +880,7 @@ async def test_a_lock_that_is_held_costs_one_wait_and_is_told_once(talk, transcr
     assert shape(on_disk(talk)) == shape(talk)
 
 
+@pytest.mark.heavy
 async def test_what_changes_under_a_held_lock_leaves_the_loop_and_is_written_in_order(
     talk, transcript
 ):
@@ -895,6 +899,7 @@ async def test_what_changes_under_a_held_lock_leaves_the_loop_and_is_written_in_
     assert (again.turns, again.model, again.system) == ([], "echo:o", "Be short.")
 
 
+@pytest.mark.heavy
 async def test_whoever_leaves_an_answer_that_waits_for_a_lock_leaves_at_once(talk, transcript):
     with held_elsewhere(transcript.path):
         task = asyncio.create_task(ask(talk, "a"))
@@ -926,6 +931,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("held", [False, True])
 def test_what_is_not_written_when_the_process_ends_is_written_then(transcript, held):
     def begin():
@@ -1004,6 +1010,7 @@ def lengthen(path: Path, count: int) -> None:
                 file.write(json.dumps({**record, "turn": f"{number:032x}"}) + "\n")
 
 
+@pytest.mark.heavy
 async def test_a_large_transcript_is_read_while_the_loop_goes_on(echo):
     open_notebook("/n.ipynb")
     await ipychat.ask("a", chat="talk")

@@ -229,6 +229,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.heavy
 @given(
     st.lists(PIECES, max_size=60).map("".join),
     st.lists(st.integers(1, 30), min_size=1, max_size=20),

@@ -183,6 +183,7 @@ def headings(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+@pytest.mark.heavy
 def test_the_table_has_every_variable_that_the_code_reads():
     read, unclear = set(), set()
     for path in PACKAGE.rglob("*.py"):

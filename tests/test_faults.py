@@ -6,6 +6,7 @@ from tests import faults
 from tests.protocols import PROTOCOLS
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
 async def test_each_fault_has_the_outcome_that_the_documentation_says(protocol):
     heads, _, *rows = [

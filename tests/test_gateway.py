@@ -252,6 +252,7 @@ async def test_web_pages_and_other_names_for_the_host_are_refused(root, headers,
     assert caplog.text.endswith(" 403\n")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("origin", ["https://koala.sh", "https://www.autonomous.ai"])
 async def test_a_page_of_a_service_that_is_gone_is_a_page_like_others(standing_alone, origin):
     _, root = standing_alone("--token-path", "off")
@@ -277,6 +278,7 @@ async def test_the_path_is_a_secret_in_errors_and_logs(root, caplog):
     assert path not in f"{caught.value}"
 
 
+@pytest.mark.heavy
 async def test_two_hundred_clients_at_once_are_answered(ask, model):
     model.pieces = ("a", 0.2, "b")
     async with asyncio.timeout(30):
@@ -526,6 +528,7 @@ def standing_alone(service, monkeypatch, tmp_path):
         process.communicate()
 
 
+@pytest.mark.heavy
 async def test_by_itself_its_first_line_is_its_root(standing_alone, service):
     service.on("/chat/completions", PROTOCOLS[0].whole("Hello"))
     _, root = standing_alone("--port", "0")
@@ -534,12 +537,14 @@ async def test_by_itself_its_first_line_is_its_root(standing_alone, service):
     assert "no repository" in service.requests[0].json["messages"][0]["content"]
 
 
+@pytest.mark.heavy
 async def test_a_plain_root_is_for_loopback(standing_alone):
     _, root = standing_alone("--token-path", "off")
     assert root.count("/") == 2
     assert (await call(f"{root}/openai/v1/models", "GET"))[0] == 200
 
 
+@pytest.mark.heavy
 async def test_any_other_host_needs_a_key(standing_alone):
     process, root = standing_alone("--host", "0.0.0.0")
     assert root == ""
@@ -547,12 +552,14 @@ async def test_any_other_host_needs_a_key(standing_alone):
     assert "IPYCHAT_GATEWAY_KEY" in process.stderr.read()
 
 
+@pytest.mark.heavy
 async def test_an_unknown_model_is_told_at_the_start(standing_alone):
     process, _ = standing_alone("--model", "nonsense")
     assert process.wait(20) == 1
     assert "There is no model 'nonsense'" in process.stderr.read()
 
 
+@pytest.mark.heavy
 async def test_sigterm_finishes_what_is_streaming(standing_alone, service):
     body = [head(), chunk(PROTOCOLS[0].text("a")), 0.7, chunk(PROTOCOLS[0].pieces("b")[0])]
     service.on("/chat/completions", [*body, chunk(PROTOCOLS[0].finish()), END])

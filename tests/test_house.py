@@ -1,6 +1,7 @@
 """The house: who may import whom, what loading costs, which names are public."""
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -50,6 +51,7 @@ def room(module: str) -> str:
     return module
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     names = {}
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -71,8 +73,10 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: imports are absolute"
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            known = {f"ipychat.{name}" for name in modules()}
-            found |= {name if name in known else node.module for name in names}
+            found |= {
+                name if name.removeprefix("ipychat.") in modules() else node.module
+                for name in names
+            }
     return {
         name.removeprefix("ipychat").lstrip(".")
         for name in found
@@ -98,6 +102,7 @@ def in_a_new_interpreter(code: str):
     return json.loads(run.stdout)
 
 
+@pytest.mark.heavy
 def test_importing_the_package_imports_nothing_heavy():
     loaded = in_a_new_interpreter(
         "import IPython, sys, json; before = set(sys.modules); import ipychat;"
@@ -106,6 +111,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert loaded == ["ipychat", "ipychat._lazy"]
 
 
+@pytest.mark.heavy
 def test_looking_at_what_is_offered_does_not_import_the_http_client():
     loaded = in_a_new_interpreter(
         "import sys, json; from ipychat import catalog; catalog.offers();"

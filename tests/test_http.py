@@ -186,6 +186,7 @@ async def test_the_certificates_that_the_environment_names_are_trusted(
         await get(https)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"])
 async def test_they_may_be_a_folder_of_hashed_files(https, tmp_path, monkeypatch, name):
     folder = tmp_path / "trusted"

@@ -184,6 +184,7 @@ def test_unloading_gives_signals_and_errors_back(kernel):
     )
 
 
+@pytest.mark.heavy
 def test_a_script_of_plain_python_keeps_pythons_own_interrupt(service, tmp_path):
     import os
     import signal

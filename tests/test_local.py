@@ -32,13 +32,13 @@ def notebook(kernel, hub):
     return one
 
 
-def test_weights_are_offered_fetched_and_asked_without_a_restart(notebook, hub, tmp_path):
+def test_weights_are_offered_fetched_and_asked_without_a_restart(notebook, hub, home):
     notebook.answers = ["tiny"]
     ran = notebook.run("%chat_setup local")
     assert ran.status == "ok", ran.error
     for said in ("tiny", "CC0", "tests", "MB"):
         assert said in ran.shown(), said
-    assert f"They are fetched from {hub.url} into {tmp_path / 'home' / 'models'}." in ran.stdout
+    assert f"They are fetched from {hub.url} into {home / 'models'}." in ran.stdout
     assert "tiny.gguf is here: %%chat --model local:tiny asks it." in ran.stdout
     assert "<progress" in ran.shown("text/html")
     answer = notebook.run("%%chat --model local:tiny\nWhat about ZeroDivisionError?")
@@ -54,13 +54,13 @@ def test_with_the_weights_there_they_answer_where_nothing_is_named(notebook):
     assert "local:tiny" in notebook.run("%chat_models local").shown()
 
 
-def test_nothing_is_fetched_unasked(notebook, hub, tmp_path):
+def test_nothing_is_fetched_unasked(notebook, hub, home):
     notebook.answers = [""]
     assert notebook.run("%chat_setup local").status == "ok"
     ran = notebook.run("%chat --model local:tiny hi")
     assert "local pull tiny" in ran.error
     assert not hub.hub.requests
-    assert not (tmp_path / "home" / "models" / "tiny.gguf").exists()
+    assert not (home / "models" / "tiny.gguf").exists()
 
 
 def test_where_nobody_can_be_asked_the_name_on_the_line_will_do(notebook):
@@ -68,10 +68,10 @@ def test_where_nobody_can_be_asked_the_name_on_the_line_will_do(notebook):
     assert notebook.run("%chat_setup local tiny", watched=False).status == "ok"
 
 
-def test_what_had_come_is_kept_where_the_user_interrupts(notebook, hub, weights, tmp_path):
+def test_what_had_come_is_kept_where_the_user_interrupts(notebook, hub, weights, home):
     hub.faults = [stopped(len(weights) // 2)]
     running = notebook.send("%chat_setup local tiny")
-    part = tmp_path / "home" / "models" / "tiny.gguf.part"
+    part = home / "models" / "tiny.gguf.part"
     notebook.wait_for(lambda: len(hub.cdn.requests) == 1)
     notebook.interrupt()
     ran = notebook.wait(running, 20)

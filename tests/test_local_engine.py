@@ -25,6 +25,7 @@ from tests.loopback import Proxy
 from tests.tiny_gguf import expected
 
 pytest.importorskip("xllamacpp")
+pytestmark = pytest.mark.heavy
 
 SLOW = 65536
 """An inner width at which a token takes milliseconds."""

@@ -411,6 +411,7 @@ ENDLESS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("script", ENDLESS.values(), ids=ENDLESS)
 def test_what_does_not_end_is_left_early_and_takes_little_memory(start, script):
     start("vllm", v1_models=script)
@@ -609,6 +610,7 @@ def test_that_there_is_none_is_known_as_well(start):
     assert len(service.requests) == 1
 
 
+@pytest.mark.heavy
 def test_looking_for_servers_imports_no_http_client():
     loaded = subprocess.run(
         [

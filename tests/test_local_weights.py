@@ -193,6 +193,7 @@ def command(hub, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code, *words], **pipes)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("by", "said"),
     [(signal.SIGKILL, ""), (signal.SIGINT, "Stopped. What has come is kept: ")],
@@ -354,6 +355,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.heavy
 def test_the_command_lists_what_can_be_had():
     listed = run("list").stdout
     assert "qwen2.5-0.5b" in listed
@@ -361,6 +363,7 @@ def test_the_command_lists_what_can_be_had():
     assert str(weights.folder()) in listed
 
 
+@pytest.mark.heavy
 def test_the_command_fetches_and_tells_how_far_it_is_and_where_it_put_it(hub, path):
     with command(hub, "pull", "tiny") as fetching:
         out, err = fetching.communicate(timeout=60)
@@ -369,6 +372,7 @@ def test_the_command_fetches_and_tells_how_far_it_is_and_where_it_put_it(hub, pa
     assert whole(path)
 
 
+@pytest.mark.heavy
 def test_the_command_says_in_few_lines_what_went_wrong(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "nonsense")
     failed = run("pull", "qwen2.5-0.5b")

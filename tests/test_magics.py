@@ -762,13 +762,13 @@ def test_loaded_by_configuration(generation, service, monkeypatch, tmp_path):
         notebook.close()
 
 
-def test_keeping_nothing_writes_nothing(notebook, service, tmp_path):
+def test_keeping_nothing_writes_nothing(notebook, service, home):
     service.on(PATH, echo)
     notebook.run("%config IPyChat.keep = False")
     notebook.run("%chat one")
     notebook.run("%chat two")
     assert len(sent(service)) == 3
-    assert not list((tmp_path / "home").rglob("*.jsonl"))
+    assert not list(home.rglob("*.jsonl"))
 
 
 def test_a_history_length_can_be_set(notebook, service):

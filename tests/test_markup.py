@@ -275,6 +275,7 @@ def test_an_image_inside_a_link_leaves_the_link_whole():
     assert shown.links == ["https://x.example/"]
 
 
+@pytest.mark.heavy
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
@@ -514,6 +515,7 @@ texts = st.builds(
 )
 
 
+@pytest.mark.heavy
 @settings(max_examples=1500, deadline=None)
 @given(texts)
 @example("- # h\ntext\n\n  ```\n\ntext\n  ```\n\ntext")
@@ -530,6 +532,7 @@ def test_blocks_rendered_one_by_one_are_the_whole(text):
     assert all(part.strip(" \t\r\n") for part in parts[1:])
 
 
+@pytest.mark.heavy
 @settings(max_examples=600, deadline=None)
 @given(texts)
 @example("a\n\n- b\n\n12. c\n\n  d\n\n1")
@@ -539,6 +542,7 @@ def test_what_is_frozen_of_a_growing_text_is_never_changed_by_what_comes_later(t
         assert to_html(text[:cut]) + to_html(text[cut:]) == whole, (text[:cut], text[cut:])
 
 
+@pytest.mark.heavy
 @settings(max_examples=300, deadline=None)
 @given(texts, st.lists(st.integers(1, 40), max_size=20))
 def test_a_text_frozen_again_and_again_looks_like_the_whole(text, sizes):
@@ -597,6 +601,7 @@ def test_only_a_paragraph_is_cut_softly(begin):
     assert safe_cut(begin + "many words " * 60, 400) == 0
 
 
+@pytest.mark.heavy
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
@@ -643,10 +648,12 @@ def test_cutting_takes_linear_time(unit, function):
         function(text)
         return time.process_time() - begin
 
-    few, many = (min(seconds(length) for _ in range(3)) for length in (10_000, 160_000))
-    assert many < max(few, 0.001) * 16 * 8  # quadratic would be 256 times as long
+    few = min(seconds(10_000) for _ in range(3))
+    bound = max(few, 0.001) * 16 * 8  # quadratic would be 256 times as long
+    assert any(seconds(160_000) < bound for _ in range(3)), "a busy machine gets three tries"
 
 
+@pytest.mark.heavy
 def test_importing_costs_nothing_and_pygments_waits_for_final_code():
     code = (
         "import sys, json; from ipychat import markup; a = set(sys.modules);"

@@ -328,6 +328,7 @@ async def test_a_file_that_can_not_be_sent_is_an_error_that_says_what_can(servic
     assert not service.requests
 
 
+@pytest.mark.heavy
 async def test_a_large_file_does_not_hold_the_loop(service):
     service.on(PATH, OPENAI.whole("Yes"))
     asked = asking_about(messages.FilePart("a.pdf", bytes(20 << 20), "application/pdf"))

@@ -426,9 +426,11 @@ DAMAGES = [
 JSON = strategies.recursive(
     strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(),
     lambda inner: strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner),
+    max_leaves=20,
 )
 
 
+@pytest.mark.heavy
 @given(asked=strategies.dictionaries(strategies.text(), JSON), said=JSON)
 def test_an_entry_is_written_as_json_writes_it_and_read_as_it_was(asked, said):
     entry = Entry(Receipt.of(asked), {"text": said}, ("a.ipynb",))

@@ -201,6 +201,7 @@ async def test_content_with_fences_stays_inside_its_own(repo):
     assert fences_are_whole(seen)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("budget", [0, 1, 50, 200, 500, 1000, 3000, 24_000])
 async def test_the_budget_is_kept(repo, budget):
     write(repo, {f"folder{n % 30}/topic{n}.py": "topic `````` é\n" * n * 9 for n in range(300)})
@@ -218,6 +219,7 @@ async def test_what_does_not_fit_is_counted(repo):
     assert told + len(re.findall(r"^topic\d.py \(500 lines\)$", seen, re.MULTILINE)) == 6
 
 
+@pytest.mark.heavy
 async def test_many_files_are_shown_as_folders_and_how_many_they_hold(repo):
     write(repo, {f"f{n % 10}/g{n % 50}/file{n}.txt": "" for n in range(5000)} | {"top.txt": "I"})
     add(repo)
@@ -231,6 +233,7 @@ async def test_many_files_are_shown_as_folders_and_how_many_they_hold(repo):
     assert "1  I" in seen
 
 
+@pytest.mark.heavy
 async def test_folders_that_do_not_fit_are_counted_too(repo):
     write(repo, {f"some-long-folder-name-{n:04}/x.txt": "" for n in range(2000)})
     add(repo)
@@ -243,6 +246,7 @@ async def test_folders_that_do_not_fit_are_counted_too(repo):
     assert kept + int(files.replace(",", "")) == 2000
 
 
+@pytest.mark.heavy
 async def test_a_list_without_end_is_read_up_to_its_bound(repo, monkeypatch):
     monkeypatch.setattr(repository, "MAX_FILES", 100)
     write(repo, {f"{'x' * 200}{n:05}.txt": "" for n in range(3000)})
@@ -422,6 +426,7 @@ async def test_a_file_that_became_a_link_a_pipe_or_a_folder_or_went_is_only_name
     assert BAIT not in seen
 
 
+@pytest.mark.heavy
 async def test_a_link_that_comes_and_goes_is_never_followed(repo, outside):
     write(repo, {"deep/bait.txt": "harmless"})
     add(repo)

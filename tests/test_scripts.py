@@ -14,6 +14,8 @@ import pytest
 from tests.loopback import END, HANG, Service, chunk, head
 from tests.protocols import OPENAI
 
+pytestmark = pytest.mark.heavy
+
 PATH = OPENAI.path
 KEPT_OPEN = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

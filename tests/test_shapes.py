@@ -103,6 +103,7 @@ def test_what_is_known_and_looks_like_something_has_both_names():
 # -- what is not
 
 
+@pytest.mark.heavy
 def test_the_standard_library_and_these_documents_have_nothing_that_looks_like_a_secret():
     library = Path(sysconfig.get_path("stdlib"))
     paths = [path for path in library.rglob("*.py") if "site-packages" not in path.parts]
@@ -140,7 +141,7 @@ def test_a_question_without_any_keeps_the_hash_that_it_had():
 
 
 @pytest.mark.parametrize("what", SOME)
-async def test_a_token_is_neither_sent_nor_kept_and_a_notice_names_it(asking, tmp_path, what):
+async def test_a_token_is_neither_sent_nor_kept_and_a_notice_names_it(asking, home, what):
     sent, notices = await asking(
         f"My key:\n{TOKENS[what]}\n", chat="a", system=f"Know {TOKENS[what]}"
     )
@@ -150,20 +151,20 @@ async def test_a_token_is_neither_sent_nor_kept_and_a_notice_names_it(asking, tm
         assert "•••" in json.loads(text)["messages"][0]["content"]
     assert f"Masked in what was sent: {what}." in notices
     assert what in more
-    kept = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    kept = [path.read_text() for path in home.rglob("*") if path.is_file()]
     assert any("And now?" in text for text in kept)
     assert not [text for text in kept if TAILS[what] in text]
 
 
-async def test_it_is_sent_once_where_that_is_allowed_and_kept_nowhere(asking, tmp_path):
+async def test_it_is_sent_once_where_that_is_allowed_and_kept_nowhere(asking, home):
     token = TOKENS["a personal token of GitHub's"]
     sent, _ = await asking(f"My key: {token}", chat="a", allow_secrets=True)
     assert token in sent
     sent, _ = await asking("And now?", chat="a")
     assert token not in sent
-    assert not [
-        path for path in tmp_path.rglob("*") if path.is_file() and token in path.read_text()
-    ]
+    kept = [path.read_text() for path in home.rglob("*") if path.is_file()]
+    assert kept
+    assert not [text for text in kept if token in text]
 
 
 async def test_a_cassette_holds_none_and_is_found_again(asking, service, tmp_path):

@@ -44,6 +44,7 @@ def processes(code: str, *arguments: list[str]) -> list[subprocess.Popen]:
     ]
 
 
+@pytest.mark.heavy
 def test_eight_processes_of_two_hundred_updates_lose_none(tmp_path):
     path = tmp_path / "robocoders.json"
     for process in processes(UPDATES, *([str(path), str(who)] for who in range(8))):
@@ -53,6 +54,7 @@ def test_eight_processes_of_two_hundred_updates_lose_none(tmp_path):
     assert not list(tmp_path.glob(".robocoders.json.*"))
 
 
+@pytest.mark.heavy
 def test_eight_processes_that_find_no_token_log_in_once(service, monkeypatch):
     from tests.loopback import answer
     from tests.protocols import login_page, session_page
@@ -253,6 +255,7 @@ def held_elsewhere(path: Path):
             holder.stdin.close()
 
 
+@pytest.mark.heavy
 def test_a_lock_that_was_waited_for_in_vain_is_waited_for_no_more_until_it_is_free(
     tmp_path, monkeypatch
 ):

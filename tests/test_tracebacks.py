@@ -58,7 +58,7 @@ def shown(error: BaseException) -> str:
     kind, trace = type(error), error.__traceback__
     while trace and trace.tb_frame.f_globals["__name__"] == __name__:
         trace = trace.tb_next
-    return "\n".join([*texts, VerboseTB().text(kind, error, trace)])
+    return "\n".join([*texts, VerboseTB("nocolor").text(kind, error, trace)])
 
 
 async def until_asked(service, path: str) -> None:

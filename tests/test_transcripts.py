@@ -70,6 +70,7 @@ def test_the_files_are_private_whatever_the_umask(transcript):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
+@pytest.mark.heavy
 def test_eight_processes_lose_no_record_and_mix_no_line(transcript):
     running = [
         subprocess.Popen([sys.executable, "-c", APPENDS, str(transcript.path), str(who)])

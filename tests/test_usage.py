@@ -97,6 +97,7 @@ async def test_where_nothing_is_kept_the_ledger_stays_in_memory(openai):
 ADD = "from ipychat import ledger; from ipychat.messages import ModelId, Usage; ledger.add"
 
 
+@pytest.mark.heavy
 def test_what_is_gathered_when_a_process_ends_is_written(tmp_path):
     subprocess.run(
         [sys.executable, "-c", f"{ADD}(ModelId('p', 'm'), Usage(1, 2))"], check=True, timeout=60
@@ -143,6 +144,7 @@ def test_what_the_disk_refused_is_written_when_it_takes_it_again(monkeypatch):
     assert len(ledger._file().read()) == 1
 
 
+@pytest.mark.heavy
 def test_of_eight_kernels_that_end_at_once_no_line_is_lost():
     code = f"{ADD}\nfor n in range(50): ledger.add(ModelId('p', 'm'), Usage(n, n))"
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(8)]

@@ -136,6 +136,7 @@ pieces = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.heavy
 @settings(max_examples=400, deadline=None)
 @given(st.lists(pieces, max_size=40), st.lists(st.integers(0, 200), max_size=8))
 def test_any_stream_at_any_cuts_agrees_with_the_reference(parts, cuts):
@@ -151,6 +152,7 @@ def test_a_line_of_two_mebibytes_is_whole_however_it_is_cut():
     assert decode(*(stream[i : i + 1000] for i in range(0, len(stream), 1000))) == [Event(text)]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("unit", [b"x", b"data: x\n"], ids=["one long line", "one long event"])
 def test_time_is_linear_in_the_length_of_an_unfinished_event(unit):
     def seconds(times: int) -> float:
