@@ -9,9 +9,10 @@ PY = .venv/bin/python
 PYTEST = $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -p no:nbval
 PIP = $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 NOTEBOOK = notebooks/quickstart.ipynb
+MODEL = smollm2-135m
 QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
 REPLAY = IPYCHAT_REPLAY=replay IPYCHAT_CASSETTE=__chat__
-RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=helper IPYCHAT_SERVERS=off
+RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=local:$(MODEL) IPYCHAT_SERVERS=off
 COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
 
 FLOORS = .venv/floors/bin/python
@@ -44,10 +45,16 @@ floors: .venv/.floors  ## run the tests of cells, protocols, panel and store on 
 	@$(FLOORS) -m pytest -n 2 -k "not 6.31" $(FLOOR_TESTS:%=tests/test_%.py)
 
 demo: .venv/.demo  ## open the quickstart in JupyterLab; HEADLESS=1 prints its answers instead
+ifneq ($(MODEL),none)
+	@echo "A small model answers in the notebook; make demo MODEL=none leaves it out."
+	@$(PY) -m ipychat.local pull $(MODEL) >/dev/null || \
+	echo "The model was left out: where a cell asks one, the built-in helper says what is missing."
+endif
 ifdef HEADLESS
 	@$(PY) -m nbconvert $(QUIET) --execute --to markdown --stdout --no-input $(NOTEBOOK)
 else  # in a container the user is root, whom JupyterLab asks to confirm it
-	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(NOTEBOOK)
+	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) \
+	--ServerApp.default_url=/lab/tree/$(NOTEBOOK)
 endif
 
 docs: .venv/.docs  ## build the documentation into build/docs
@@ -72,8 +79,12 @@ wheel: .venv/.test  ## build sdist and wheel, and try the wheel with each Python
 	@$(PY) -m tests.wheel
 
 record: .venv/.test  ## run the notebooks anew, and keep their answers and outputs
+	@$(PY) -m ipychat.local list | grep -q "^$(MODEL) *there" || \
+	{ echo "This takes the model: $(PY) -m ipychat.local pull $(MODEL)"; exit 1; }
 	@rm -f notebooks/__chat__/*.json
-	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && for path in notebooks/*.ipynb; do \
+	@models=$$($(PY) -m ipychat.local list | sed -n 's/^kept in //p') && \
+	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && mkdir "$$home/models" && \
+	cp -p "$$models"/SmolLM2* "$$models/known.json" "$$home/models" && for path in notebooks/*.ipynb; do \
 	$(RECORD) IPYCHAT_HOME="$$home" JPY_SESSION_NAME="$$PWD/$$path" $(PY) -m nbconvert $(QUIET) --execute \
 	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
 	--to notebook --inplace "$$path" || exit; done

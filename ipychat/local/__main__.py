@@ -32,7 +32,9 @@ def show() -> None:
 
 
 async def pull(name: str) -> None:
-    """Fetch weights, with a line that says how far it is; print where they are."""
+    """Say what is fetched, and how far that is; print where it is."""
+    if name not in weights.there():
+        print(f"{name}: {weights.offer(name)}", file=sys.stderr)  # noqa: T201 - what it is for
     try:
         print(await weights.pull(name, progress=Line()))  # noqa: T201 - what it is for
     finally:

