@@ -28,6 +28,7 @@ class View {
     this.error = h("span", {});
     this.alert = h("div", { class: "ic-alert", role: "alert", hidden: true }, this.error, iconButton("close", "Dismiss", () => store.fail("")));
     this.status = h("div", { class: "ic-status", role: "status" });
+    this.said = "";
     el.classList.add("ic-panel");
     el.dataset.lmSuppressShortcuts = "true"; // JupyterLab's shortcuts stay out
     el.append(
@@ -122,7 +123,7 @@ class View {
       ...store.questions.map((question) => queued(question, question.late && note(WAITS))),
       ...store.held.map((question) => queued(question, note(question.chat === store.info.chat ? "Sent when this answer ends. " : `Waits for ${question.chat}. `, takeBack(question)))),
       ...(stop ? [h("div", { class: "ic-waiting" }, note(`Stop: ${WAITS}`))] : []));
-    this.status.textContent = !stop && late.some((action) => action.kind !== "ask") ? WAITS : "";
+    this.status.textContent = !stop && late.some((action) => action.kind !== "ask") ? WAITS : this.said;
     this.empty.hidden = this.list.childElementCount > 0 || store.questions.length > 0;
     this.log.setAttribute("aria-busy", String(store.busy));
     this.composer.update();
@@ -202,13 +203,17 @@ class View {
     event.preventDefault();
     this.store.act("stop");
   }
+  /** Show what became of the last click on a code's button, until the next one. */
+  say(text) {
+    this.said = this.status.textContent = text;
+  }
   async useCode(event) {
     const button = event.target.closest("[data-code]");
     if (!button) return;
     const block = button.closest(".ic-code");
     const written = block.querySelector("code").textContent.replace(/\n$/, "");
     const source = harmless(written);
-    if (source !== written) this.status.textContent = "The code held control characters; they were left out.";
+    this.say(source === written ? "" : "The code held control characters; they were left out.");
     const shell = button.dataset.code === "insert" && SHELLS.includes(block.dataset.language) && !/^[%!]/.test(source);
     const code = shell ? `%%bash\n${source}` : source;
     if (button.dataset.code === "insert" && canInsert(this.model)) {
@@ -217,7 +222,7 @@ class View {
     }
     const copied = await copy(code);
     confirm(button, copied ? "Copied" : "The browser forbids copying", copied ? "check" : "close");
-    if (copied && button.dataset.code === "insert") this.status.textContent = "No cell can be added from here, so the code was copied: paste it into a new cell.";
+    if (copied && button.dataset.code === "insert") this.say("No cell can be added from here, so the code was copied: paste it into a new cell.");
   }
   drag(event, over) {
     if (!event.dataTransfer.types.includes("Files")) return;

@@ -14,6 +14,8 @@ import threading
 import time
 from pathlib import Path
 
+COUNTING = 0.04
+"""Seconds of CPU time in which the machine that the bounds are for counts to a million."""
 LONG = 0.004
 """Seconds of CPU time from which on a step is noted."""
 LOOK = 0.001
@@ -102,3 +104,15 @@ class Watch:
 
     def __str__(self):
         return "\n".join(f"{took * 1e3:.1f} ms: {', '.join(at[:5])}" for took, at in self.steps)
+
+
+def slowness() -> float:
+    """Return how many times as long as that machine this one takes; never less than 1."""
+
+    def count() -> float:
+        begin, number = time.thread_time(), 0
+        while number < 1_000_000:
+            number += 1
+        return time.thread_time() - begin
+
+    return max(1.0, min(count() for _ in range(3)) / COUNTING)
