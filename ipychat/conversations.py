@@ -171,9 +171,6 @@ class Conversation:
             )
             for name in (model, *beside)
         ]
-        models = [one.model for one in requests]
-        if twice := [one for one in models if models.count(one) > 1]:
-            raise UsageError(f"{twice[0]} is named twice: a race is between different models.")
         turns = [
             Turn(
                 id=uuid.uuid4().hex,

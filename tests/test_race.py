@@ -179,7 +179,6 @@ async def test_a_race_that_is_left_closes_every_connection(openai):
     [
         ([], "a list of models"),
         ("openai:a", "a list of models"),
-        ([A, B, A], "openai:a is named twice"),
         ([A, "opnai:b"], "opnai:b"),
     ],
 )
@@ -188,6 +187,13 @@ async def test_models_that_make_no_race_are_refused_before_anything_is_asked(ope
         await ipychat.race.compare("Hi", models, chat="talk")
     assert not openai.requests
     assert not ipychat.conversation("talk").turns
+
+
+async def test_a_model_races_with_itself(openai, talk):
+    openai.on(PATH, OPENAI.whole("one"), OPENAI.whole("another"))
+    found = (await race(talk, "Hi", A, A)).results()
+    assert sorted(one.reply.text for one in found) == ["another", "one"]
+    assert talk.keep(2).text == found[1].reply.text
 
 
 # -- in the conversation
@@ -580,7 +586,6 @@ def test_each_column_has_the_format_that_is_asked_for(notebook, service):
         ("%chat --first -m openai:a hi", "--first wants several models"),
         ("%chat -m openai:a -m openai:b --background hi", "--background is for one model"),
         ("%chat -m openai:a -m openai:b --run-scripts hi", "--run-scripts is for one model"),
-        ("%chat -m openai:a -m openai:a hi", "openai:a is named twice"),
         ("%chat -m openai:a -m opnai:b hi", "opnai:b"),
     ],
 )

@@ -33,32 +33,15 @@ NO_NOTEBOOK = "There is no notebook here, so there is no error, name or variable
 NO_ERROR = "There is no error to explain: no cell of this notebook has failed yet."
 CANNOT = "The helper can't answer that: it takes a model, and it only looks things up."
 CAN = """\
-It can tell the last error (`explain the error`), what a name is (`help print`) and what is \
-defined (`what variables`). With a model you can ask anything."""
+It tells the last error (`explain the error`), what a name is (`help print`) and what is defined \
+(`what variables`)."""
 SETUP = """\
-Three ways to set up a model; any one will do.
+Either line gives a model:
 
-1. **A key**, which is asked for unseen, checked and kept for you alone; `%chat_models` lists the providers:
-
-   ```python
-   %chat_login anthropic
-   ```
-
-2. **This machine**, without a key or an account. A server that runs, such as Ollama, is found by itself; the next line offers models for an engine of ipychat's own:
-
-   ```python
-   %chat_setup local
-   ```
-
-3. **Any other service that speaks OpenAI's protocol**, with its address, its key and a model of its:
-
-   ```python
-   %config IPyChat.endpoints = {"mine": "https://ADDRESS/v1"}
-   %chat_login mine
-   %chat_use mine:NAME
-   ```
-
-`%chat_setup` shows what was found and who answers."""  # noqa: E501 - a paragraph is one line
+```python
+%chat_login anthropic  # with a key; %chat_models lists the providers
+%chat_setup local      # on this machine, with no account
+```"""
 
 MOST_VALUES = 6
 VALUE_BUDGET = 200

