@@ -54,7 +54,7 @@ ifdef HEADLESS
 	@$(PY) -m nbconvert $(QUIET) --execute --to markdown --stdout --no-input $(NOTEBOOK)
 else  # in a container the user is root, whom JupyterLab asks to confirm it
 	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) \
-	--ServerApp.default_url=/lab/tree/$(NOTEBOOK)
+	--LabApp.default_url=/lab/tree/$(NOTEBOOK)
 endif
 
 docs: .venv/.docs  ## build the documentation into build/docs

@@ -134,6 +134,15 @@ PARTS = {
             Row("until the first word, where it is kept", "ms", "not kept", times=4),
         ),
     ),
+    "small": Part(
+        "The small model on this machine",
+        "Medians of ten. A stop is measured up to another question's first text, less what that "
+        "takes when the engine is idle.",
+        (
+            Row("the first text", "ms", "the engine asked by aiohttp", times=1.5),
+            Row("a stop frees the engine", "ms", goal=300),
+        ),
+    ),
     "race": Part(
         "A race of three models",
         "They answer after 0.1, 0.2 and 0.3 seconds. Medians, but for the last.",
