@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
-from tests import lab
+from tests import lab, small_model
 from tests.loopback import END, HANG, Service, chunk, head
 from tests.test_magics import OPENAI, PATH, echo, sent
 from tests.test_panel_lab import HOSTILE, log, prompt
@@ -120,7 +120,15 @@ def kinds(book):
     return [[(out.output_type, out.get("ename")) for out in outputs] for outputs in shown]
 
 
-def test_the_quickstart_runs_from_top_to_bottom(jupyter, opened):
+@pytest.fixture
+def model(jupyter):
+    """What answers then where no model is named: the small one that `make demo` brings."""
+    if not (jupyter.root / "home" / "models").exists():
+        small_model.install(jupyter.root / "home", small_model.fetch())
+    return "135 million parameters"
+
+
+def test_the_quickstart_runs_from_top_to_bottom(jupyter, opened, model):
     bare = nbformat.read(QUICKSTART, 4)
     for one in bare.cells:
         if one.cell_type == "code":
@@ -129,27 +137,26 @@ def test_the_quickstart_runs_from_top_to_bottom(jupyter, opened):
     page = opened(jupyter.open("quickstart.ipynb"))
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(ALL_RAN, timeout=60_000)
-    page.wait_for_function(lab.IDLE, timeout=60_000)
+    page.wait_for_function(ALL_RAN, timeout=240_000)
+    page.wait_for_function(lab.IDLE, timeout=240_000)
     lab.save(page)
     ran = nbformat.read(jupyter.path("quickstart.ipynb"), 4)
     assert kinds(ran) == kinds(nbformat.read(QUICKSTART, 4))
-    [first, *_] = [n for n, one in enumerate(ran.cells) if "What can you do?" in one.source]
+    [first, *_] = [n for n, one in enumerate(ran.cells) if one.source.startswith("%%chat\n")]
     cell(page, first).scroll_into_view_if_needed()
-    expect(answer(page, first)).to_contain_text("this is ipychat's built-in helper")
-    expect(answer(page, first)).to_contain_text("Three ways to set up a model")
+    expect(answer(page, first)).to_contain_text(model)
 
 
-def test_the_first_cells_of_the_readme_are_answered(jupyter, opened):
+def test_the_first_cells_of_the_readme_are_answered(jupyter, opened, model):
     section = README.read_text().partition("\n## First cells\n")[2].partition("\n**")[0]
     load, ask, panel = dedent(section).strip().split("\n\n")
     page = opened(jupyter.open("readme.ipynb", ""))
     cell(page, 0).locator(".cm-content").click()
     for source in (load, ask, panel):
         type_cell(page, source)
-    expect(answer(page, 1)).to_contain_text("Three ways to set up a model")
+    expect(answer(page, 1)).to_contain_text(model, timeout=60_000)
     expect(log(page)).to_contain_text(ask.splitlines()[-1])
-    expect(log(page)).to_contain_text("Three ways to set up a model")
+    expect(log(page)).to_contain_text(model)
 
 
 def test_a_cell_typed_by_hand_streams_and_the_panel_shows_it(jupyter, opened, service):

@@ -266,14 +266,17 @@ class ChatMagics(Magics):
     @flag("-c", "--chat", metavar="NAME", help="Conversation to show; by default the notebook's.")
     @no_var_expand
     @line_magic
-    def chat_panel(self, line: str) -> Any:
+    @waits
+    async def chat_panel(self, line: str) -> Any:
         """Show a panel to chat in, on the same conversation as the cells."""
         flags, words = flags_.parse_words(self.chat_panel, line, self.questions.expand)
         if words:
             raise UsageError(f"%chat_panel takes flags only, and {words[0]!r} is none.")
         from ipychat.display.panel import panel
         from ipychat.kernel import notebook
+        from ipychat.magics.models import stoppable
 
+        await stoppable(self.conversation(flags.chat).load())
         cell, _ = notebook.running_cell(self.shell)
         if cell in self._panels:
             self._panels.pop(cell).close()  # the cell runs again: its output has gone

@@ -21,6 +21,7 @@ from ipychat.magics.chat import Manner, counted
 from ipychat.magics.flags import flag
 
 if TYPE_CHECKING:
+    from ipychat.conversations import Conversation
     from ipychat.magics.chat import ChatMagics
     from ipychat.messages import Reply
 
@@ -49,8 +50,7 @@ class HistoryMagics(Magics):
         flags, words = flags_.parse_words(self.chat_history, line, self._chat.questions.expand)
         from ipychat.magics.models import stoppable
 
-        conversation = self._chat.known_conversation(" ".join(words) or None)
-        await stoppable(conversation.load())
+        conversation = await self._read(" ".join(words) or None)
         if flags.drop is not None:
             conversation.drop(flags.drop)
             print(f"Dropped turn {flags.drop} of {conversation.name}.")
@@ -66,28 +66,39 @@ class HistoryMagics(Magics):
         html = await stoppable(asyncio.to_thread(_html, text))
         self._chat.publish({"text/html": html, "text/plain": text})
 
+    async def _read(self, name: str | None = None) -> Conversation:
+        """Return the conversation of that name, which must be there, with its turns read."""
+        from ipychat.magics.models import stoppable
+
+        conversation = self._chat.known_conversation(name)
+        await stoppable(conversation.load())
+        return conversation
+
     @line_magic
-    def chat_new(self, line: str) -> None:
+    @waits
+    async def chat_new(self, line: str) -> None:
         """Clear the notebook's conversation, or the one with the name given."""
-        conversation = self._chat.known_conversation(flags_.unquoted(line) or None)
+        conversation = await self._read(flags_.unquoted(line) or None)
         turns = counted(len(conversation.turns), "turn")
         conversation.clear()
         print(f"Conversation cleared ({turns}).")
 
     @line_magic
-    def chat_fork(self, line: str) -> None:
+    @waits
+    async def chat_fork(self, line: str) -> None:
         """Copy the notebook's conversation under the name given."""
         name = flags_.unquoted(line)
         if not name:
             raise UsageError("%chat_fork wants the name of the copy.")
-        fork = self._chat.conversation().fork(name)
+        fork = (await self._read()).fork(name)
         turns = counted(len(fork.turns), "turn")
         print(f"Copied {turns} to {name}. To go on there: --chat {name}.")
 
     @line_magic
-    def chat_undo(self, line: str) -> None:
+    @waits
+    async def chat_undo(self, line: str) -> None:
         """Drop the last turn of the notebook's conversation, or of the one with the name given."""
-        conversation = self._chat.known_conversation(flags_.unquoted(line) or None)
+        conversation = await self._read(flags_.unquoted(line) or None)
         if not conversation.turns:
             raise UsageError(f"{conversation.name} has no turn to drop.")
         conversation.undo()
@@ -96,12 +107,13 @@ class HistoryMagics(Magics):
     @flag("-c", "--chat", metavar="NAME", help="Conversation to use; by default the notebook's.")
     @no_var_expand
     @line_magic
-    def chat_keep(self, line: str) -> None:
+    @waits
+    async def chat_keep(self, line: str) -> None:
         """Continue from another answer of the last race: the one with the number given."""
         flags, words = flags_.parse_words(self.chat_keep, line, self._chat.questions.expand)
         if len(words) != 1 or not words[0].isdecimal():
             raise UsageError("%chat_keep wants the number of an answer of the last race.")
-        conversation = self._chat.known_conversation(flags.chat)
+        conversation = await self._read(flags.chat)
         turn = conversation.keep(int(words[0]))
         print(f"This conversation now continues from the answer of {turn.model}.")
 
@@ -114,14 +126,12 @@ class HistoryMagics(Magics):
         flags, hint = flags_.parse(self.chat_fix, line, self._chat.questions.expand)
         from ipychat import catalog
         from ipychat.context import failures
-        from ipychat.magics.models import stoppable
         from ipychat.messages import Message
 
         catalog.learn_secrets()
 
         text = "\n\n".join(filter(None, [FIX, hint, *failures.describe(self.shell)]))
-        conversation = self._chat.conversation()
-        await stoppable(conversation.load())
+        conversation = await self._read()
         return await self._chat.answer(
             conversation,
             Message("user", text),
@@ -130,11 +140,12 @@ class HistoryMagics(Magics):
         )
 
     @line_magic
-    def chat_receipt(self, line: str) -> None:
+    @waits
+    async def chat_receipt(self, line: str) -> None:
         """Show what the last turn asked, exactly, and what it cost; or the turn of a number."""
         from ipychat.display import request
 
-        conversation = self._chat.conversation()
+        conversation = await self._read()
         number = line.strip() or str(len(conversation.turns))
         if not number.isdecimal():
             raise UsageError(f"%chat_receipt wants the number of a turn, not {number!r}.")
@@ -177,17 +188,20 @@ class HistoryMagics(Magics):
 
     @no_var_expand
     @line_magic
-    def chat_audit(self, line: str) -> None:
+    @waits
+    async def chat_audit(self, line: str) -> None:
         """Look for secrets in the notebooks, cassettes and folders that you name.
 
         Without a name: in this notebook, as it was last saved, and in its cassette.
         """
         from ipychat import audit
         from ipychat.display import table
+        from ipychat.magics.models import stoppable
 
         magic: Any = self.chat_audit  # type: ignore[misc] # IPython's hint forgets self
         _, paths = flags_.parse_words(magic, line, self._chat.questions.expand)
-        looked_at, found = audit.scan(map(Path, paths or _of_this_notebook()))
+        searched = [Path(path) for path in paths or _of_this_notebook()]
+        looked_at, found = await stoppable(asyncio.to_thread(audit.scan, searched))
         if found:
             self._chat.publish(table.bundle([one.row() for one in found], audit.HEADS))
         print(audit.summary(looked_at, found))
