@@ -71,13 +71,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: "InteractiveShell") -> None:
     """Put the magics into the shell: what `%load_ext ipychat` does."""
-    from ipychat import requirements
-
     try:
         from ipychat.magics import install
 
         install(shell, gateway=_gateway)
     except (ImportError, AttributeError, TypeError):
+        from ipychat import requirements
+
         requirements.check("ipython")
         requirements.check("ipykernel")
         raise

@@ -6,6 +6,7 @@ once: loading must not wait for that.
 
 from __future__ import annotations
 
+import functools
 import re
 
 DISTRIBUTION = "ipychat"
@@ -58,6 +59,7 @@ def install(extra: str) -> str:
     return " ".join(["pip install", *(f'"{name}"' for name in named)])
 
 
+@functools.cache
 def _required() -> list[str]:
     from importlib import metadata
 

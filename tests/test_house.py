@@ -112,6 +112,20 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 @pytest.mark.heavy
+def test_loading_the_extension_imports_the_magics_and_no_more():
+    loaded = in_a_new_interpreter(
+        "import sys, json; from IPython.core.interactiveshell import InteractiveShell;"
+        "InteractiveShell.instance().run_line_magic('load_ext', 'ipychat');"
+        "print(json.dumps([one for one in sys.modules if one.startswith('ipychat')]))"
+    )
+    rooms = {name.partition(".")[2].partition(".")[0] for name in loaded}
+    assert rooms <= {
+        "", "_lazy", "characters", "config", "errors", "kernel", "magics", "secrets", "settings",
+        "waiting",
+    }  # fmt: skip
+
+
+@pytest.mark.heavy
 def test_looking_at_what_is_offered_does_not_import_the_http_client():
     loaded = in_a_new_interpreter(
         "import sys, json; from ipychat import catalog; catalog.offers();"

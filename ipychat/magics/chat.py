@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from ipychat import config, shapes
+from ipychat import config
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
@@ -476,6 +476,7 @@ class ChatMagics(Magics):
     def _begin_job(
         self, conversation: Conversation, question: Message, asked: dict[str, Any], manner: Manner
     ) -> Job:
+        from ipychat import shapes
         from ipychat.kernel import notebook
         from ipychat.kernel.jobs import Job
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipychat import config
-from ipychat.messages import MAX_ANSWER
 
 if TYPE_CHECKING:
     from ipychat.messages import Reply
@@ -20,6 +19,8 @@ def ending(reply: Reply) -> str:
     """Say how an answer ended, if not as answers should."""
     if reply.finish in {"stop", "tool_calls", None}:
         return ""
+    from ipychat.messages import MAX_ANSWER
+
     advice = {
         "length": " --max-tokens sets it.",
         MAX_ANSWER: f" It is {_size(config.current().max_answer)}.",
