@@ -134,7 +134,9 @@ def test_the_quickstart_runs_from_top_to_bottom(jupyter, opened):
     lab.save(page)
     ran = nbformat.read(jupyter.path("quickstart.ipynb"), 4)
     assert kinds(ran) == kinds(nbformat.read(QUICKSTART, 4))
-    [first, *_] = [n for n, one in enumerate(ran.cells) if "What can you do?" in one.source]
+    [first, *_] = [
+        n for n, one in enumerate(ran.cells) if "a Python list comprehension?" in one.source
+    ]
     cell(page, first).scroll_into_view_if_needed()
     expect(answer(page, first)).to_contain_text("this is ipychat's built-in helper")
     expect(answer(page, first)).to_contain_text("Three ways to set up a model")
