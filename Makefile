@@ -79,7 +79,7 @@ wheel: .venv/.test  ## build sdist and wheel, and try the wheel with each Python
 	@$(PY) -m tests.wheel
 
 record: .venv/.test  ## run the notebooks anew, and keep their answers and outputs
-	@$(PY) -m ipychat.local list | grep -q "^$(MODEL) *there" || \
+	@$(PY) -m ipychat.local list | grep "^$(MODEL) *there" >/dev/null || \
 	{ echo "This takes the model: $(PY) -m ipychat.local pull $(MODEL)"; exit 1; }
 	@rm -f notebooks/__chat__/*.json
 	@models=$$($(PY) -m ipychat.local list | sed -n 's/^kept in //p') && \
@@ -87,6 +87,7 @@ record: .venv/.test  ## run the notebooks anew, and keep their answers and outpu
 	cp -p "$$models"/SmolLM2* "$$models/known.json" "$$home/models" && for path in notebooks/*.ipynb; do \
 	$(RECORD) IPYCHAT_HOME="$$home" JPY_SESSION_NAME="$$PWD/$$path" $(PY) -m nbconvert $(QUIET) --execute \
 	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
+	--NotebookExporter.preprocessors=nbconvert.preprocessors.CoalesceStreamsPreprocessor \
 	--to notebook --inplace "$$path" || exit; done
 
 panel:  ## build the panel's JavaScript, after a change in js/; needs Node

@@ -28,7 +28,7 @@ from ipychat.gateway.advice import Failure
 from ipychat.messages import Message, TextPart, parse_messages
 from ipychat.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
 
-FIRST_LINE = "*No AI model is set up: this is ipychat's built-in helper.*"
+FIRST_LINE = "*This is ipychat's built-in helper, which is no AI model.*"
 NO_NOTEBOOK = "There is no notebook here, so there is no error, name or variable to look at."
 NO_ERROR = "There is no error to explain: no cell of this notebook has failed yet."
 CANNOT = "The helper can't answer that: it takes a model, and it only looks things up."
