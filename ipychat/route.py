@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 ALLOW = " --allow-secrets sends it as it is, once."
 HERE = "this machine"
 """Stands in a receipt for every service on loopback, whatever its port and path."""
+BEHIND = 3600.0
+"""Seconds that the notebook's own gateway may be silent: who answers behind it has its own limit."""
 TRAVEL = Transport.options() | {
     "api_key",
     "base_url",
@@ -282,7 +284,8 @@ async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
         request, masked = await large.run(firewall.masked, request)
     options: dict[str, Any] = dict(request.options)
     if way.by_gateway and (gateway := config.current().gateway):
-        options |= {"base_url": f"{await gateway()}/{name}", "kept_as": "gateway"}
+        own = {"base_url": f"{await gateway()}/{name}", "kept_as": "gateway"}
+        options = {"idle_timeout": BEHIND, **options, **own}
         yield Notice(
             f"{way.provider.__name__} · {request.model.name}: upstream is offline, "
             f"served here by {catalog.answering()}."

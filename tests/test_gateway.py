@@ -479,6 +479,12 @@ async def test_a_service_that_is_gone_is_served_here_and_the_answer_says_so(note
     assert "upstream is offline, served here by model:m" in reply.notices[0]
 
 
+async def test_who_is_slow_behind_it_is_waited_for_as_if_asked_directly(notebook, model):
+    config.use(config.current()._replace(idle_timeout=0.2))
+    model.pieces = (0.6, "late")
+    assert (await ipychat.ask("Hi", model="FrontEndAgent")).text == "late"
+
+
 async def test_a_service_with_an_address_is_asked_there_and_nowhere_else(notebook, monkeypatch):
     monkeypatch.setenv("IPYCHAT_KOALA_URL", "http://127.0.0.1:9")
     with pytest.raises(errors.UnreachableError):
