@@ -46,7 +46,7 @@ ALLOW = " --allow-secrets sends it as it is, once."
 HERE = "this machine"
 """Stands in a receipt for every service on loopback, whatever its port and path."""
 BEHIND = 3600.0
-"""Seconds that the notebook's own gateway may be silent: who answers behind it has its own limit."""
+"""Seconds that the notebook's gateway may be silent: who answers behind it has its own limit."""
 TRAVEL = Transport.options() | {
     "api_key",
     "base_url",
