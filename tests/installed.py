@@ -48,7 +48,7 @@ def a_cell_is_answered_and_the_panel_has_its_page():
         kernel.run("print(valeu)")
         answered = kernel.run("%%chat\nwhat went wrong?")
         assert answered.status == "ok", answered.error
-        assert "No AI model" in answered.shown()
+        assert "no AI model" in answered.shown()
         assert "valeu" in answered.shown()
         panel = kernel.run("%chat_panel")
         assert panel.status == "ok", panel.error

@@ -857,13 +857,13 @@ def test_without_a_key_the_built_in_helper_answers_and_says_what_it_is(generatio
         notebook.run("print(valeu)")
         served = notebook.run("%%chat\nwhat went wrong?")
         assert served.status == "ok", served.error
-        assert "No AI model" in served.shown()
+        assert "no AI model" in served.shown()
         assert "valeu" in served.shown()
         assert "helper:notebook" in served.shown("text/html")
         for model in ("FrontEndAgent", "qwen_coder", "koala:gpt-4o-mini"):
             ran = notebook.run(f"%%chat --model {model}\nexplain the error")
             assert ran.status == "ok", ran.error
-            assert "No AI model" in ran.shown()
+            assert "no AI model" in ran.shown()
             assert "valeu" in ran.shown()
             assert "served here by helper:notebook" in ran.shown("text/html")
     finally:
