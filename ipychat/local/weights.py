@@ -351,7 +351,7 @@ def _target(url: str, location: str) -> str:
 def _accept(name: str, wanted: Offer, part: Path, path: Path) -> None:
     """Move what has come to its place, if it is what was asked for; else throw it away."""
     if _length(part) != wanted.bytes or _digest(part) != wanted.sha256:
-        part.unlink()
+        wheels.clear(part)
         raise StoreError(
             f"What came as {wanted.file} is not what it should be: its SHA-256 is another.\n"
             "It was thrown away. Something on the way may change files; try another network."

