@@ -266,7 +266,7 @@ def _has_avx2() -> bool:
 def serve() -> None:
     """Run the engine that the first line of standard input describes, until the kernel ends.
 
-    Standard output has what went wrong, and on its last line the root URL.
+    Standard output has what went wrong, or on its last line the root URL.
     """
     asked = json.loads(sys.stdin.buffer.readline())
     _end_while_loading()
@@ -276,12 +276,13 @@ def serve() -> None:
     except Exception as error:  # noqa: BLE001 - told to the kernel, whatever it is
         said = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(said), flush=True)  # noqa: T201 - what it is for
+    if "error" in said:
+        sys.exit(1)  # not at once: a thread of the engine's may still write why
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # that they end says that all is said
         os.dup2(nothing, stream)
-    if "root" in said:
-        _wait_for_end(asked["parent"])
-    os._exit("error" in said)  # not waiting for an answer that is being written
+    _wait_for_end(asked["parent"])
+    os._exit(0)  # not waiting for an answer that is being written
 
 
 def _load(*, path: str, context: int, idle: float, key: str, parent: int) -> Any:  # noqa: ARG001 - the kernel's id, which is waited for
