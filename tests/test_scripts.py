@@ -84,7 +84,14 @@ def test_an_answer_leaves_nothing_open(run):
     """) == ("Hello world", "")
 
 
-def test_several_at_once_leave_nothing_open(run):
+def test_several_at_once_leave_nothing_open(run, asked):
+    def together(_):
+        """Answer when all have asked: a connection that one leaves open hears no second one."""
+        while len(asked.asked(PATH)) < 4:
+            yield 0.01
+        yield from kept_open(*OPENAI.pieces("Hello ", "world"))
+
+    asked.on(PATH, together)
     assert run("""
         import asyncio, ipychat
 
