@@ -1,7 +1,7 @@
 """How soon the small model on this machine says its first word, and how soon a stop frees it.
 
-Its floor is the same engine, asked the same by aiohttp alone. Questions differ, so that neither is
-helped by what the other left in the engine's memory.
+Its floor is the same engine, asked by aiohttp alone. No two questions begin alike: the engine
+would find the beginning of the second in its memory.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import json
 import statistics
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import aiohttp
 
@@ -81,18 +82,12 @@ async def measure() -> AsyncIterator[Figure | str]:
         return
     running = await engine.running(weights.place(weights.TINY))
     await alone(running, "Hello.", 5)
-    firsts: dict[str, list[float]] = {"alone": [], "ours": []}
+    ways = {"alone": partial(alone, running), "ours": ours}
+    firsts: dict[str, list[float]] = {who: [] for who in ways}
     stops, short = [], []
     for number in range(ROUNDS):
-        question = f"Say hello to guest number {number}"
-        in_turn = ["alone", "ours"] if number % 2 else ["ours", "alone"]
-        for who in in_turn:  # the second finds in memory what the questions have in common
-            asked = (
-                alone(running, f"{question}, b.", 5)
-                if who == "alone"
-                else ours(f"{question}, a.", 5)
-            )
-            firsts[who].append(await asked)
+        for who, ask in ways.items():
+            firsts[who].append(await ask(f"{who} {number}: say hello.", 5))
         short.append(await alone(running, f"Hello, guest {number}.", 1))
         stops.append(await stopped(running, number))
     yield Figure(

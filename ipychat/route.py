@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 ALLOW = " --allow-secrets sends it as it is, once."
 HERE = "this machine"
 """Stands in a receipt for every service on loopback, whatever its port and path."""
-BEHIND = 3600.0
+GATEWAY_IDLE_TIMEOUT = 3600.0
 """Seconds that the notebook's gateway may be silent: who answers behind it has its own limit."""
 TRAVEL = Transport.options() | {
     "api_key",
@@ -285,7 +285,7 @@ async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
     options: dict[str, Any] = dict(request.options)
     if way.by_gateway and (gateway := config.current().gateway):
         own = {"base_url": f"{await gateway()}/{name}", "kept_as": "gateway"}
-        options = {"idle_timeout": BEHIND, **options, **own}
+        options = {"idle_timeout": GATEWAY_IDLE_TIMEOUT, **options, **own}
         yield Notice(
             f"{way.provider.__name__} · {request.model.name}: upstream is offline, "
             f"served here by {catalog.answering()}."

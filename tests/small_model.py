@@ -28,10 +28,9 @@ def fetch() -> Path:
     return CACHE / "models"
 
 
-def install(home: Path, models: Path) -> Path:
-    """Put the weights into a user's folder, and return where they are."""
+def install(home: Path, models: Path) -> None:
+    """Put the weights into a user's folder."""
     place = home / "models" / weights.OFFERS[weights.TINY].file
     place.parent.mkdir(mode=0o700, parents=True)
     place.symlink_to(models / place.name)
     shutil.copy(models / "known.json", place.parent)
-    return place

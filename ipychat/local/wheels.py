@@ -31,12 +31,13 @@ from ipychat.errors import (
 LOOK = 0.2
 """Seconds between two looks how far the download is."""
 LICENCE_SIZE = 100_000
-"""Characters of a licence that are kept."""
+"""Bytes of a licence that are kept, at most."""
 PIECE = 1 << 20
 LOG = "log"
 UNPACKED = "unpacked"
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-"""What reading a zip file raises that is none."""
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""What zipfile raises for a file that it can't read; RuntimeError for an encrypted one, or a
+compression that it does not know."""
 UNREACHABLE = "Retrying|Connection|error sending request|Failed to fetch"
 """What pip and uv say where they don't get through."""
 

@@ -19,6 +19,7 @@ from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
 from ipychat.magics.chat import Manner, counted
 from ipychat.magics.flags import flag
+from ipychat.magics.models import stoppable
 
 if TYPE_CHECKING:
     from ipychat.conversations import Conversation
@@ -48,8 +49,6 @@ class HistoryMagics(Magics):
     async def chat_history(self, line: str) -> None:
         """Show the notebook's conversation, or the one with the name given."""
         flags, words = flags_.parse_words(self.chat_history, line, self._chat.questions.expand)
-        from ipychat.magics.models import stoppable
-
         conversation = await self._read(" ".join(words) or None)
         if flags.drop is not None:
             conversation.drop(flags.drop)
@@ -68,8 +67,6 @@ class HistoryMagics(Magics):
 
     async def _read(self, name: str | None = None) -> Conversation:
         """Return the conversation of that name, which must be there, with its turns read."""
-        from ipychat.magics.models import stoppable
-
         conversation = self._chat.known_conversation(name)
         await stoppable(conversation.load())
         return conversation
@@ -196,7 +193,6 @@ class HistoryMagics(Magics):
         """
         from ipychat import audit
         from ipychat.display import table
-        from ipychat.magics.models import stoppable
 
         magic: Any = self.chat_audit  # type: ignore[misc] # IPython's hint forgets self
         _, paths = flags_.parse_words(magic, line, self._chat.questions.expand)
