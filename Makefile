@@ -6,7 +6,7 @@ PYTHON = python3
 unexport PYTHONDONTWRITEBYTECODE  # without bytecode each worker and kernel compiles all anew
 
 PY = .venv/bin/python
-PYTEST = $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -p no:nbval
+PYTEST = $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -p no:nbval -p no:anyio
 PIP = $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 NOTEBOOK = notebooks/quickstart.ipynb
 MODEL = smollm2-135m
@@ -28,7 +28,7 @@ help:  ## show this list
 	while IFS='|' read -r target what; do printf '%-12s %s\n' "$$target" "$$what"; done
 
 quick: .venv/.test  ## run the tests that start no program: no kernel, no browser; for every save
-	@$(PYTEST) -m "not (kernel or browser or heavy or slow)"
+	@$(PYTEST) --dist worksteal -m "not (kernel or browser or heavy or slow)"
 
 test: tests notebooks  ## run all tests but the slow ones, then the notebooks
 

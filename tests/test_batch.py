@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
 import pydantic
 import pytest
 
@@ -80,6 +79,12 @@ def openai(service, monkeypatch):
     return service
 
 
+def Series(*given, **how):  # noqa: N802, it is pandas', which is imported on use
+    import pandas as pd
+
+    return pd.Series(*given, **how)
+
+
 def prompts(service) -> list[str]:
     return [asked_of(one) for one in service.asked(PATH)]
 
@@ -99,22 +104,24 @@ async def test_each_row_has_its_answer_in_the_order_of_the_data(openai):
 
 
 @pytest.mark.parametrize(
-    "data",
-    [["a", "b"], ("a", "b"), {"x": "a", "y": "b"}, pd.Series(["a", "b"]), (c for c in "ab")],
+    "make",
+    [list, tuple, lambda rows: dict(zip("xy", rows, strict=True)), Series, iter],
     ids=["list", "tuple", "dict", "Series", "generator"],
 )
-async def test_whatever_holds_rows_is_gone_through(openai, data):
-    assert (await run(data)).texts == ["You said a", "You said b"]
+async def test_whatever_holds_rows_is_gone_through(openai, make):
+    assert (await run(make(["a", "b"]))).texts == ["You said a", "You said b"]
 
 
 async def test_the_columns_of_a_frame_stand_in_the_template(openai):
+    import pandas as pd
+
     frame = pd.DataFrame({"name": ["Ada", "Alan"], "born in": [1815, 1912]}, index=["x", "y"])
     results = await run(frame, "{{it.name}} was born in {{ it['born in'] }}; {{other}} {it}")
     assert results.texts[1] == "You said Alan was born in 1912; {{other}} {it}"
 
 
 async def test_the_index_of_a_frame_or_a_series_is_that_of_its_results(openai):
-    series = pd.Series(["a", "b"], index=[30, 10])
+    series = Series(["a", "b"], index=[30, 10])
     results = await run(series)
     assert [*results.to_frame().index] == [30, 10]
     assert results.to_series()[10] == "You said b"
@@ -451,7 +458,7 @@ async def test_what_the_service_does_not_like_is_not_asked_again(openai):
 
 async def test_retry_asks_for_what_failed_and_gives_all_rows(openai):
     openai.on(PATH, lambda received: refusal(400) if asked_of(received) == "1" else echo(received))
-    results = await run(pd.Series(range(3), index=list("xyz")))
+    results = await run(Series(range(3), index=list("xyz")))
     openai.on(PATH, echo)
     again = await results.retry()
     assert again.texts == ["You said 0", "You said 1", "You said 2"]

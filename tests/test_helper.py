@@ -14,7 +14,12 @@ from ipychat.errors import ModelNotSupportedError
 from ipychat.gateway import advice, helper
 from ipychat.gateway.helper import FIRST_LINE, NO_ERROR, NO_NOTEBOOK, SETUP, Helper
 
-QUIET = Config({"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}})
+QUIET = Config(
+    {
+        "HistoryManager": {"enabled": False},
+        "InteractiveShell": {"colors": "nocolor", "xmode": "Minimal"},
+    }
+)
 SECRET = "sk-a-key-of-the-helper's-user-0123456789"
 
 

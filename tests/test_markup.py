@@ -635,6 +635,7 @@ def test_a_soft_cut_loses_and_changes_no_word(words):
 # -- costs
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "unit",
     ["text\n\n", "x", "- a\n\n", "```\n", "$$ a\n", "\\[ a\n# h\n", "$$ a\n# h\n", "> ", "\n", " ",

@@ -18,7 +18,10 @@ from ipychat.store import credentials
 from tests.loopback import HANG, Proxy, chunk, head
 from tests.protocols import ONLINE, PROTOCOLS, Protocol, login_page, session_page
 
-pytestmark = pytest.mark.usefixtures("sessions")
+pytestmark = [
+    pytest.mark.usefixtures("sessions"),
+    pytest.mark.heavy,  # a Verbose traceback evaluates what stands in each frame
+]
 
 KEY = "a-key-that-is-nobodys-0123456789"
 SID = "a-session-that-is-nobodys-0123456789"

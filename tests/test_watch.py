@@ -63,25 +63,29 @@ def bomb(size: int) -> list:
 
 
 HOSTILE = {
-    "100 MiB of newlines in 234 bytes": bomb(100),
-    "a line of 30 MiB": answer(b"data: " + b"x" * (30 << 20)),
-    "an event of 4 MiB": answer(OPENAI.text("x" * (4 << 20)), OPENAI.finish()),
-    "a million comments": answer(b":\n" * 1_000_000, OPENAI.text("hi"), OPENAI.finish()),
-    "a million blank lines": answer(b"\r\n" * 1_000_000, OPENAI.text("hi"), OPENAI.finish()),
-    "a hundred thousand empty deltas": answer(
+    "100 MiB of newlines in 234 bytes": lambda: bomb(100),
+    "a line of 30 MiB": lambda: answer(b"data: " + b"x" * (30 << 20)),
+    "an event of 4 MiB": lambda: answer(OPENAI.text("x" * (4 << 20)), OPENAI.finish()),
+    "a million comments": lambda: answer(b":\n" * 1_000_000, OPENAI.text("hi"), OPENAI.finish()),
+    "a million blank lines": lambda: answer(
+        b"\r\n" * 1_000_000, OPENAI.text("hi"), OPENAI.finish()
+    ),
+    "a hundred thousand empty deltas": lambda: answer(
         completion({}) * 100_000, OPENAI.text("hi"), OPENAI.finish()
     ),
-    "a word of 1 MiB in small pieces": OPENAI.whole(*["x" * 100] * 10_000),
-    "nested lists": answer(sse("[" * 100_000)),
-    "a fence that never ends": OPENAI.whole("```python\n", *["x = f(1)  # " * 8 + "\n"] * 2_000),
-    "ten thousand headings": OPENAI.whole(*["# a\n\n"] * 10_000),
-    "brackets": OPENAI.whole(*["[" * 100] * 500),
-    "a table of 2,000 rows": OPENAI.whole("|a|b|\n|-|-|\n", *["|1|2|\n"] * 2_000),
-    "a page of an error": answer(b"<html>" + b"x" * (1 << 20), status=502, Retry_After="0"),
-    "a retry of 5,000 digits": answer(
+    "a word of 1 MiB in small pieces": lambda: OPENAI.whole(*["x" * 100] * 10_000),
+    "nested lists": lambda: answer(sse("[" * 100_000)),
+    "a fence that never ends": lambda: OPENAI.whole(
+        "```python\n", *["x = f(1)  # " * 8 + "\n"] * 2_000
+    ),
+    "ten thousand headings": lambda: OPENAI.whole(*["# a\n\n"] * 10_000),
+    "brackets": lambda: OPENAI.whole(*["[" * 100] * 500),
+    "a table of 2,000 rows": lambda: OPENAI.whole("|a|b|\n|-|-|\n", *["|1|2|\n"] * 2_000),
+    "a page of an error": lambda: answer(b"<html>" + b"x" * (1 << 20), status=502, Retry_After="0"),
+    "a retry of 5,000 digits": lambda: answer(
         b"retry: " + b"9" * 5_000 + b"\n\n", OPENAI.text("hi"), OPENAI.finish()
     ),
-    "megabytes of reasoning": answer(
+    "megabytes of reasoning": lambda: answer(
         completion({"reasoning_content": "thought " * 500_000}), OPENAI.text("hi"), OPENAI.finish()
     ),
 }
@@ -126,5 +130,5 @@ def test_an_ordinary_cell_leaves_the_loop_free(warm, what):
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_hostile_answer_leaves_the_loop_free(warm, what):
     kernel, service = warm
-    service.on(PATH, HOSTILE[what])
+    service.on(PATH, HOSTILE[what]())
     stays_free(kernel, "%chat --no-history --timeout 20 hi", what)
