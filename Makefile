@@ -13,7 +13,7 @@ MODEL = smollm2-135m
 QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
 REPLAY = IPYCHAT_REPLAY=replay IPYCHAT_CASSETTE=__chat__
 RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=local:$(MODEL) IPYCHAT_SERVERS=off
-COVERED = ipychat.wire ipychat.store ipychat.provider ipychat.providers
+COVERED = ipychat.wire ipychat.store ipychat.providers.provider ipychat.providers
 
 FLOORS = .venv/floors/bin/python
 FLOOR_TESTS = magics display terminal panel contract openai anthropic gemini ollama koala autonomous \

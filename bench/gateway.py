@@ -21,7 +21,7 @@ from subprocess import DEVNULL, PIPE, Popen
 import ipychat
 from bench.rows import Figure
 from bench.wire import END, http_chunk, packets
-from ipychat.gateway.answers import Answers
+from ipychat.gateway.backend import Answers
 from ipychat.gateway.server import Gateway
 from ipychat.messages import Text
 from ipychat.wire import http

@@ -20,9 +20,10 @@ from pathlib import Path
 from bench.gateway import HEAD, address, process
 from bench.rows import Figure
 from bench.wire import END, http_chunk, packets
-from ipychat import config, conversations
+from ipychat import config
+from ipychat.chat import conversations
+from ipychat.chat.race import Race
 from ipychat.messages import Text
-from ipychat.race import Race
 from ipychat.wire import http
 
 ROUNDS = 9

@@ -15,8 +15,9 @@ from pathlib import Path
 import ipychat
 from bench.gateway import FIRST, MODEL, process
 from bench.rows import Figure
-from ipychat import config, route
-from ipychat.answer import request
+from ipychat import config
+from ipychat.catalog import route
+from ipychat.chat.answer import request
 from ipychat.messages import Reply, Text
 from ipychat.store.answers import Answers, Entry, lines
 from ipychat.wire import http

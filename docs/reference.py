@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import ipychat
-from ipychat import catalog, errors, messages, registry, secrets
+from ipychat import errors, messages, secrets
+from ipychat.catalog import registry, resolve
 from ipychat.magics import flags
-from ipychat.settings import IPyChat
+from ipychat.magics.settings import IPyChat
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -287,7 +288,7 @@ def tree_of_errors() -> str:
 
 def all_providers() -> dict[str, Any]:
     """Return every provider of the package: first those whose keys count, in their order."""
-    names = dict.fromkeys([*catalog.KEYS.values(), *registry.PRESETS, *registry.BUILT_IN])
+    names = dict.fromkeys([*resolve.KEYS.values(), *registry.PRESETS, *registry.BUILT_IN])
     return {name: registry.load(name) for name in names}
 
 

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
     from ipychat import providers as providers, secrets as secrets
     from ipychat.batch import map as map  # noqa: A004 - its documented name
-    from ipychat.catalog import models as models
-    from ipychat.conversations import (
+    from ipychat.catalog.offers import models as models
+    from ipychat.catalog.registry import register as register
+    from ipychat.chat.conversations import (
         ask as ask,
         conversation as conversation,
         events as events,
         stream as stream,
     )
+    from ipychat.chat.race import compare as compare
     from ipychat.display.panel import panel as panel
     from ipychat.display.picker import model_picker as model_picker
     from ipychat.errors import ChatError as ChatError
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
         ToolCall as ToolCall,
         Usage as Usage,
     )
-    from ipychat.race import compare as compare
-    from ipychat.registry import register as register
 
 __version__ = "0.1.0"
 
@@ -47,17 +47,17 @@ _HOMES = {
     "Text": "ipychat.messages",
     "ToolCall": "ipychat.messages",
     "Usage": "ipychat.messages",
-    "ask": "ipychat.conversations",
-    "compare": "ipychat.race",
-    "conversation": "ipychat.conversations",
-    "events": "ipychat.conversations",
+    "ask": "ipychat.chat.conversations",
+    "compare": "ipychat.chat.race",
+    "conversation": "ipychat.chat.conversations",
+    "events": "ipychat.chat.conversations",
     "map": "ipychat.batch",
     "model_picker": "ipychat.display.picker",
-    "models": "ipychat.catalog",
+    "models": "ipychat.catalog.offers",
     "panel": "ipychat.display.panel",
-    "register": "ipychat.registry",
+    "register": "ipychat.catalog.registry",
     "secrets": "ipychat.secrets",
-    "stream": "ipychat.conversations",
+    "stream": "ipychat.chat.conversations",
 }
 __all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with what there is
 

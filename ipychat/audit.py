@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ipychat import config, secrets, shapes
+from ipychat import config, secrets
 from ipychat.errors import ChatError, UsageError
 from ipychat.store import credentials, files
+from ipychat.text import shapes
 
 HEADS = ("file", "where", "what")
 NOTEBOOK = ".ipynb"

@@ -7,12 +7,9 @@
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ipychat.errors import UsageError
-
-if TYPE_CHECKING:
-    from ipychat.presets import Endpoint
 
 REPLAY = ("off", "auto", "refresh", "replay")
 """Whether answers that are kept are looked up: no; first; no, but kept anew; yes, and no others."""
@@ -21,6 +18,24 @@ CASSETTE_VARIABLE = "IPYCHAT_CASSETTE"
 CASSETTE = "__chat__"
 """The folder of a notebook's answers, where the user names no other."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Endpoint(NamedTuple):
+    """A service at its address."""
+
+    label: str
+    """Its name for people."""
+    base_url: str
+    key_variable: str = ""
+    """The environment's name for its key; empty where it wants none."""
+    default_model: str = ""
+    """Empty where it depends on what is loaded there."""
+    check_path: str = ""
+    """What a key is checked by where anyone may read the list of models."""
+    asks_usage: bool = True
+    """Whether a stream may be asked for its usage; some refuse the word."""
+    pdf_part: str = "file"
+    """What it calls a part of a message that is a PDF."""
 
 
 class Config(NamedTuple):
@@ -36,7 +51,7 @@ class Config(NamedTuple):
     """How answers are shown."""
     urls: Mapping[str, str] = NOTHING
     """Root URLs in place of a provider's own: provider → URL."""
-    endpoints: "Mapping[str, Endpoint]" = NOTHING
+    endpoints: Mapping[str, Endpoint] = NOTHING
     """Services of the user's own that speak OpenAI's protocol: name → where and how."""
     fallbacks: Mapping[str, tuple[str, ...]] = NOTHING
     """Who is asked next where a model fails before its first word: model → others, in order."""

@@ -33,13 +33,10 @@ what had arrived in `reply`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ipychat.characters import harmless
 from ipychat.secrets import mask
-
-if TYPE_CHECKING:
-    from ipychat.messages import Reply
+from ipychat.text.characters import harmless
 
 MAX_LINE = 500
 
@@ -47,8 +44,8 @@ MAX_LINE = 500
 class ChatError(Exception):
     """The root of the tree."""
 
-    reply: Reply | None = None
-    """What had arrived when the answer went wrong."""
+    reply: Any = None  # a Reply, which stands above
+    """The `Reply` as far as it had come when the answer went wrong."""
     max_lines = 5
 
     def __str__(self) -> str:
@@ -156,7 +153,7 @@ class InterruptedAnswerError(AnswerError):
     """
 
     @classmethod
-    def of(cls, reply: Reply) -> InterruptedAnswerError:
+    def of(cls, reply: Any) -> InterruptedAnswerError:
         """Make the error of an answer that came as far as `reply`."""
         kept = " before any answer." if reply.is_empty else "; what came is kept."
         error = cls(f"Interrupted{kept}")

@@ -1,7 +1,7 @@
 """Values that travel: model ids, messages, requests, events, replies.
 
 All are frozen. Whatever a caller gives as a prompt becomes messages once, in `parse_messages`;
-whatever a provider yields becomes an event once, in `ipychat.provider.events`.
+whatever a provider yields becomes an event once, in `ipychat.providers.provider.events`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
-from ipychat import markup
-from ipychat.characters import harmless
 from ipychat.errors import UsageError
 from ipychat.secrets import mask
+from ipychat.text import markup
+from ipychat.text.characters import harmless
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ipychat import config, ledger, registry, secrets
+from ipychat import config, secrets
+from ipychat.catalog import registry
+from ipychat.store import ledger
 from ipychat.wire import http
 from tests.kernels import Kernel
 from tests.loopback import Proxy, Service, SocksProxy

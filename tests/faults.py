@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ipychat import registry, secrets
-from ipychat.answer import Answer
+from ipychat import secrets
+from ipychat.catalog import registry
+from ipychat.chat.answer import Answer
 from ipychat.errors import ChatError
 from ipychat.messages import ChatRequest, Message, ModelId
 from ipychat.wire import http

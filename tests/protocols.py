@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 
 import ipychat
-from ipychat.gateway.answers import Answers
+from ipychat.gateway.backend import Answers
 from ipychat.gateway.server import Gateway
 from ipychat.messages import Reasoning, Text
 from ipychat.providers import AutonomousAI, Koala, OpenAI, RobocodersAPI

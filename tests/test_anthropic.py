@@ -18,9 +18,9 @@ from ipychat.messages import (
     ToolCall,
     Usage,
 )
-from ipychat.provider import Card
-from ipychat.providers import _spoken
+from ipychat.providers import _service
 from ipychat.providers.anthropic import Anthropic
+from ipychat.providers.provider import Card
 from ipychat.store import credentials
 from tests.loopback import FIN, HANG, answer, byte_by_byte, chunk, head
 from tests.protocols import joined, message_event as event, sse
@@ -937,7 +937,7 @@ async def test_a_list_that_does_not_end_is_an_error(service):
     service.on(MODELS, page(model("a"), after="a"))
     with pytest.raises(errors.FormatError, match="does not end"):
         await Anthropic.cards(service.url)
-    assert len(service.requests) == _spoken.MAX_PAGES
+    assert len(service.requests) == _service.MAX_PAGES
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import contextlib
 import pytest
 
 import ipychat
-from ipychat import errors, registry
+from ipychat import errors
+from ipychat.catalog import registry
 from ipychat.messages import (
     FilePart,
     FinishReason,

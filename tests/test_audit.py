@@ -14,9 +14,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ipychat import audit, config, replay, secrets, shapes
+from ipychat import audit, config, secrets
 from ipychat.messages import ChatRequest, Message, ModelId, Reply
+from ipychat.store import replay
 from ipychat.store.answers import Answers, Entry, Receipt
+from ipychat.text import shapes
 
 ROOT = Path(__file__).parents[1]
 NAME = "PLANTED_TOKEN"

@@ -74,7 +74,7 @@ def openai(service, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", service.url)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-of-the-tests")
     monkeypatch.setattr(limits, "_seen", {})
-    monkeypatch.setattr("ipychat.batch.asking.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("ipychat.batch.asker.FIRST_PAUSE", 0.001)
     service.on(PATH, echo)
     return service
 
@@ -657,7 +657,7 @@ async def test_without_a_price_a_cost_can_not_be_held(openai):
 
 
 async def test_all_that_was_answered_is_in_the_ledger(priced):
-    from ipychat import ledger
+    from ipychat.store import ledger
 
     await run(range(3), model=PRICED)
     assert sum(entry["cost"] for entry in ledger.entries()) == pytest.approx(3 * COST)

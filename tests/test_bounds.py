@@ -15,10 +15,11 @@ import psutil
 import pytest
 
 import ipychat
-from ipychat import config, errors, messages, provider, replay
-from ipychat.answer import Answer
+from ipychat import config, errors, messages
+from ipychat.chat.answer import Answer
 from ipychat.messages import FinishReason, Notice, Reasoning, Text, ToolCall
-from ipychat.providers import OpenAI, _answers
+from ipychat.providers import OpenAI, _reader, provider
+from ipychat.store import replay
 from ipychat.wire import http
 from ipychat.wire.sse import EventDecoder
 from tests.loopback import END, HANG, answer, chunk, head
@@ -451,8 +452,8 @@ async def test_notices_that_a_service_gives_cause_for_are_few_and_short(service)
     reply = await ipychat.ask(
         "?", model=f"gemini:{gemini.model}", base_url=service.url, api_key="k" * 20
     )
-    assert len(reply.notices) == _answers.MAX_NOTES
-    assert max(map(len, reply.notices)) <= _answers.MAX_NOTE
+    assert len(reply.notices) == _reader.MAX_NOTES
+    assert max(map(len, reply.notices)) <= _reader.MAX_NOTE
 
 
 async def test_a_retry_of_five_thousand_digits_harms_nothing_of_its_packet(service):

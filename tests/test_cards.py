@@ -6,11 +6,13 @@ import time
 import pytest
 
 import ipychat
-from ipychat import cards, catalog, config, conversations, errors, registry, route
+from ipychat import config, errors
+from ipychat.catalog import lists, offers, registry, resolve, route
+from ipychat.chat import conversations
 from ipychat.messages import ChatRequest, Message, ModelId, Usage
-from ipychat.presets import PRESETS
 from ipychat.providers.anthropic import Anthropic
 from ipychat.providers.openai import OpenAI, compatible
+from ipychat.providers.presets import PRESETS
 from tests.loopback import answer
 from tests.protocols import OPENAI
 
@@ -24,7 +26,7 @@ def listing(*models):
 
 @pytest.fixture(autouse=True)
 def _nothing_was_asked_in_vain():
-    cards._in_vain.clear()
+    lists._in_vain.clear()
 
 
 @pytest.fixture
@@ -35,27 +37,27 @@ def openai(service, monkeypatch):
 
 
 def names():
-    return [offer.model.name for offer in catalog.offers() if offer.model.provider == "openai"]
+    return [offer.model.name for offer in offers.offers() if offer.model.provider == "openai"]
 
 
 def test_the_table_says_of_which_day_and_whence_it_is():
-    date, source, known = cards.table()
+    date, source, known = lists.table()
     assert time.strptime(date, "%Y-%m-%d")
     assert "MIT" in source
     assert {"anthropic", "gemini", "openai"} <= known.keys()
 
 
-@pytest.mark.parametrize("provider", sorted(cards.table().cards))
+@pytest.mark.parametrize("provider", sorted(lists.table().cards))
 def test_every_model_of_the_table_has_a_price_and_its_provider_exists(provider):
     assert provider in registry.names()
-    for card in cards.table().cards[provider].values():
+    for card in lists.table().cards[provider].values():
         assert card.input is not None
         assert card.output is not None
         assert card.context is None or card.context > 1000
 
 
 def test_the_default_models_are_in_the_table_where_it_knows_their_service():
-    for name, known in cards.table().cards.items():
+    for name, known in lists.table().cards.items():
         assert registry.load(name).default_model in known, name
 
 
@@ -84,34 +86,34 @@ def test_of_a_model_without_a_price_the_cost_is_not_known():
 
 async def test_a_services_list_is_asked_for_once_a_day(openai):
     openai.on("/models", listing({"id": "gpt-new", "context_window": 9000}))
-    assert await catalog.refresh() == {}
+    assert await offers.refresh() == {}
     assert names() == ["gpt-6-luna", "gpt-new"]
-    assert await catalog.refresh(stale_only=True) == {}
+    assert await offers.refresh(stale_only=True) == {}
     assert len(openai.asked("/models")) == 1
-    await catalog.refresh()
+    await offers.refresh()
     assert len(openai.asked("/models")) == 2
 
 
 async def test_after_a_day_it_is_asked_for_again(openai, monkeypatch):
     openai.on("/models", listing({"id": "gpt-new"}))
-    await catalog.refresh(stale_only=True)
+    await offers.refresh(stale_only=True)
     now = time.time()
-    monkeypatch.setattr(cards.time, "time", lambda: now + cards.DAY + 1)
-    await catalog.refresh(stale_only=True)
+    monkeypatch.setattr(lists.time, "time", lambda: now + lists.DAY + 1)
+    await offers.refresh(stale_only=True)
     assert len(openai.asked("/models")) == 2
 
 
 async def test_a_list_of_another_address_does_not_count(openai, monkeypatch):
     openai.on("/models", listing({"id": "gpt-new"}))
-    await catalog.refresh()
+    await offers.refresh()
     monkeypatch.setenv("OPENAI_BASE_URL", f"{openai.url}/other")
     assert names() == ["gpt-6-luna"]
 
 
 async def test_a_bare_name_of_the_list_finds_its_provider(openai):
     openai.on("/models", listing({"id": "gpt-new"}))
-    await catalog.refresh()
-    assert catalog.resolve("gpt-new") == ModelId("openai", "gpt-new")
+    await offers.refresh()
+    assert resolve.resolve("gpt-new") == ModelId("openai", "gpt-new")
 
 
 @pytest.mark.parametrize("status", [401, 404, 500])
@@ -119,7 +121,7 @@ async def test_a_service_that_gives_no_list_is_named_with_its_reason(openai, sta
     openai.on(
         "/models", answer(b'{"error": "because"}', status=status, content_type="application/json")
     )
-    faults = await catalog.refresh()
+    faults = await offers.refresh()
     assert list(faults) == ["openai"]
     assert "because" in faults["openai"]
     assert len(openai.asked("/models")) == 1
@@ -127,15 +129,15 @@ async def test_a_service_that_gives_no_list_is_named_with_its_reason(openai, sta
 
 async def test_a_damaged_list_on_disk_counts_as_none(openai):
     openai.on("/models", listing({"id": "gpt-new"}))
-    await catalog.refresh()
+    await offers.refresh()
     for text in ['{"at": 1', json.dumps({"root": openai.url, "at": 1, "models": [{"name": 1}]})]:
-        cards._file("openai").write_text(text)
+        lists._file("openai").write_text(text)
         assert names() == ["gpt-6-luna"]
 
 
 async def test_names_that_would_act_on_a_terminal_are_left_out(openai):
     openai.on("/models", listing({"id": "good"}, {"id": "evil\x1b[2J"}))
-    await catalog.refresh()
+    await offers.refresh()
     assert names() == ["gpt-6-luna", "good"]
 
 
@@ -213,8 +215,8 @@ async def test_a_list_of_another_shape_is_an_error(openai, body):
 async def test_what_the_service_says_comes_before_the_table(openai, monkeypatch):
     openai.on("/models", listing({"id": "gpt-4o-mini", "context_length": 1234}))
     monkeypatch.setattr(OpenAI, "base_url", openai.url)
-    await catalog.refresh()
-    [card] = [offer.card for offer in catalog.offers() if str(offer.model) == "openai:gpt-4o-mini"]
+    await offers.refresh()
+    [card] = [offer.card for offer in offers.offers() if str(offer.model) == "openai:gpt-4o-mini"]
     assert (card.context, card.input, card.tools) == (1234, 0.15, True)
 
 
@@ -256,7 +258,7 @@ async def test_a_server_with_no_default_model_wants_a_name(name):
 async def test_a_service_of_the_users_own_is_asked_by_its_name(service, monkeypatch):
     service.on(OPENAI.path, OPENAI.whole("Hello"))
     monkeypatch.setenv("WORK_KEY", "key-of-work-for-tests")
-    from ipychat.settings import IPyChat
+    from ipychat.magics.settings import IPyChat
 
     IPyChat(endpoints={"work": {"url": f"{service.url}/", "key": "WORK_KEY", "model": "house"}})
     reply = await ipychat.ask("Hi", model="work")
@@ -278,7 +280,7 @@ async def test_a_service_of_the_users_own_is_asked_by_its_name(service, monkeypa
 def test_an_endpoint_that_is_none_is_an_error_that_says_what_one_is(given):
     from traitlets import TraitError
 
-    from ipychat.settings import IPyChat
+    from ipychat.magics.settings import IPyChat
 
     with pytest.raises(TraitError, match="is a root URL, or a dict with url, key and model"):
         IPyChat(endpoints={"work": given})
@@ -287,7 +289,7 @@ def test_an_endpoint_that_is_none_is_an_error_that_says_what_one_is(given):
 def test_an_endpoint_can_not_take_the_name_of_a_provider():
     from traitlets import TraitError
 
-    from ipychat.settings import IPyChat
+    from ipychat.magics.settings import IPyChat
 
     for name in ("openai", "groq", "helper"):
         with pytest.raises(TraitError, match="There is a provider"):
@@ -306,13 +308,13 @@ def test_with_several_keys_anthropic_comes_first_then_openai_gemini_and_the_pres
     for variable in variables:
         monkeypatch.setenv(variable, f"a-key-for-{variable}")
     for variable, name in zip(variables, expected, strict=True):
-        assert catalog.resolve().provider == name
+        assert resolve.resolve().provider == name
         monkeypatch.delenv(variable)
-    assert catalog.resolve().provider == "helper"
+    assert resolve.resolve().provider == "helper"
 
 
 def test_anthropics_own_table_is_known():
-    assert cards.known("anthropic", Anthropic, Anthropic.base_url)["claude-sonnet-5-5"].vision
+    assert lists.known("anthropic", Anthropic, Anthropic.base_url)["claude-sonnet-5-5"].vision
 
 
 # -- when one fails
@@ -423,7 +425,7 @@ async def test_a_chain_that_names_nobody_does_not_disturb_another_models_questio
 
 
 async def test_what_the_first_counted_is_not_charged_to_the_second(two):
-    from ipychat import ledger
+    from ipychat.store import ledger
     from tests.protocols import completion, sse
 
     usage = sse(
@@ -463,7 +465,7 @@ async def test_what_an_option_says_is_secret_stays_with_the_first(two):
 def test_a_name_that_is_no_name_of_a_file_is_no_name_of_an_endpoint(name):
     from traitlets import TraitError
 
-    from ipychat.settings import IPyChat
+    from ipychat.magics.settings import IPyChat
 
     with pytest.raises(TraitError, match="can't be called"):
         IPyChat(endpoints={name: "https://x.example"})
@@ -475,7 +477,7 @@ def test_a_name_that_is_no_name_of_a_file_is_no_name_of_an_endpoint(name):
 def test_an_address_that_is_none_is_refused_where_it_is_set(url):
     from traitlets import TraitError
 
-    from ipychat.settings import IPyChat
+    from ipychat.magics.settings import IPyChat
 
     with pytest.raises(TraitError):
         IPyChat(urls={"openai": url})
@@ -485,13 +487,13 @@ def test_an_address_that_is_none_is_refused_where_it_is_set(url):
 
 async def test_a_service_that_gave_no_list_is_not_waited_for_again_at_once(openai):
     openai.on("/models", answer(b"no", status=500))
-    assert await catalog.refresh(stale_only=True)
-    assert await catalog.refresh(stale_only=True) == {}
+    assert await offers.refresh(stale_only=True)
+    assert await offers.refresh(stale_only=True) == {}
     assert len(openai.asked("/models")) == 1
 
 
 async def test_a_provider_of_another_package_that_lists_badly_is_a_fault_and_no_traceback(openai):
-    from ipychat.provider import AsyncGeneratorProvider
+    from ipychat.providers.provider import AsyncGeneratorProvider
 
     class Odd(AsyncGeneratorProvider):
         @classmethod
@@ -501,7 +503,7 @@ async def test_a_provider_of_another_package_that_lists_badly_is_a_fault_and_no_
     ipychat.register(Odd, "odd")
     try:
         openai.on("/models", listing({"id": "m"}))
-        assert await catalog.refresh() == {"odd": "KeyError: 'oops'"}
+        assert await offers.refresh() == {"odd": "KeyError: 'oops'"}
     finally:
         del registry._registered["odd"]
 
@@ -511,12 +513,12 @@ async def test_a_line_end_in_a_name_fakes_no_row(openai):
         "/models",
         listing({"id": "m\nanthropic:claude-fake  ready"}, {"id": "x" * 10_000}, {"id": "good"}),
     )
-    await catalog.refresh()
+    await offers.refresh()
     assert names() == ["gpt-6-luna", "good"]
 
 
 def test_input_from_the_cache_without_a_known_price_makes_the_cost_unknown(monkeypatch):
-    card = cards.table().cards["groq"]["openai/gpt-oss-20b"]
+    card = lists.table().cards["groq"]["openai/gpt-oss-20b"]
     assert (
         route.cost(
             ChatRequest(ModelId("groq", "openai/gpt-oss-20b"), REQUEST.messages), Usage(100, 1)
@@ -524,9 +526,9 @@ def test_input_from_the_cache_without_a_known_price_makes_the_cost_unknown(monke
         is not None
     )
     monkeypatch.setitem(
-        cards.table().cards["groq"],
+        lists.table().cards["groq"],
         "openai/gpt-oss-20b",
-        ipychat.provider.Card(card.name, input=1.0, output=1.0),
+        ipychat.providers.provider.Card(card.name, input=1.0, output=1.0),
     )
     assert (
         route.cost(

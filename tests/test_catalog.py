@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import ipychat
-from ipychat import catalog, config, errors, registry
+from ipychat import config, errors
+from ipychat.catalog import offers, registry, resolve
 from ipychat.messages import ModelId
-from ipychat.provider import AsyncGeneratorProvider, ProviderModelMixin
+from ipychat.providers.provider import AsyncGeneratorProvider, ProviderModelMixin
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +48,8 @@ class Echo(AsyncGeneratorProvider, ProviderModelMixin):
     ],
 )
 def test_a_name_means_a_model(name, model):
-    assert catalog.resolve(name) == model
-    assert catalog.resolve(str(model)) == model
+    assert resolve.resolve(name) == model
+    assert resolve.resolve(str(model)) == model
 
 
 @pytest.mark.parametrize(
@@ -63,35 +64,35 @@ def test_a_name_means_a_model(name, model):
 )
 def test_an_unknown_name_is_an_error_that_helps(name, says):
     with pytest.raises(errors.ModelNotSupportedError) as caught:
-        catalog.resolve(name)
+        resolve.resolve(name)
     assert says in str(caught.value)
     assert len(caught.value._render_traceback_()) <= 5
 
 
 def test_a_name_that_one_ready_provider_offers_goes_there(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-some-key-for-tests")
-    assert catalog.resolve("gpt-4o-mini") == ModelId("openai", "gpt-4o-mini")
+    assert resolve.resolve("gpt-4o-mini") == ModelId("openai", "gpt-4o-mini")
 
 
 def test_a_name_that_only_providers_offer_that_are_not_ready_lists_the_full_names():
     with pytest.raises(
         errors.ModelNotSupportedError, match="koala:gpt-4o-mini, openai:gpt-4o-mini"
     ):
-        catalog.resolve("gpt-4o-mini")
+        resolve.resolve("gpt-4o-mini")
 
 
 def test_a_name_that_several_ready_providers_offer_lists_the_full_names(monkeypatch):
     monkeypatch.setenv("IPYCHAT_AUTONOMOUS_URL", "http://127.0.0.1:9")
     registry.register(Echo)
     with pytest.raises(errors.ModelNotSupportedError, match="autonomous:llama, echo:llama"):
-        catalog.resolve("llama")
+        resolve.resolve("llama")
 
 
 def test_a_provider_with_an_address_of_the_users_own_is_ready():
-    missing = {str(offer.model): offer.missing for offer in catalog.offers()}
+    missing = {str(offer.model): offer.missing for offer in offers.offers()}
     assert missing["koala:gpt-4o-mini"] == "offline upstream: set IPYCHAT_KOALA_URL"
     config.use(config.Config(urls={"koala": "http://127.0.0.1:9"}))
-    missing = {str(offer.model): offer.missing for offer in catalog.offers()}
+    missing = {str(offer.model): offer.missing for offer in offers.offers()}
     assert missing["koala:gpt-4o-mini"] is None
 
 
@@ -99,19 +100,19 @@ def test_an_alias_of_the_user_comes_before_all_but_full_names():
     config.use(
         config.Config(aliases={"fast": "smart", "smart": "FrontEndAgent", "a": "b", "b": "a"})
     )
-    assert catalog.resolve("fast") == ModelId("robocoders", "FrontEndAgent")
+    assert resolve.resolve("fast") == ModelId("robocoders", "FrontEndAgent")
     with pytest.raises(errors.ModelNotSupportedError):
-        catalog.resolve("a")
+        resolve.resolve("a")
 
 
 def test_without_a_name_the_configuration_wins_then_the_environment_then_a_key(monkeypatch):
-    assert catalog.resolve() == ModelId("helper", "notebook")
+    assert resolve.resolve() == ModelId("helper", "notebook")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-some-key-for-tests")
-    assert catalog.resolve() == ModelId("openai", "gpt-6-luna")
+    assert resolve.resolve() == ModelId("openai", "gpt-6-luna")
     monkeypatch.setenv("IPYCHAT_MODEL", "qwen_coder")
-    assert catalog.resolve() == ModelId("autonomous", "qwen_coder")
+    assert resolve.resolve() == ModelId("autonomous", "qwen_coder")
     config.use(config.Config(model="FrontEndAgent"))
-    assert catalog.resolve("") == ModelId("robocoders", "FrontEndAgent")
+    assert resolve.resolve("") == ModelId("robocoders", "FrontEndAgent")
 
 
 async def test_a_registered_class_can_be_asked_at_once():
@@ -168,7 +169,7 @@ reply = asyncio.run(ipychat.ask("hello you", model="parrot:loud"))
 try:
     registry.load("broken-parrot")
 except ipychat.ChatError as error:
-    print(json.dumps([names, reply.text, str(error), [str(o.model) for o in catalog.offers()]]))
+    print(json.dumps([names, reply.text, str(error), [str(o.model) for o in offers.offers()]]))
 """
 
 
@@ -195,19 +196,19 @@ def test_a_third_partys_package_is_found_by_its_entry_point(tmp_path):
 
 
 def test_in_a_long_list_those_that_are_not_ready_take_a_line_for_each_provider():
-    everything = catalog.models()
+    everything = offers.models()
     lines = repr(everything).splitlines()
-    assert len(everything) > catalog.SCREEN > len(lines)
+    assert len(everything) > offers.SCREEN > len(lines)
     assert lines[0].startswith("helper:notebook")
     [anthropic] = [line for line in lines if line.startswith("anthropic:")]
     assert "claude-sonnet-5-5, 15 more" in anthropic
     assert "no key: %chat_login anthropic" in anthropic
     assert "1M · images · tools · $2 / $10" in anthropic
-    assert len(repr(catalog.models("anthropic")).splitlines()) == len(catalog.models("anthropic"))
+    assert len(repr(offers.models("anthropic")).splitlines()) == len(offers.models("anthropic"))
 
 
 def test_what_is_ready_comes_first(monkeypatch):
     monkeypatch.setenv("XAI_API_KEY", "xai-some-key-for-tests")
-    states = [line.split()[1] for line in repr(catalog.models("a")).splitlines()]
+    states = [line.split()[1] for line in repr(offers.models("a")).splitlines()]
     assert "ready" in states
     assert states == sorted(states, key=lambda state: state != "ready")

@@ -6,10 +6,11 @@ import time
 
 import pytest
 
-from ipychat import errors, registry
-from ipychat.answer import Answer
+from ipychat import errors
+from ipychat.catalog import registry
+from ipychat.chat.answer import Answer
 from ipychat.messages import ChatRequest, FinishReason, Message, ModelId, Notice, Text
-from ipychat.provider import events
+from ipychat.providers.provider import events
 from tests.loopback import END, FIN, HANG, RESET, answer, byte_by_byte, chunk, gzipped, head
 from tests.protocols import OFFLINE, PROTOCOLS, BehindTheGateway, RunningGateway
 

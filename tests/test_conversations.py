@@ -16,8 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import ipychat
-from ipychat import config, conversations, errors, registry, secrets, turns
-from ipychat.conversations import Conversation, conversation
+from ipychat import config, errors, secrets
+from ipychat.catalog import registry
+from ipychat.chat import conversations, turns
+from ipychat.chat.conversations import Conversation, conversation
+from ipychat.chat.turns import fold
 from ipychat.messages import (
     FilePart,
     ImagePart,
@@ -32,7 +35,6 @@ from ipychat.messages import (
 )
 from ipychat.store import files, transcripts
 from ipychat.store.transcripts import Transcript
-from ipychat.turns import fold
 from tests.protocols import OPENAI
 from tests.test_magics import PATH
 from tests.test_store import held_elsewhere

@@ -10,9 +10,8 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ipychat import markup, secrets
-from ipychat.answer import Answer
-from ipychat.characters import harmless
+from ipychat import secrets
+from ipychat.chat.answer import Answer
 from ipychat.display import cell
 from ipychat.display.cell import CellView, bundle
 from ipychat.display.terminal import TerminalView
@@ -29,6 +28,8 @@ from ipychat.messages import (
     ToolCall,
     Usage,
 )
+from ipychat.text import markup
+from ipychat.text.characters import harmless
 
 REQUEST = ChatRequest(ModelId("openai", "gpt-4o-mini"), (Message("user", "?"),))
 MARKDOWN = """\

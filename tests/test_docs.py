@@ -21,11 +21,12 @@ from nbclient import NotebookClient
 from traitlets.config import Config
 
 import ipychat
-from ipychat import errors, registry, requirements
+from ipychat import errors, requirements
 from ipychat.batch.results import Results
-from ipychat.conversations import Conversation
+from ipychat.catalog import registry
+from ipychat.chat.conversations import Conversation
 from ipychat.magics import flags
-from ipychat.settings import IPyChat
+from ipychat.magics.settings import IPyChat
 from tests.kernels import reached_by_files
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from ipychat import firewall, registry, secrets
+from ipychat import secrets
+from ipychat.catalog import firewall, registry
 from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, ModelId, ToolCall
 from tests.kernels import Kernel
 from tests.loopback import Service, answer

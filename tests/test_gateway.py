@@ -13,9 +13,10 @@ import aiohttp
 import pytest
 
 import ipychat
-from ipychat import config, errors, registry
+from ipychat import config, errors
+from ipychat.catalog import registry
 from ipychat.gateway import replies, server, tokens
-from ipychat.gateway.answers import Answers
+from ipychat.gateway.backend import Answers
 from ipychat.gateway.server import Gateway
 from ipychat.messages import FinishReason, Reasoning, Usage
 from ipychat.providers import RobocodersAPI

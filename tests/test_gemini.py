@@ -8,8 +8,8 @@ import pytest
 
 from ipychat import ask, errors, messages
 from ipychat.messages import FinishReason, Notice, Reasoning, Text, ToolCall, Usage
-from ipychat.provider import Card
 from ipychat.providers.gemini import Gemini
+from ipychat.providers.provider import Card
 from tests.loopback import END, FIN, HANG, answer, byte_by_byte, chunk, head
 from tests.protocols import joined, sse
 

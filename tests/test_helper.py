@@ -11,8 +11,8 @@ from traitlets.config import Config
 
 from ipychat import secrets
 from ipychat.errors import ModelNotSupportedError
-from ipychat.gateway import advice, helper
-from ipychat.gateway.helper import FIRST_LINE, NO_ERROR, NO_NOTEBOOK, SETUP, Helper
+from ipychat.helper import advice, helper
+from ipychat.helper.helper import FIRST_LINE, NO_ERROR, NO_NOTEBOOK, SETUP, Helper
 
 QUIET = Config(
     {
@@ -339,7 +339,7 @@ async def test_setting_up_is_two_lines_to_copy(question):
 
 
 async def test_both_ways_of_setting_up_are_commands_that_are_there(shell, monkeypatch, capsys):
-    from ipychat import login
+    from ipychat.catalog import login
 
     shell.run_line_magic("load_ext", "ipychat")
     [block] = re.findall(r"```python\n(.*?)```", SETUP, re.DOTALL)

@@ -18,7 +18,7 @@ import pytest
 
 from ipychat import config, errors, messages
 from ipychat.providers import get_connector, raise_for_status
-from ipychat.wire import certificates, http, large, limits
+from ipychat.wire import certificates, http, limits, offload
 from ipychat.wire.http import Call, Transport
 from tests.loopback import Proxy, answer, head
 
@@ -350,7 +350,7 @@ def test_the_words_of_a_service_are_one_line_that_is_not_too_long():
     ],
 )
 def test_large_json_is_written_in_steps_as_it_is_at_once(value):
-    assert large.dump(value) == json.dumps(value).encode()
+    assert offload.dump(value) == json.dumps(value).encode()
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, messages.STEP, messages.STEP + 1, 2_000_000])
@@ -371,8 +371,8 @@ def test_what_is_no_base64_is_none_in_steps_either(text):
 
 async def test_what_is_large_is_worked_on_in_a_thread():
     here = threading.get_ident()
-    assert await large.run(lambda _: threading.get_ident(), {"a": ["x" * 1000]}) == here
-    assert await large.run(lambda _: threading.get_ident(), {"a": ["x" * (2 << 20)]}) != here
+    assert await offload.run(lambda _: threading.get_ident(), {"a": ["x" * 1000]}) == here
+    assert await offload.run(lambda _: threading.get_ident(), {"a": ["x" * (2 << 20)]}) != here
 
 
 async def test_the_documented_status_helper_raises_for_errors_only(service):

@@ -17,8 +17,8 @@ from ipychat import config, errors, secrets
 from ipychat.local import engine, weights
 from ipychat.local.provider import Local
 from ipychat.messages import ChatRequest, FinishReason, Message, ModelId, Text, Usage
-from ipychat.provider import events
 from ipychat.providers.anthropic import Anthropic
+from ipychat.providers.provider import events
 from tests import tiny_gguf
 from tests.kernels import Kernel
 from tests.loopback import Proxy

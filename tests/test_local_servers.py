@@ -15,10 +15,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 import ipychat
-from ipychat import catalog, config
+from ipychat import config
+from ipychat.catalog import offers, resolve
 from ipychat.local import servers
 from ipychat.local.servers import Server
-from ipychat.presets import PRESETS
+from ipychat.providers.presets import PRESETS
 from tests.loopback import FIN, HANG, Service, answer, byte_by_byte, chunk, head
 from tests.protocols import ONLINE, OPENAI
 
@@ -647,13 +648,13 @@ async def test_a_server_that_runs_answers_where_no_model_is_named(
     service.on("/v1/chat/completions", completions("from here"))
     reply = await ipychat.ask("Hi")
     assert (reply.text, str(reply.model)) == ("from here", "llamacpp:qwen3")
-    assert catalog.default().announced == f"llama.cpp runs at {service.url}/v1"
+    assert resolve.default().announced == f"llama.cpp runs at {service.url}/v1"
 
 
 async def test_a_key_goes_before_a_server(start, found_without_asking, monkeypatch):
     service = start("llamacpp", v1_models=listed("qwen3", owner="llamacpp"))
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-a-key-of-the-tests")
-    assert catalog.resolve().provider == "anthropic"
+    assert resolve.resolve().provider == "anthropic"
     assert not service.requests, "it is not even looked for"
 
 
@@ -666,18 +667,18 @@ def test_a_server_is_not_used_unasked(start, found_without_asking, monkeypatch, 
         monkeypatch.setenv("JUPYTERHUB_USER", "me")
     else:
         config.use(config.Config(urls={"llamacpp": "http://192.0.2.1/v1"}))
-        assert catalog.resolve().provider == "llamacpp", (
+        assert resolve.resolve().provider == "llamacpp", (
             "it is named, and asked where the user says"
         )
         return
-    assert catalog.resolve().provider == "helper"
+    assert resolve.resolve().provider == "helper"
     assert bool(service.requests) == (why == "jupyterhub")
 
 
 def test_the_setup_lists_what_runs_and_why_it_is_not_used(start, found_without_asking, monkeypatch):
     ollama = start("ollama", api_tags=tags("qwen3", "llama4"))
     keyed = start("llamacpp", v1_models=answer(b'{"error": {"message": "key"}}', status=401))
-    told = {one.name: one.state for one in catalog.found() if one.kind == "server"}
+    told = {one.name: one.state for one in offers.found() if one.kind == "server"}
     assert told["Ollama"].startswith(f"qwen3, 1 more, at {ollama.url}")
     assert told[servers.UNNAMED] == (
         f"no model, at {keyed.url}/v1; not used unasked: it wants a key"
@@ -686,11 +687,11 @@ def test_the_setup_lists_what_runs_and_why_it_is_not_used(start, found_without_a
 
 async def test_the_list_of_models_says_where_they_are(start, found_without_asking, sessions):
     found = start("vllm", v1_models=listed("qwen3", owner="llamacpp"))  # not where it usually is
-    assert "llamacpp" in {one.provider for one in catalog.servers()}
-    await catalog.refresh()
-    [offer] = catalog.models("llamacpp:qwen3")
+    assert "llamacpp" in {one.provider for one in resolve.servers()}
+    await offers.refresh()
+    [offer] = offers.models("llamacpp:qwen3")
     assert offer.state == f"ready at {found.url}/v1"
-    assert f"ready at {found.url}/v1" in repr(catalog.models("llamacpp:qwen3"))
+    assert f"ready at {found.url}/v1" in repr(offers.models("llamacpp:qwen3"))
 
 
 def test_a_cell_announces_the_server_that_it_found(kernel, monkeypatch):

@@ -12,9 +12,10 @@ import keyring.errors
 import pytest
 
 import ipychat
-from ipychat import catalog, errors, secrets
-from ipychat.presets import PRESETS
+from ipychat import errors, secrets
+from ipychat.catalog import offers, resolve
 from ipychat.providers.openai import OpenAI
+from ipychat.providers.presets import PRESETS
 from ipychat.store import credentials
 from tests.loopback import answer
 from tests.protocols import ONLINE, OPENAI
@@ -118,7 +119,7 @@ def test_the_environments_key_comes_before_a_kept_one(monkeypatch):
 
 def test_a_kept_key_makes_its_provider_the_default_and_says_so():
     credentials.keep_key("groq", PRESETS["groq"].base_url, CANARY)
-    name, rule, _ = catalog.default()
+    name, rule, _ = resolve.default()
     assert (name, rule) == ("groq", "%chat_login groq has kept a key")
 
 
@@ -157,7 +158,7 @@ def test_a_keyring_that_does_not_let_go_is_said(ring, monkeypatch):
 
 def test_a_key_that_is_kept_for_another_address_chooses_no_default():
     credentials.keep_key("groq", "https://elsewhere.example/v1", CANARY)
-    assert catalog.default()[0] == "helper"
+    assert resolve.default()[0] == "helper"
 
 
 @pytest.mark.parametrize(
@@ -166,10 +167,10 @@ def test_a_key_that_is_kept_for_another_address_chooses_no_default():
 def test_an_odd_key_in_the_environment_is_said_in_a_line(monkeypatch, key):
     environ = {**os.environ, "XAI_API_KEY": key}
     monkeypatch.setattr(os, "environ", environ)
-    states = {str(offer.model): offer.missing for offer in catalog.offers()}
+    states = {str(offer.model): offer.missing for offer in offers.offers()}
     assert "key" in states["xai:grok-4.7"]
-    assert catalog.found()
-    assert catalog.resolve("helper") == catalog.resolve("helper:notebook")
+    assert offers.found()
+    assert resolve.resolve("helper") == resolve.resolve("helper:notebook")
 
 
 # -- the command

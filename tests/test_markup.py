@@ -11,8 +11,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import assume, example, given, settings, strategies as st
 
-from ipychat import markup
-from ipychat.markup import (
+from ipychat.text import markup
+from ipychat.text.markup import (
     blocks,
     code_blocks,
     code_html,

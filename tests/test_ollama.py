@@ -20,9 +20,9 @@ from ipychat.messages import (
     ToolCall,
     Usage,
 )
-from ipychat.provider import Card
 from ipychat.providers import ollama
 from ipychat.providers.ollama import CLOUD, Ollama
+from ipychat.providers.provider import Card
 from ipychat.store import credentials
 from tests.loopback import FIN, HANG, answer, chunk, head
 from tests.protocols import CUTS, joined

@@ -9,9 +9,9 @@ import pytest
 
 from ipychat import ask, errors, messages
 from ipychat.messages import FinishReason, Notice, Reasoning, Text, ToolCall, Usage
-from ipychat.presets import PRESETS
 from ipychat.providers import OpenAI, _form
 from ipychat.providers.openai import compatible
+from ipychat.providers.presets import PRESETS
 from ipychat.wire import http
 from tests.loopback import END, FIN, HANG, answer, chunk, head
 from tests.protocols import CUTS, OPENAI, completion, sse

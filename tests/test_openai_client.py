@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ipychat.gateway.answers import Answers
+from ipychat.gateway.backend import Answers
 from ipychat.gateway.server import Gateway
 from tests.loopback import answer
 from tests.protocols import PROTOCOLS, completion, sse

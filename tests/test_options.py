@@ -6,10 +6,11 @@ import inspect
 import pytest
 
 import ipychat
-from ipychat import batch, cards, config, errors, registry, route
-from ipychat.answer import request
+from ipychat import batch, config, errors
+from ipychat.catalog import lists, registry, route
+from ipychat.chat.answer import request
 from ipychat.messages import FilePart, ImagePart, Message, Notice, TextPart
-from ipychat.provider import AsyncGeneratorProvider, Card
+from ipychat.providers.provider import AsyncGeneratorProvider, Card
 from tests.loopback import answer
 from tests.protocols import PROTOCOLS
 
@@ -271,7 +272,7 @@ def test_pictures_and_files_count_by_what_they_cost():
 
     def tokens(*parts):
         asked = request([Message("user", (TextPart("See:"), *parts))], model=MODEL)
-        return cards.estimate_tokens(asked)
+        return lists.estimate_tokens(asked)
 
     assert tokens(picture) == 1005
     assert tokens(pdf) == 10_005
@@ -322,7 +323,7 @@ def test_what_a_notice_is_of_makes_it_no_other_one():
 async def test_a_model_that_is_not_there_is_told_what_comes_near(openai):
     body = b'{"error": {"message": "The model does not exist"}}'
     openai.on(PATH, answer(body, status=404))
-    cards.keep("openai", openai.url, [Card("gpt-6-luna"), Card("other")])
+    lists.keep("openai", openai.url, [Card("gpt-6-luna"), Card("other")])
     with pytest.raises(errors.NotFoundError) as caught:
         await ipychat.ask("Hi", model="openai:gpt-6-lunar")
     first, second = str(caught.value).splitlines()
@@ -335,7 +336,7 @@ async def test_a_model_that_is_not_there_is_told_what_comes_near(openai):
 @pytest.mark.parametrize("name", ["gpt-6-luna", "unlike-any"])
 async def test_nothing_is_guessed_where_the_model_is_listed_or_nothing_comes_near(openai, name):
     openai.on(PATH, answer(b"no such path", status=404, content_type="text/plain"))
-    cards.keep("openai", openai.url, [Card("gpt-6-luna")])
+    lists.keep("openai", openai.url, [Card("gpt-6-luna")])
     with pytest.raises(errors.NotFoundError) as caught:
         await ipychat.ask("Hi", model=f"openai:{name}")
     assert "Did you mean" not in str(caught.value)

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 import ipychat
-from ipychat import catalog, config, policy, registry
+from ipychat import config
+from ipychat.catalog import offers, registry
 from ipychat.errors import PolicyError
-from ipychat.settings import IPyChat
+from ipychat.magics.settings import IPyChat
+from ipychat.wire import policy
 from tests.protocols import OPENAI
 
 pytestmark = pytest.mark.usefixtures("sessions")
@@ -149,7 +151,7 @@ async def test_with_limits_on_hosts_a_provider_with_a_client_of_its_own_is_refus
 
 def test_what_is_not_allowed_is_shown_as_not_ready(administrator):
     administrator(allowed_models=["helper:*"])
-    states = {str(offer.model): offer.missing for offer in catalog.offers()}
+    states = {str(offer.model): offer.missing for offer in offers.offers()}
     assert states["helper:notebook"] is None
     assert states["koala:gpt-4o-mini"] == "not allowed by the administrator's policy"
 

@@ -9,12 +9,13 @@ import time
 import pytest
 
 import ipychat
-from ipychat import config, conversations, errors
-from ipychat.answer import request
-from ipychat.conversations import Conversation
+from ipychat import config, errors
+from ipychat.chat import conversations
+from ipychat.chat.answer import request
+from ipychat.chat.conversations import Conversation
+from ipychat.chat.race import Race
 from ipychat.display.race import RaceView
 from ipychat.messages import Reply, Text
-from ipychat.race import Race
 from ipychat.store.transcripts import Transcript
 from tests import lab
 from tests.loopback import END, HANG, Service, answer, chunk, head
@@ -92,7 +93,7 @@ def texts(talk):
 
 async def test_a_comparison_tells_of_each_in_the_order_in_which_they_were_named(openai):
     openai.on(PATH, answering(a=[0.2, *counted("one")], b=counted("two"), c=counted("three")))
-    found = await ipychat.race.compare("Hi", MODELS)
+    found = await ipychat.chat.race.compare("Hi", MODELS)
     assert [str(one.model) for one in found] == MODELS
     assert [str(one.reply) for one in found] == ["one", "two", "three"]
     assert found[0].seconds >= found[0].first_text >= 0.2
@@ -103,7 +104,7 @@ async def test_a_comparison_tells_of_each_in_the_order_in_which_they_were_named(
 
 async def test_a_comparison_shows_as_a_table(openai):
     openai.on(PATH, answering(a=counted("<b>one</b> for $5"), b=REFUSED))
-    found = await ipychat.race.compare("Hi", [A, B])
+    found = await ipychat.chat.race.compare("Hi", [A, B])
     assert "&lt;b&gt;one" in found._repr_html_()
     heads, first, second = repr(found).splitlines()
     assert re.split("  +", heads) == [
@@ -115,7 +116,7 @@ async def test_a_comparison_shows_as_a_table(openai):
 
 async def test_an_error_of_one_leaves_the_others_alone(openai):
     openai.on(PATH, answering(a=REFUSED, b=[0.2, *counted("two")], c=counted("three")))
-    found = await ipychat.race.compare("Hi", MODELS)
+    found = await ipychat.chat.race.compare("Hi", MODELS)
     assert [type(one.error) for one in found] == [errors.RequestError, type(None), type(None)]
     assert [one.reply.text for one in found] == ["", "two", "three"]
     assert found.kept is found[1], "the first of those named that has answered"
@@ -124,7 +125,7 @@ async def test_an_error_of_one_leaves_the_others_alone(openai):
 async def test_what_came_before_an_error_is_kept(openai):
     broken = [head(), chunk(OPENAI.text("so far")), "fin"]
     openai.on(PATH, answering(a=broken, b=counted("two")))
-    found = await ipychat.race.compare("Hi", [A, B])
+    found = await ipychat.chat.race.compare("Hi", [A, B])
     assert (found[0].reply.text, found[0].state) == ("so far", "failed")
 
 
@@ -157,7 +158,7 @@ async def test_of_three_servers_the_fastest_gives_the_first_text_and_the_race_en
 
 async def test_an_answer_without_a_word_does_not_win(openai):
     openai.on(PATH, answering(a=slowly(), b=[0.2, *counted("two")]))
-    found = await ipychat.race.compare("Hi", [A, B], first=True)
+    found = await ipychat.chat.race.compare("Hi", [A, B], first=True)
     assert found.kept.reply.text == "two"
 
 
@@ -184,7 +185,7 @@ async def test_a_race_that_is_left_closes_every_connection(openai):
 )
 async def test_models_that_make_no_race_are_refused_before_anything_is_asked(openai, models, says):
     with pytest.raises(errors.UsageError, match=says):
-        await ipychat.race.compare("Hi", models, chat="talk")
+        await ipychat.chat.race.compare("Hi", models, chat="talk")
     assert not openai.requests
     assert not ipychat.conversation("talk").turns
 
@@ -317,7 +318,7 @@ async def test_a_fork_goes_on_with_the_answer_that_stands(openai, talk):
 
 
 async def test_every_answer_costs_what_it_costs(openai, talk):
-    from ipychat import ledger
+    from ipychat.store import ledger
 
     await race(talk, "Hi", *MODELS)
     entries = list(ledger.entries())
@@ -552,7 +553,7 @@ def test_the_table_is_the_cells_value_and_shown_once(notebook, service):
 def test_python_compares_in_a_cell(notebook, service):
     service.on(PATH, answering(a=counted("one"), b=counted("two")))
     ran = notebook.run(
-        "from ipychat.race import compare\nawait compare('hi', ['openai:a', 'openai:b'])"
+        "from ipychat.chat.race import compare\nawait compare('hi', ['openai:a', 'openai:b'])"
     )
     assert "<table" in ran.shown("text/html")
     assert "two" in ran.shown()

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, strategies
 
 import ipychat
-from ipychat import batch, catalog, config, conversations, errors, ledger, registry, replay, route
-from ipychat.answer import request
+from ipychat import batch, config, errors
+from ipychat.catalog import registry, resolve, route
+from ipychat.chat import conversations
+from ipychat.chat.answer import request
 from ipychat.messages import FilePart, ImagePart, Message, ModelId, TextPart, date
-from ipychat.store import files
+from ipychat.store import files, ledger, replay
 from ipychat.store.answers import Answers, Entry, Receipt
 from tests.loopback import Service, answer
 from tests.protocols import OPENAI, completion, sse
@@ -761,10 +763,10 @@ async def test_a_full_disk_costs_the_entry_and_not_the_answer(openai, cassette, 
 
 
 async def test_nothing_else_reaches_the_network_while_answers_are_replayed(openai, monkeypatch):
-    from ipychat import catalog
+    from ipychat.catalog import offers
 
     use(replay="replay")
-    faults = await catalog.refresh()
+    faults = await offers.refresh()
     assert not openai.requests
     assert all("Nothing is sent" in fault for fault in faults.values())
 
@@ -932,9 +934,9 @@ async def test_a_cassette_decides_for_no_question_whom_it_goes_to(
     assert one.reply.text == "mine"
     assert (await ipychat.map(["a secret of a row"], "{{it}}")).values == ["mine"]
     talk = ipychat.conversation("talk")
-    talk.model = catalog.lasting("mine")
+    talk.model = resolve.lasting("mine")
     assert str(await ipychat.ask("a secret of a talk", chat="talk")) == "mine"
-    assert catalog.answering() == catalog.resolve() == ModelId("ollama", "private")
+    assert resolve.answering() == resolve.resolve() == ModelId("ollama", "private")
     assert route.address(request("?")) == f"{mine.url}/api/chat"
     for unknown in ("private", "gone"):
         with contextlib.suppress(errors.UsageError):
@@ -1008,7 +1010,7 @@ async def test_what_a_replay_says_of_a_name_ends_with_it(openai, mine, cassette)
     await ask("Hi", model="quick")
     cassette("replay")
     talk = ipychat.conversation("talk")
-    talk.model = catalog.lasting("quick")
+    talk.model = resolve.lasting("quick")
     assert str(await ask("Hi", model=None, chat="talk")) == "one"
     use(notebook=config.current().notebook, aliases={"quick": "ollama:private"})
     assert str(await ask("Ho", model=None, chat="talk")) == "mine"

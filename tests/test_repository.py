@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ipychat import secrets
-from ipychat.gateway import repository
-from ipychat.gateway.repository import describe
+from ipychat.context import repository
+from ipychat.context.repository import describe
 
 HIDDEN = "(not shown: may hold secrets)"
 BAIT = "THE-BAIT-THAT-NOBODY-MAY-SEE"

@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from ipychat import config, errors
-from ipychat.answer import Answer
+from ipychat.chat.answer import Answer
 from ipychat.messages import ChatRequest, Message, ModelId
 from ipychat.providers import RobocodersAPI, robocoders
 from tests.loopback import FIN, HANG, answer, chunk, head

@@ -231,5 +231,5 @@ def test_a_first_cell_imports_outside_the_loop_too(notebook, service):
         "sys.meta_path.insert(0, Witness)"
     )
     assert notebook.run("%%chat\nhi").status == "ok"
-    imported = notebook.value("[seen[name] for name in ('aiohttp', 'ipychat.conversations')]")
+    imported = notebook.value("[seen[name] for name in ('aiohttp', 'ipychat.chat.conversations')]")
     assert imported == [False, False]

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import ipychat
-from ipychat import config, firewall, route, secrets, shapes
+from ipychat import config, secrets
+from ipychat.catalog import firewall, route
 from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, ModelId, TextPart, ToolCall
+from ipychat.text import shapes
 from tests.protocols import PROTOCOLS
 from tests.test_audit import ROOT, TOKENS, made_up, tokens
 from tests.test_firewall import noticed

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import ipychat
-from ipychat import config, ledger
+from ipychat import config
 from ipychat.messages import Usage
 from ipychat.providers.openai import OpenAI
+from ipychat.store import ledger
 from tests.loopback import answer
 from tests.protocols import OPENAI, completion, sse
 from tests.test_magics import PATH

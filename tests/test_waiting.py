@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 import ipychat
-from ipychat.waiting import call
+from ipychat.chat.waiting import call
 
 
 @call

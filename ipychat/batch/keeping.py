@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from ipychat import replay, secrets
+from ipychat import secrets
 from ipychat.messages import Reply
+from ipychat.store import replay
 from ipychat.store.answers import Receipt
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal, TypeAlias, overload
 
-from ipychat.characters import harmless
 from ipychat.errors import ChatError
 from ipychat.messages import Usage, dollars
+from ipychat.text.characters import harmless
 
 Status: TypeAlias = Literal["done", "cached", "failed", "skipped"]
 SHOWN = 10

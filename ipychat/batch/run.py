@@ -19,21 +19,23 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from ipychat import cards, config, ledger, replay, route, secrets
-from ipychat.answer import ASKING, check_size, request
+from ipychat import config, secrets
 from ipychat.batch import rows
-from ipychat.batch.asking import Answered, Asker, StopError
+from ipychat.batch.asker import Answered, Asker, StopError
+from ipychat.batch.budget import ASSUMED, Purse, Sum, longest
 from ipychat.batch.cluster import Cluster
-from ipychat.batch.elsewhere import SIZE, Elsewhere, parted
 from ipychat.batch.keeping import Keeping
 from ipychat.batch.pace import Pace
-from ipychat.batch.purse import ASSUMED, Purse, Sum, longest
 from ipychat.batch.results import SKIPPED, Plan, Progress, Results, Row, Status
 from ipychat.batch.schemas import misfit, parse_schema, value_in
+from ipychat.batch.workers import SIZE, Elsewhere, parted
+from ipychat.catalog import lists, route
+from ipychat.chat.answer import ASKING, check_size, request
+from ipychat.chat.waiting import Wait, call
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.messages import ChatRequest, Message, Reply, Usage, parse_messages
+from ipychat.store import ledger, replay
 from ipychat.store.answers import Receipt
-from ipychat.waiting import Wait, call
 
 AT_ONCE = 64
 """Rows that are looked up in one go."""
@@ -102,7 +104,7 @@ class Batch:
         options = {**how.options, "cached": how.options.get("cached") is not False}
         if self.schema and "response_format" not in (options.get("extra") or {}):
             options.setdefault("response_format", self.schema.response_format)
-        self._base = request("(each row)", model=how.model, options=options, words=WORDS)
+        self._base = request("(each row)", model=how.model, options=options, taken=WORDS)
         self._recorded = route.as_recorded(self._base)
         self._receipt = route.receipts(self._base)
         self._keeping = Keeping()
@@ -468,7 +470,7 @@ class Batch:
                     continue
             else:
                 different.add(count.to_bytes(33))
-            read = cards.estimate_tokens(question.request)
+            read = lists.estimate_tokens(question.request)
             tokens += read
             least.add(route.cost(self._base, Usage(read, 1)))
             most.add(route.cost(self._base, Usage(read, longest(self._base) or ASSUMED)))

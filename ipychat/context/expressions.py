@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ipychat import registry
 from ipychat.context._text import line, parse, why
 from ipychat.errors import UsageError
+from ipychat.text import words
 
 CANDIDATES = 100
 """Ends of an expression that are tried; each costs a parse of all that stands before it."""
@@ -33,7 +33,7 @@ def no_variable(error: NameError, names: Iterable[str]) -> str:
     """Say which name an expression has that is none of a variable, and what comes near."""
     if not error.name:
         return str(error)
-    return f"No variable named {error.name}.{registry.near(error.name, names, most=1)}"
+    return f"No variable named {error.name}.{words.near(error.name, names, most=1)}"
 
 
 def _split(text: str) -> Iterator[tuple[str, str | None]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ipychat.context._glance import (
+from ipychat.context._short_repr import (
     COLLECTION,
     attributes,
     bare,

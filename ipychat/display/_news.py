@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ipychat import secrets, shapes
-from ipychat.characters import harmless
+from ipychat import secrets
+from ipychat.chat.turns import Turn
 from ipychat.messages import FilePart, Part, Reply, TextPart
-from ipychat.turns import Turn
+from ipychat.text import shapes
+from ipychat.text.characters import harmless
 
 OURS = "panel-"
 """What the cell ids of questions that a panel asks begin with."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ipychat import markup, shapes
-from ipychat.characters import shortened
-from ipychat.conversations import Conversation
-from ipychat.turns import Turn
+from ipychat.chat.conversations import Conversation
+from ipychat.chat.turns import Turn
+from ipychat.text import markup, shapes
+from ipychat.text.characters import shortened
 
 LONGEST = 20_000
 """Characters of a question that are written into the notebook."""

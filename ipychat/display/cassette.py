@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from html import escape
 
-from ipychat import markup
-from ipychat.characters import harmless, shortened
-from ipychat.display import table
 from ipychat.messages import date
 from ipychat.store.answers import Entry, text_of
+from ipychat.text import markup, tables
+from ipychat.text.characters import harmless, shortened
 
 HEADS = ("entry", "question", "answered by", "asked at", "notebooks")
 LONGEST = 60
@@ -19,7 +18,7 @@ LONGEST = 60
 
 def entries(listed: Sequence[Entry]) -> dict[str, str]:
     """Return what a cell shows of a list of entries."""
-    return table.bundle([_row(entry) for entry in listed], HEADS)
+    return tables.bundle([_row(entry) for entry in listed], HEADS)
 
 
 def entry(one: Entry) -> dict[str, str]:
@@ -28,10 +27,10 @@ def entry(one: Entry) -> dict[str, str]:
     rows = list(zip(HEADS, (one.receipt.hash, *_row(one)[1:]), strict=True))
     exact = escape(one.receipt.text)
     html = (
-        f"<div>{table.html(rows)}{markup.to_html(text, final=True)}<details><summary>The question"
+        f"<div>{tables.html(rows)}{markup.to_html(text, final=True)}<details><summary>The question"
         f"</summary><pre style='white-space:pre-wrap'>{exact}</pre></details></div>"
     )
-    return {"text/html": html, "text/plain": f"{table.plain(rows)}\n\n{text}"}
+    return {"text/html": html, "text/plain": f"{tables.plain(rows)}\n\n{text}"}
 
 
 def _row(one: Entry) -> tuple[str, ...]:

@@ -22,10 +22,10 @@ from functools import partial
 from html import escape
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
-from ipychat.characters import harmless, shortened, whole
 from ipychat.errors import FormatError, UsageError
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
 from ipychat.secrets import mask, settled
+from ipychat.text.characters import harmless, shortened, whole
 
 Format: TypeAlias = Literal["markdown", "text", "code", "json", "html"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -235,7 +235,7 @@ async def _load() -> None:
 
 
 def _render(markdown: str, *, final: bool = False) -> str:
-    from ipychat import markup
+    from ipychat.text import markup
 
     return markup.to_html(markdown, final=final)
 
@@ -260,7 +260,7 @@ def _are_new(languages: Iterable[str]) -> bool:
 
 async def _finished(markdown: str, work: _Work) -> str:
     """Render finished blocks for good."""
-    from ipychat import markup
+    from ipychat.text import markup
 
     if not markdown:
         return ""
@@ -299,7 +299,7 @@ async def _body(text: str, format: str, work: _Work) -> _Body:  # noqa: A002 - t
 
 
 async def _code(text: str, work: _Work) -> _Body:
-    from ipychat import markup
+    from ipychat.text import markup
 
     blocks = markup.code_blocks(text)
     if not blocks:
@@ -311,7 +311,7 @@ async def _code(text: str, work: _Work) -> _Body:
 
 
 async def _one_code(code: str, language: str, work: _Work) -> str:
-    from ipychat import markup
+    from ipychat.text import markup
 
     heavy = _are_new([language]) or len(code) > HEAVY_CODE
     return small(language) + await work.do(partial(markup.code_html, code, language), heavy=heavy)
@@ -326,7 +326,7 @@ async def _json(text: str, work: _Work) -> _Body:
 
 def pages(text: str) -> list[str]:
     """Return the HTML in an answer: its fenced pages, or all of it where it begins with a tag."""
-    from ipychat import markup
+    from ipychat.text import markup
 
     fenced = [
         code
@@ -625,7 +625,7 @@ class CellView:
 
     async def _finish(self, end: _Ending) -> dict[str, str]:
         await _load()
-        from ipychat import markup
+        from ipychat.text import markup
 
         work = _Work()
         text = _shown(end.reply.text[:MAX_SHOWN])
@@ -743,7 +743,7 @@ class CellView:
             return
         if len(self._tail) <= FREEZE_OVER:
             return
-        from ipychat import markup
+        from ipychat.text import markup
 
         frozen_softly = len(self._open) - len(self._tail)
         finished = await work.do(
@@ -772,7 +772,7 @@ class CellView:
         """Forget what stands above the window, some of it at a time: text that moves up jumps."""
         if self._window is None or len(self._tail) <= 2 * self._window:
             return
-        from ipychat import markup
+        from ipychat.text import markup
 
         above = self._tail[: -self._window]
         cut = markup.safe_cut(above, SOFT) if self._is_markdown else above.rfind("\n") + 1

@@ -20,17 +20,20 @@ from weakref import WeakSet
 import anywidget
 import traitlets
 
-from ipychat import catalog, conversations, replay, requirements, secrets
-from ipychat.conversations import Conversation
+from ipychat import requirements, secrets
+from ipychat.catalog import offers, resolve
+from ipychat.chat import conversations
+from ipychat.chat.conversations import Conversation
+from ipychat.chat.turns import Turn
 from ipychat.display._news import OURS, Told
 from ipychat.display._transcript import StaticTranscript
-from ipychat.display.live import bundle
+from ipychat.display.live_page import bundle
 from ipychat.errors import ChatError, UsageError
 from ipychat.kernel import notebook
 from ipychat.kernel.notebook import Publish
 from ipychat.kernel.run import Run
 from ipychat.messages import FilePart, ImagePart, Message, TextPart
-from ipychat.turns import Turn
+from ipychat.store import replay
 
 TICK = 0.04
 """Seconds between two messages to the page."""
@@ -53,7 +56,7 @@ def panel(*, model: str | None = None, chat: str | None = None) -> Panel:
         raise UsageError("The panel needs a notebook: here, %chat asks.")
     conversation = conversations.conversation(chat)
     if model:
-        conversation.model = catalog.lasting(model)
+        conversation.model = resolve.lasting(model)
     return Panel(
         conversation,
         loop=notebook.main_loop(shell),
@@ -155,11 +158,11 @@ class Panel(anywidget.AnyWidget):
 
     async def _refresh(self) -> None:
         """Ask the services that are ready for their lists, once a day, and tell what they say."""
-        await catalog.refresh(stale_only=True)
+        await offers.refresh(stale_only=True)
         self._tell_models()
 
     def _tell_models(self) -> None:
-        self.send({"kind": "models", "models": list(map(_offer, catalog.offers()))})
+        self.send({"kind": "models", "models": list(map(_offer, offers.offers()))})
 
     def _do_ask(self, text: str, files: list[dict[str, str]], buffers: list[bytes]) -> None:
         self._ask(_question(text, files, buffers))
@@ -191,7 +194,7 @@ class Panel(anywidget.AnyWidget):
         self._conversation.clear()
 
     def _do_model(self, name: str) -> None:
-        self._conversation.model = catalog.lasting(name)
+        self._conversation.model = resolve.lasting(name)
 
     def _do_system(self, text: str) -> None:
         self._conversation.system = text.strip() or None
@@ -218,7 +221,7 @@ class Panel(anywidget.AnyWidget):
     def _resolve(self, proposal: Any) -> str:
         name: str = proposal["value"]
         # what the conversation has is shown, even if nobody of that name is here any more
-        return catalog.lasting(name) if name not in {"", self._conversation.model} else name
+        return resolve.lasting(name) if name not in {"", self._conversation.model} else name
 
     def _take_model(self, change: Any) -> None:
         """Have the trait's value, which another widget may have set, as the model."""
@@ -339,7 +342,7 @@ async def _read(turn: Turn) -> None:
 # -- what the page is told
 
 
-def _offer(offer: catalog.Offer) -> dict[str, Any]:
+def _offer(offer: offers.Offer) -> dict[str, Any]:
     model = offer.model
     return {
         "id": str(model),
@@ -354,7 +357,7 @@ def _offer(offer: catalog.Offer) -> dict[str, Any]:
 
 def _name_of(conversation: Conversation) -> str:
     try:
-        return str(catalog.resolve(conversation.model))
+        return str(resolve.resolve(conversation.model))
     except UsageError:
         return conversation.model or ""
 

@@ -7,7 +7,8 @@ from typing import Any
 import ipywidgets  # type: ignore[import-untyped] # it has none
 import traitlets
 
-from ipychat import catalog, requirements
+from ipychat import requirements
+from ipychat.catalog import offers, resolve
 
 ROWS = 12
 
@@ -39,11 +40,11 @@ class ModelPicker(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no hi
 
     @traitlets.validate("value")
     def _resolve(self, proposal: Any) -> str:
-        return catalog.lasting(proposal["value"]) if proposal["value"] else ""
+        return resolve.lasting(proposal["value"]) if proposal["value"] else ""
 
     def _narrow(self, _: Any = None) -> None:
-        offers = sorted(catalog.models(self._words.value), key=lambda offer: offer.model.provider)
-        self._offers = {str(offer.model): offer for offer in offers}
+        found = sorted(offers.models(self._words.value), key=lambda offer: offer.model.provider)
+        self._offers = {str(offer.model): offer for offer in found}
         self._list.options = [
             (name if offer.missing is None else f"{name} (not ready)", name)
             for name, offer in self._offers.items()

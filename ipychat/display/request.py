@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ipychat import cards, firewall, route, secrets, shapes
-from ipychat.display import table
+from ipychat import secrets
+from ipychat.catalog import firewall, lists, route
 from ipychat.messages import (
     ChatRequest,
     FilePart,
@@ -19,6 +19,7 @@ from ipychat.messages import (
     dollars,
 )
 from ipychat.store.answers import Receipt
+from ipychat.text import shapes, tables
 
 MAX_SHOWN = 200_000
 """Characters of a message that are shown."""
@@ -30,7 +31,7 @@ def bundle(request: ChatRequest) -> dict[str, str]:
     """Return what a cell shows of a request that is not sent."""
     route.check_named(request)
     receipt = route.receipt(request)
-    tokens = cards.estimate_tokens(request)
+    tokens = lists.estimate_tokens(request)
     asking = route.cost(request, Usage(input=tokens))
     _, masked = firewall.masked(request)
     rows = [
@@ -62,8 +63,8 @@ def receipt(reply: Reply, receipt: Receipt | None) -> dict[str, str]:
         return _bundle("This was asked:", rows, reply.request, receipt)
     note = "What was asked can't be told word by word any more: what stood before it has changed."
     return {
-        "text/html": f"<div>{table.html(rows)}<em>{note}</em></div>",
-        "text/plain": f"{table.plain(rows)}\n\n{note}",
+        "text/html": f"<div>{tables.html(rows)}<em>{note}</em></div>",
+        "text/plain": f"{tables.plain(rows)}\n\n{note}",
     }
 
 
@@ -77,11 +78,11 @@ def _bundle(
     folded = f"<details><summary>{along}</summary>{''.join(before)}</details>" if before else ""
     size = f"{len(receipt.text.encode()):,} bytes"
     html = (
-        f"<div><em>{title}</em>{table.html(rows)}{folded}{last}"
+        f"<div><em>{title}</em>{tables.html(rows)}{folded}{last}"
         f"<details><summary>Exactly, in {size}: what the hash is of</summary>"
         f"<pre style='white-space:pre-wrap'>{escape(exact)}</pre></details></div>"
     )
-    return {"text/html": html, "text/plain": f"{title}\n{table.plain(rows)}\n\n{exact}"}
+    return {"text/html": html, "text/plain": f"{title}\n{tables.plain(rows)}\n\n{exact}"}
 
 
 def _shown(message: Message) -> str:

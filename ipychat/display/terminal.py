@@ -11,10 +11,10 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from ipychat.characters import harmless
 from ipychat.display.cell import check_json, pretty_json, tool_call
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
 from ipychat.secrets import mask
+from ipychat.text.characters import harmless
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -163,7 +163,7 @@ def _coloured(code: str, language: str) -> str:
     import pygments  # type: ignore[import-untyped]  # has no hints
     from pygments.formatters import TerminalFormatter  # type: ignore[import-untyped]  # no hints
 
-    from ipychat import markup
+    from ipychat.text import markup
 
     tokens = markup.code_tokens(code, language)
     if tokens is None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
 
-from ipychat.display.table import plain
 from ipychat.messages import dollars
+from ipychat.text.tables import plain
 
 Entry = dict[str, Any]
 Row = tuple[str, ...]

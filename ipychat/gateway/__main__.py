@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ipychat import secrets
 from ipychat.errors import ChatError, UsageError
-from ipychat.gateway.answers import Answers
+from ipychat.gateway.backend import Answers
 from ipychat.gateway.server import Gateway
 from ipychat.wire import http
 

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from ipychat.gateway import _completions
-from ipychat.gateway.answers import Answers
+from ipychat.gateway.backend import Answers
 from ipychat.gateway.replies import read_messages, read_object, refuse
 from ipychat.messages import Message
 from ipychat.providers.autonomous import PATHS

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ipychat.gateway.answers import Answers
+from ipychat.gateway.backend import Answers
 from ipychat.gateway.replies import read_object, refuse, sse, stream
 from ipychat.messages import Message, Text
 

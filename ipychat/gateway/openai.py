@@ -6,10 +6,10 @@ import contextlib
 
 from aiohttp import web
 
-from ipychat import catalog
+from ipychat.catalog import offers, resolve
 from ipychat.errors import UsageError
 from ipychat.gateway import _completions
-from ipychat.gateway.answers import Answers
+from ipychat.gateway.backend import Answers
 from ipychat.gateway.replies import not_valid, read_messages, read_object, refuse
 
 DEFAULT = "default"
@@ -44,7 +44,7 @@ def routes(answers: Answers) -> list[web.RouteDef]:
             return await _completions.stream(request, events, model, usage=wants_usage)
 
     async def models(_: web.Request) -> web.Response:
-        names = [DEFAULT, *(str(offer.model) for offer in catalog.offers() if not offer.missing)]
+        names = [DEFAULT, *(str(offer.model) for offer in offers.offers() if not offer.missing)]
         data = [{"id": n, "object": "model", "created": 0, "owned_by": "ipychat"} for n in names]
         return web.json_response({"object": "list", "data": data})
 
@@ -54,6 +54,6 @@ def routes(answers: Answers) -> list[web.RouteDef]:
 def _known(model: str) -> str:
     """Return the full name of the model asked for; refuse one that is not there with 404."""
     try:
-        return str(catalog.resolve(model))
+        return str(resolve.resolve(model))
     except UsageError as error:
         raise refuse(404, _completions.error_body(error)) from None

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from ipychat.gateway import tokens
-from ipychat.gateway.answers import Answers
+from ipychat.gateway.backend import Answers
 from ipychat.gateway.replies import read_object, refuse, stream
 from ipychat.messages import Event, Message, Text
 from ipychat.providers import RobocodersAPI

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ipychat import policy, secrets
+from ipychat import secrets
 from ipychat.errors import ChatError
 from ipychat.gateway import autonomous, koala, openai, robocoders
-from ipychat.gateway.answers import Answers
+from ipychat.gateway.backend import Answers
 from ipychat.gateway.replies import MAX_BODY, not_valid, refuse
+from ipychat.wire import policy
 from ipychat.wire.http import is_loopback
 
 CLOSE_WITHIN = 5.0

@@ -45,8 +45,8 @@ SCOPES_OF_THEIR_OWN = (
 
 async def _load() -> None:
     """Import what every question needs, outside the loop: it takes 70 ms once."""
-    await load("ipychat.conversations")
-    await load("ipychat.providers._spoken")
+    await load("ipychat.chat.conversations")
+    await load("ipychat.providers._service")
 
 
 def waits(magic: Waiting) -> Callable[..., Any]:

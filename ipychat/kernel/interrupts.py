@@ -12,8 +12,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ipychat import waiting
-from ipychat.waiting import Interrupt
+from ipychat.chat import waiting
+from ipychat.chat.waiting import Interrupt
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType

@@ -7,10 +7,10 @@ import os
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING
 
-from ipychat.characters import harmless
+from ipychat.chat.waiting import Wait
 from ipychat.errors import InterruptedAnswerError
 from ipychat.kernel.run import Run
-from ipychat.waiting import Wait
+from ipychat.text.characters import harmless
 
 if TYPE_CHECKING:
     from ipychat.kernel.notebook import Publish

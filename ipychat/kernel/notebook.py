@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ipychat.characters import harmless
 from ipychat.secrets import mask
+from ipychat.text.characters import harmless
 
 if TYPE_CHECKING:
     import asyncio

@@ -27,9 +27,10 @@ from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
 
-from ipychat import config, policy, requirements, secrets
+from ipychat import config, requirements, secrets
 from ipychat.errors import ChatError, MissingRequirementsError, ServerError, StoreError, UsageError
 from ipychat.local import weights
+from ipychat.wire import policy
 
 BATCH = 128
 """Tokens that are read at once: a stop takes effect between two batches."""

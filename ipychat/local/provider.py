@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ipychat import config
+from ipychat.config import Endpoint
 from ipychat.errors import (
     BrokenAnswerError,
     ModelNotSupportedError,
@@ -17,9 +18,8 @@ from ipychat.errors import (
 )
 from ipychat.local import engine, weights
 from ipychat.messages import Event, Notice
-from ipychat.presets import Endpoint
-from ipychat.provider import AsyncGeneratorProvider, Card, Messages, ProviderModelMixin
 from ipychat.providers.openai import compatible
+from ipychat.providers.provider import AsyncGeneratorProvider, Card, Messages, ProviderModelMixin
 
 PATIENCE = 3600.0
 """Seconds that the engine may be silent: it waits for its turn, or reads a long prompt slowly. Its

@@ -31,12 +31,17 @@ class _Loaded:
         from ipychat.magics.chat import ChatMagics
         from ipychat.magics.history import HistoryMagics
         from ipychat.magics.models import ModelMagics
-        from ipychat.settings import IPyChat
+        from ipychat.magics.session import Session
+        from ipychat.magics.settings import IPyChat
 
         self._shell: Any = shell
         self._settings = IPyChat(notebook.name(shell), gateway, parent=shell)
-        self._chat = ChatMagics(shell)
-        self._magics = [self._chat, HistoryMagics(self._chat), ModelMagics(self._chat)]
+        self._session = Session(shell)
+        self._magics = [
+            ChatMagics(self._session),
+            HistoryMagics(self._session),
+            ModelMagics(self._session),
+        ]
         self._awaiting = Awaiting(shell, self._waiting_names())
         self._interrupts = Interrupts(shell)
 
@@ -44,7 +49,7 @@ class _Loaded:
         def ipychat_matcher(context: Any) -> Any:
             from ipychat.magics.completion import complete
 
-            return complete(self._chat, context)
+            return complete(self._session, context)
 
         self._matcher = ipychat_matcher
 
@@ -116,7 +121,7 @@ class _Loaded:
 
         # what stands now, not what a reload in the same cell begins while this waits
         stop_those_in_front()
-        for job in self._chat.jobs:
+        for job in self._session.jobs:
             job.stop()
         closing = [http.close(blocking.loop())]
         if "ipychat.gateway.server" in sys.modules:
@@ -125,14 +130,14 @@ class _Loaded:
             closing.insert(0, server.close(blocking.loop()))
 
         async def end() -> None:
-            await asyncio.gather(*self._chat.jobs, return_exceptions=True)
+            await asyncio.gather(*self._session.jobs, return_exceptions=True)
             for each in closing:
                 await each
 
         blocking.finish(end())
 
     def _forget_shown(self, _info: Any = None) -> None:
-        self._chat.shown = None
+        self._session.shown = None
 
     def _display_result(self, result: Any = None) -> None:
         """Keep the reply that is shown already in `_` and `Out`; leave all else to IPython.
@@ -140,7 +145,7 @@ class _Loaded:
         A terminal would write `Out[n]:` for it with nothing behind.
         """
         displayhook = self._shell.displayhook
-        if result is not None and result is self._chat.shown:
+        if result is not None and result is self._session.shown:
             displayhook.update_user_ns(result)
             displayhook.fill_exec_result(result)
         else:
@@ -152,7 +157,7 @@ class _Loaded:
 
     def _display_reply(self, reply: Any) -> None:
         """Show nothing for the reply that its cell has shown already; else leave it to IPython."""
-        if reply is not self._chat.shown:
+        if reply is not self._session.shown:
             raise NotImplementedError
 
 

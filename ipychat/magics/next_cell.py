@@ -10,9 +10,10 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ipychat import catalog, markup, registry
-from ipychat.characters import harmless
-from ipychat.route import Route
+from ipychat.catalog import registry, resolve
+from ipychat.catalog.route import Route
+from ipychat.text import markup
+from ipychat.text.characters import harmless
 
 if TYPE_CHECKING:
     from ipychat.messages import Reply
@@ -75,5 +76,5 @@ def _bash(script: str) -> str:
 
 def _is_of_a_model(reply: Reply) -> bool:
     """Whether a model wrote it, and not what answers where there is none."""
-    who = catalog.answering() if Route.of(reply.request).by_gateway else reply.model
+    who = resolve.answering() if Route.of(reply.request).by_gateway else reply.model
     return who.provider != registry.HELPER

@@ -6,8 +6,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipychat.characters import whole
 from ipychat.errors import UsageError
+from ipychat.text.characters import whole
 
 if TYPE_CHECKING:
     from ipychat.messages import Message
@@ -37,10 +37,10 @@ class Questions:
 
         Files are read while the loop goes on: they may be anything, and anywhere.
         """
-        from ipychat import catalog
+        from ipychat.catalog import resolve
         from ipychat.messages import Message
 
-        catalog.learn_secrets()  # what goes along is cut where no secret is
+        resolve.learn_secrets()  # what goes along is cut where no secret is
         text = text.strip("\n")
         if not flags.raw:
             text = whole(self.expand(text))
@@ -52,7 +52,7 @@ class Questions:
     async def _along(self, flags: Namespace) -> Any:
         from ipychat.context import attachments, cells, values
         from ipychat.kernel import notebook
-        from ipychat.magics.models import stoppable
+        from ipychat.kernel.run import stoppable
         from ipychat.messages import TextPart
         from ipychat.wire import aside
 

@@ -11,12 +11,12 @@ from ipychat.errors import FormatError, InterruptedAnswerError, UsageError
 from ipychat.magics.endings import ending, stopped
 
 if TYPE_CHECKING:
-    from ipychat.conversations import Conversation
+    from ipychat.chat.conversations import Conversation
+    from ipychat.chat.race import Comparison, Race
+    from ipychat.chat.turns import Turn
     from ipychat.display.race import RaceView, TerminalRace
-    from ipychat.magics.chat import ChatMagics
+    from ipychat.magics.session import Session
     from ipychat.messages import Message
-    from ipychat.race import Comparison, Race
-    from ipychat.turns import Turn
 
 
 def check(flags: Namespace) -> None:
@@ -30,7 +30,7 @@ def check(flags: Namespace) -> None:
 
 
 async def run(
-    chat: ChatMagics,
+    session: Session,
     conversation: Conversation,
     question: Message,
     asked: dict[str, Any],
@@ -40,16 +40,16 @@ async def run(
 
     Raises what the first of them raised if all have failed.
     """
+    from ipychat.chat.race import Race
     from ipychat.kernel import notebook
     from ipychat.kernel.run import Run, in_front
-    from ipychat.race import Race
 
-    cell, execution = notebook.running_cell(chat.shell)
+    cell, execution = notebook.running_cell(session.shell)
     turn = conversation.begin(
         question, beside=flags.model[1:], cell=cell, execution=execution, **asked
     )
     race = Race(conversation, turn, first=flags.first)
-    shown = _Shown(chat, race, conversation, flags)
+    shown = _Shown(session, race, conversation, flags)
     running = Run(shown.watch())
     for one in race.turns:
         one.stop = running.stop
@@ -57,16 +57,16 @@ async def run(
         try:
             await running.wait()
         finally:
-            is_said = running.interrupted and not notebook.is_kernel(chat.shell)
+            is_said = running.interrupted and not notebook.is_kernel(session.shell)
             await shown.close(is_said=is_said)
     results = race.results()
     if flags.to:
-        chat.shell.user_ns[flags.to] = results
+        session.shell.user_ns[flags.to] = results
     if running.interrupted:
         raise InterruptedAnswerError.of(race.kept.reply)
     if len(race.errors) == len(race.turns):
         raise race.errors[race.turns[0]]
-    chat.shown = results
+    session.shown = results
     return results
 
 
@@ -74,19 +74,20 @@ class _Shown:
     """A race on its way into the running cell."""
 
     def __init__(
-        self, chat: ChatMagics, race: Race, conversation: Conversation, flags: Namespace
+        self, session: Session, race: Race, conversation: Conversation, flags: Namespace
     ) -> None:
-        from ipychat import catalog, config
+        from ipychat import config
+        from ipychat.catalog import resolve
 
         self._forms = [
-            flags.format or catalog.format_of(name) or config.current().format
+            flags.format or resolve.format_of(name) or config.current().format
             for name in flags.model
         ]
         self._race = race
         self._is_kept = not flags.no_history
         self._numbers = {turn: number for number, turn in enumerate(race.turns)}
-        header = " · ".join(() if flags.no_history else chat.standing(conversation))
-        self._view = self._make_view(chat.shell, header, first=flags.first)
+        header = " · ".join(() if flags.no_history else session.standing(conversation))
+        self._view = self._make_view(session.shell, header, first=flags.first)
 
     def _make_view(self, shell: Any, header: str, *, first: bool) -> RaceView | TerminalRace:
         from ipychat.display.race import RaceView, TerminalRace

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
         MissingRequirementsError as MissingRequirementsError,
         ModelNotSupportedError as ModelNotSupportedError,
     )
-    from ipychat.provider import (
-        AsyncGeneratorProvider as AsyncGeneratorProvider,
-        AsyncResult as AsyncResult,
-        Messages as Messages,
-        ProviderModelMixin as ProviderModelMixin,
-        format_prompt as format_prompt,
-    )
     from ipychat.providers.anthropic import Anthropic as Anthropic
     from ipychat.providers.autonomous import AutonomousAI as AutonomousAI
     from ipychat.providers.gemini import Gemini as Gemini
     from ipychat.providers.koala import Koala as Koala, get_random_string as get_random_string
     from ipychat.providers.ollama import Ollama as Ollama
     from ipychat.providers.openai import OpenAI as OpenAI
+    from ipychat.providers.provider import (
+        AsyncGeneratorProvider as AsyncGeneratorProvider,
+        AsyncResult as AsyncResult,
+        Messages as Messages,
+        ProviderModelMixin as ProviderModelMixin,
+        format_prompt as format_prompt,
+    )
     from ipychat.providers.robocoders import RobocodersAPI as RobocodersAPI
     from ipychat.store.files import get_cookies_dir as get_cookies_dir
     from ipychat.wire.http import (
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Anthropic": "ipychat.providers.anthropic",
-    "AsyncGeneratorProvider": "ipychat.provider",
-    "AsyncResult": "ipychat.provider",
+    "AsyncGeneratorProvider": "ipychat.providers.provider",
+    "AsyncResult": "ipychat.providers.provider",
     "AutonomousAI": "ipychat.providers.autonomous",
     "Gemini": "ipychat.providers.gemini",
     "Koala": "ipychat.providers.koala",
-    "Messages": "ipychat.provider",
+    "Messages": "ipychat.providers.provider",
     "MissingRequirementsError": "ipychat.errors",
     "ModelNotSupportedError": "ipychat.errors",
     "Ollama": "ipychat.providers.ollama",
     "OpenAI": "ipychat.providers.openai",
-    "ProviderModelMixin": "ipychat.provider",
+    "ProviderModelMixin": "ipychat.providers.provider",
     "RobocodersAPI": "ipychat.providers.robocoders",
-    "format_prompt": "ipychat.provider",
+    "format_prompt": "ipychat.providers.provider",
     "get_connector": "ipychat.wire.http",
     "get_cookies_dir": "ipychat.store.files",
     "get_random_string": "ipychat.providers.koala",

@@ -12,9 +12,8 @@ from typing import Any
 
 from ipychat.errors import FormatError
 from ipychat.messages import Event, Usage
-from ipychat.provider import Card
-from ipychat.providers import _answers
-from ipychat.providers._answers import (
+from ipychat.providers import _reader
+from ipychat.providers._reader import (
     MAX_CALLS,
     Answer,
     OpenCall,
@@ -23,6 +22,7 @@ from ipychat.providers._answers import (
     name_of,
     text_of,
 )
+from ipychat.providers.provider import Card
 
 NO_CHOICE: tuple[dict[str, Any]] = ({},)
 CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
@@ -35,7 +35,7 @@ def read(
     content: AsyncIterable[bytes], service: str, idle: float | None = None
 ) -> AsyncIterator[Event]:
     """Give the events of an answer, of which something has to come every `idle` seconds."""
-    return _answers.read(content, Completion(service), idle=idle)
+    return _reader.read(content, Completion(service), idle=idle)
 
 
 class Completion(Answer):

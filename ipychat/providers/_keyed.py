@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ipychat import secrets
 from ipychat.errors import MissingKeyError
-from ipychat.provider import AsyncGeneratorProvider, Card, ProviderModelMixin
+from ipychat.providers.provider import AsyncGeneratorProvider, Card, ProviderModelMixin
 from ipychat.store import credentials
 from ipychat.wire.http import not_running
 

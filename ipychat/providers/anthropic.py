@@ -22,19 +22,11 @@ from ipychat.messages import (
     Usage,
     to_base64,
 )
-from ipychat.provider import Card
 from ipychat.providers import _questions
-from ipychat.providers._answers import (
-    Answer,
-    OpenCall,
-    count_of,
-    counts_of,
-    id_of,
-    name_of,
-    text_of,
-)
 from ipychat.providers._questions import Conversation, Json, Question
-from ipychat.providers._spoken import Spoken
+from ipychat.providers._reader import Answer, OpenCall, count_of, counts_of, id_of, name_of, text_of
+from ipychat.providers._service import Spoken
+from ipychat.providers.provider import Card
 
 VERSION = "2023-06-01"
 MAX_TOKENS = 32_000

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ipychat.messages import Event, to_base64
-from ipychat.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
 from ipychat.providers import _completions
 from ipychat.providers._browser import USER_AGENT
-from ipychat.wire import large
+from ipychat.providers.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
+from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 
 ROOT = "https://chatgpt.autonomous.ai"
@@ -71,7 +71,7 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
         """Ask, and give the answer's events, whichever of its two forms the service chose."""
         transport, _ = Transport.split({"proxy": proxy, **options})
         model = cls.get_model(model)
-        encoded = await large.run(_encode, messages)
+        encoded = await offload.run(_encode, messages)
         async with Call(
             "POST",
             cls.root(base_url) + cls.path(model),
@@ -86,4 +86,4 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
 
 
 def _encode(messages: Messages) -> str:
-    return to_base64(large.dump(messages))
+    return to_base64(offload.dump(messages))

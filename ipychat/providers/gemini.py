@@ -25,11 +25,11 @@ from ipychat.messages import (
     Usage,
     to_base64,
 )
-from ipychat.provider import Card
 from ipychat.providers import _questions
-from ipychat.providers._answers import Answer, Events, count_of, counts_of, text_of
 from ipychat.providers._questions import Conversation, Json, Question
-from ipychat.providers._spoken import Spoken
+from ipychat.providers._reader import Answer, Events, count_of, counts_of, text_of
+from ipychat.providers._service import Spoken
+from ipychat.providers.provider import Card
 
 VERSION = re.compile(r"/v\d+[a-z0-9]*$")
 METHODS, CHATS = "supportedGenerationMethods", "generateContent"

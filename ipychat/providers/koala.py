@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ipychat.errors import FormatError
 from ipychat.messages import parse_messages
-from ipychat.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
 from ipychat.providers import _form
-from ipychat.providers._answers import is_dense
 from ipychat.providers._browser import FIREFOX
-from ipychat.wire import large
+from ipychat.providers._reader import is_dense
+from ipychat.providers.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
+from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.sse import EventDecoder
 
@@ -88,7 +88,7 @@ class Koala(AsyncGeneratorProvider, ProviderModelMixin):
         A `connector` of the caller's own is used and not closed.
         """
         transport, _ = Transport.split({"proxy": proxy, **options})
-        body = await large.run(_body, cls.get_model(model), messages)
+        body = await offload.run(_body, cls.get_model(model), messages)
         async with contextlib.AsyncExitStack() as stack:
             if connector is not None:
                 import aiohttp

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 from ipychat.errors import ChatError, NotFoundError, RequestError, ServiceError, UsageError
 from ipychat.messages import ImagePart, Message, TextPart, ToolCall, Usage
-from ipychat.provider import Card
-from ipychat.providers import _answers, _questions
-from ipychat.providers._answers import Answer, counts_of, text_of
+from ipychat.providers import _questions, _reader
 from ipychat.providers._keyed import Key, Keyed
 from ipychat.providers._questions import Conversation, Json, Question
-from ipychat.providers._spoken import Place, Spoken
+from ipychat.providers._reader import Answer, counts_of, text_of
+from ipychat.providers._service import Place, Spoken
+from ipychat.providers.provider import Card
 from ipychat.wire.http import Transport, not_running
 from ipychat.wire.ndjson import LineDecoder
 
@@ -163,7 +163,7 @@ class Ollama(Spoken):
         """Return the models that are there and answer chats, each with what is known of it."""
         place = cls._place(base_url, api_key, Transport(**transport))
         async with place.call("GET", "/api/tags") as call:
-            names = _answers.read_list(await call.body(), cls.label, _read_names)
+            names = _reader.read_list(await call.body(), cls.label, _read_names)
         turns = asyncio.Semaphore(SHOWN_AT_ONCE)
 
         async def card(name: str) -> Card | None:
@@ -398,7 +398,7 @@ class _Chat(Answer):
 async def _show(model: str, place: Place) -> Json:
     """Ask what is known of a model."""
     async with place.call("POST", "/api/show", {"model": model}) as call:
-        return _answers.read_list(await call.body(), "Ollama", dict)
+        return _reader.read_list(await call.body(), "Ollama", dict)
 
 
 def _context_length(shown: Json) -> int | None:

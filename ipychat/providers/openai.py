@@ -10,13 +10,13 @@ import re
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from ipychat.config import Endpoint
 from ipychat.messages import FilePart, Message, Part, TextPart
-from ipychat.presets import Endpoint
-from ipychat.provider import COMMON_OPTIONS, Card
 from ipychat.providers import _completions, _questions
-from ipychat.providers._answers import Answer
 from ipychat.providers._questions import Json, Question
-from ipychat.providers._spoken import Place, Spoken
+from ipychat.providers._reader import Answer
+from ipychat.providers._service import Place, Spoken
+from ipychat.providers.provider import COMMON_OPTIONS, Card
 from ipychat.wire.http import Transport
 
 OWN_HOST = re.compile(r"https?://([^/?#]*[.@])?api\.openai\.com(:\d+)?(/|$)", re.IGNORECASE)

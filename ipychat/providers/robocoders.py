@@ -23,18 +23,18 @@ from ipychat.errors import (
     ServerError,
 )
 from ipychat.messages import FinishReason, Notice
-from ipychat.provider import (
+from ipychat.providers import _form
+from ipychat.providers._browser import USER_AGENT
+from ipychat.providers._reader import parse_json
+from ipychat.providers.provider import (
     AsyncGeneratorProvider,
     Messages,
     ProviderModelMixin,
     format_prompt,
 )
-from ipychat.providers import _form
-from ipychat.providers._answers import parse_json
-from ipychat.providers._browser import USER_AGENT
 from ipychat.store import files
 from ipychat.store.credentials import ROOT, ServiceSession
-from ipychat.wire import large
+from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport, said
 from ipychat.wire.ndjson import LineDecoder
 
@@ -112,7 +112,7 @@ class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
         root = cls.root(base_url)
         place = _Place(root, kept_as or root, transport)
         agent = cls.get_model(model)
-        prompt = await large.run(format_prompt, messages)
+        prompt = await offload.run(format_prompt, messages)
         token, sid = await cls._get_or_create_access_and_session(place=place)
         renewed = False
         continued = 0

@@ -1,8 +1,8 @@
 """Conversations on disk: append-only JSON lines, one file a conversation, one folder a notebook.
 
 What a killed process left unfinished at the end is cut off by the next writer and kept beside the
-file; a damaged line is skipped and reported. Nothing is ever rewritten. What the records mean is
-`ipychat.conversations`' business; a known secret is masked in each of them before it is written.
+file; a damaged line is skipped and reported. Nothing is ever rewritten. `ipychat.chat` knows what
+the records mean; a known secret is masked in each of them before it is written.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ipychat import secrets, shapes
+from ipychat import secrets
 from ipychat.errors import StoreError
 from ipychat.store import files
+from ipychat.text import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

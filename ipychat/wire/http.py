@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ipychat import config, errors, policy, requirements, secrets
+from ipychat import config, errors, requirements, secrets
 from ipychat._lazy import load
 from ipychat.messages import Notice
-from ipychat.wire import certificates, large, limits
+from ipychat.wire import certificates, limits, offload, policy
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -200,7 +200,7 @@ class Call:
         requirements.check("aiohttp")
         requirements.check("Brotli")  # which it unpacks with
         if self._json is not None:
-            self._body, self._json = await large.run(large.dump, self._json), None
+            self._body, self._json = await offload.run(offload.dump, self._json), None
         pause = FIRST_PAUSE
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
@@ -316,7 +316,7 @@ class Call:
         """The body; a large one in a form that is written piece by piece."""
         if self._body is None:
             return None
-        return (io.BytesIO if len(self._body) > large.LARGE else _Body)(self._body)
+        return (io.BytesIO if len(self._body) > offload.LARGE else _Body)(self._body)
 
 
 class _Body(bytes):

@@ -3,7 +3,7 @@
 import pytest
 from ipychat_parrot import Parrot
 
-from ipychat import registry
+from ipychat.catalog import registry
 
 
 @pytest.fixture(autouse=True)

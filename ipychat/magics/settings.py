@@ -20,7 +20,7 @@ from traitlets import (
 from traitlets.config import Configurable
 
 if TYPE_CHECKING:
-    from ipychat.presets import Endpoint
+    from ipychat.config import Endpoint
 
 from ipychat import config
 
@@ -157,8 +157,8 @@ class IPyChat(Configurable):
 
     @validate("endpoints")
     def _are_endpoints(self, proposal: Any) -> Any:
-        from ipychat.presets import PRESETS
-        from ipychat.registry import BUILT_IN, NAME
+        from ipychat.catalog.registry import BUILT_IN, NAME
+        from ipychat.providers.presets import PRESETS
 
         for name, given in proposal["value"].items():
             _endpoint(name, given)
@@ -196,7 +196,7 @@ class IPyChat(Configurable):
 
 def _endpoint(name: str, given: Any) -> Endpoint:
     """Read what stands for a service; raises TraitError that says what is wrong."""
-    from ipychat.presets import Endpoint
+    from ipychat.config import Endpoint
 
     match {"url": given} if isinstance(given, str) else given:
         case {"url": str(url), **more} if more.keys() <= {"key", "model"}:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ipychat import config, secrets
-from ipychat.characters import harmless
 from ipychat.config import NOTHING
 from ipychat.errors import NotRecordedError, StoreError, UsageError
 from ipychat.messages import ChatRequest, Reply
 from ipychat.store import files
 from ipychat.store.answers import Answers, Entry, Receipt, lines, text_of
+from ipychat.text.characters import harmless
 
 KEPT = {"stop", "tool_calls"}
 """How an answer has to end to be kept."""

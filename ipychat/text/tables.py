@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ipychat.characters import harmless
+from ipychat.text.characters import harmless
 
 Row = Sequence[str]
 LONG = 20

@@ -26,7 +26,7 @@ from itertools import groupby, islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ipychat import requirements
-from ipychat.characters import whole
+from ipychat.text.characters import whole
 
 if TYPE_CHECKING:
     import nh3

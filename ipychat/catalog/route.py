@@ -10,18 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ipychat import (
-    cards,
-    catalog,
-    config,
-    firewall,
-    policy,
-    provider,
-    registry,
-    replay,
-    secrets,
-    shapes,
-)
+from ipychat import config, secrets
+from ipychat.catalog import firewall, lists, registry, resolve
 from ipychat.errors import ModelNotSupportedError, NotFoundError, PolicyError
 from ipychat.messages import (
     ChatRequest,
@@ -35,12 +25,15 @@ from ipychat.messages import (
     TextPart,
     Usage,
 )
+from ipychat.providers import provider
+from ipychat.store import replay
 from ipychat.store.answers import Receipt, lines
-from ipychat.wire import large
+from ipychat.text import shapes
+from ipychat.wire import offload, policy
 from ipychat.wire.http import Transport, is_loopback
 
 if TYPE_CHECKING:
-    from ipychat.provider import Provider
+    from ipychat.providers.provider import Provider
 
 ALLOW = " --allow-secrets sends it as it is, once."
 HERE = "this machine"
@@ -124,9 +117,9 @@ def as_recorded(request: ChatRequest) -> AsRecorded | None:
         then = replace(request, model=request.recorded.model, recorded=None)
         meant = dict.fromkeys(request.recorded.names, str(then.model))
     way = Route.of(then)
-    behind = catalog.recorded_behind() if way.by_gateway and not replay.is_on() else None
+    behind = resolve.recorded_behind() if way.by_gateway and not replay.is_on() else None
     if behind:
-        meant[catalog.GATEWAY] = str(behind)
+        meant[resolve.GATEWAY] = str(behind)
     return AsRecorded(then, _receipts(then, way, behind), meant) if meant else None
 
 
@@ -138,7 +131,7 @@ def turn_from_recorded(request: ChatRequest) -> tuple[ChatRequest, str]:
     if (recorded := request.recorded) is None:
         return request, ""
     check_named(request)
-    catalog.remember(recorded.names, request.model)
+    resolve.remember(recorded.names, request.model)
     name = recorded.names[0] or "The default model"
     said = f"{name} stood for {recorded.model} when the cassette was recorded"
     return replace(request, recorded=None), f"{said}; your own settings ask {request.model}."
@@ -160,7 +153,7 @@ def _receipts(
     model = request.model
     seen = model.name in getattr(way.provider, "sees_more", ())
     if way.by_gateway:
-        behind = behind or catalog.answering()
+        behind = behind or resolve.answering()
         at = str(behind)
         seen = seen or behind.name in getattr(registry.load(behind.provider), "sees_more", ())
     else:
@@ -271,7 +264,7 @@ def cost(request: ChatRequest, usage: Usage) -> float | None:
     if not way.is_own or way.root is None:
         return None
     model = request.model
-    return cards.cost(model.provider, way.provider, way.root, model.name, usage)  # type: ignore[arg-type] # has a root
+    return lists.cost(model.provider, way.provider, way.root, model.name, usage)  # type: ignore[arg-type] # has a root
 
 
 async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
@@ -281,14 +274,14 @@ async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
     _check(request, way)
     masked: list[str] = []
     if not request.allow_secrets:
-        request, masked = await large.run(firewall.masked, request)
+        request, masked = await offload.run(firewall.masked, request)
     options: dict[str, Any] = dict(request.options)
     if way.by_gateway and (gateway := config.current().gateway):
         own = {"base_url": f"{await gateway()}/{name}", "kept_as": "gateway"}
         options = {"idle_timeout": GATEWAY_IDLE_TIMEOUT, **options, **own}
         yield Notice(
             f"{way.provider.__name__} · {request.model.name}: upstream is offline, "
-            f"served here by {catalog.answering()}."
+            f"served here by {resolve.answering()}."
         )
     elif way.root and way.root != way.provider.root():  # type: ignore[attr-defined] # has a root
         options["base_url"] = way.root
@@ -304,7 +297,7 @@ async def events(request: ChatRequest) -> AsyncGenerator[Event, None]:
                     event = replace(event, cost=cost(request, event))  # noqa: PLW2901 - the same, priced
                 yield event
         except NotFoundError as error:
-            if said := catalog.unknown(request.model, way.root or ""):
+            if said := resolve.unknown(request.model, way.root or ""):
                 raise NotFoundError(f"{said}\n{error}", error.status) from None
             raise
 

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 from ipychat import secrets
 from ipychat.context import failures, values
 from ipychat.context.failures import file_of
-from ipychat.gateway import advice
-from ipychat.gateway.advice import Failure
+from ipychat.helper import advice
+from ipychat.helper.advice import Failure
 from ipychat.messages import Message, TextPart, parse_messages
-from ipychat.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
+from ipychat.providers.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
 
 FIRST_LINE = "*This is ipychat's built-in helper, which is no AI model.*"
 NO_NOTEBOOK = "There is no notebook here, so there is no error, name or variable to look at."

@@ -12,24 +12,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ipychat import config, markup, replay, route, secrets, shapes
-from ipychat.answer import NO_OPTIONS, request
-from ipychat.characters import shortened
-from ipychat.errors import InterruptedAnswerError, StoreError, UsageError
-from ipychat.messages import (
-    ChatRequest,
-    Event,
-    Message,
-    Prompt,
-    Reply,
-    Text,
-    TextPart,
-    parse_messages,
-)
-from ipychat.store import transcripts
-from ipychat.store.answers import Receipt
-from ipychat.store.transcripts import Transcript
-from ipychat.turns import (
+from ipychat import config, secrets
+from ipychat.catalog import route
+from ipychat.chat.answer import NO_OPTIONS, request
+from ipychat.chat.turns import (
     Changes,
     Journal,
     Record,
@@ -41,7 +27,23 @@ from ipychat.turns import (
     insert,
     position,
 )
-from ipychat.waiting import Wait, call
+from ipychat.chat.waiting import Wait, call
+from ipychat.errors import InterruptedAnswerError, StoreError, UsageError
+from ipychat.messages import (
+    ChatRequest,
+    Event,
+    Message,
+    Prompt,
+    Reply,
+    Text,
+    TextPart,
+    parse_messages,
+)
+from ipychat.store import replay, transcripts
+from ipychat.store.answers import Receipt
+from ipychat.store.transcripts import Transcript
+from ipychat.text import markup, shapes
+from ipychat.text.characters import shortened
 from ipychat.wire import aside
 
 if TYPE_CHECKING:

@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
-from ipychat import config, ledger, secrets
-from ipychat.answer import Answer
-from ipychat.characters import harmless
+from ipychat import config, secrets
+from ipychat.chat.answer import Answer
 from ipychat.errors import ChatError, StoreError, UsageError
 from ipychat.messages import (
     OR_NONE,
@@ -35,8 +34,9 @@ from ipychat.messages import (
     check_fields,
     parse_messages,
 )
-from ipychat.store import files
+from ipychat.store import files, ledger
 from ipychat.store.transcripts import Transcript
+from ipychat.text.characters import harmless
 
 State: TypeAlias = Literal["running", "done", "stopped", "failed", "lost"]
 Record: TypeAlias = dict[str, Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ipychat import catalog, ledger, registry, route
+from ipychat.catalog import registry, resolve, route
 from ipychat.gateway.agents import AGENTS, Sees
 from ipychat.messages import (
     CUT_OFF,
@@ -20,6 +20,7 @@ from ipychat.messages import (
     Text,
     Usage,
 )
+from ipychat.store import ledger
 
 GATEWAY = "(the gateway)"
 """Stands in the ledger for a conversation."""
@@ -40,7 +41,7 @@ class Answers(NamedTuple):
 
     def model_id(self) -> ModelId:
         """Return who answers now."""
-        return catalog.resolve(self.model) if self.model else catalog.answering()
+        return resolve.resolve(self.model) if self.model else resolve.answering()
 
     async def ask(
         self, agent: str, messages: tuple[Message, ...], options: dict[str, Any] | None = None
@@ -90,11 +91,11 @@ class Answers(NamedTuple):
             return
         seen = ""
         if known.sees is Sees.NOTEBOOK and self.notebook:
-            from ipychat.gateway.notebook import describe
+            from ipychat.context.notebook import describe
 
             seen = describe()
         elif known.sees is Sees.REPOSITORY:
-            from ipychat.gateway import repository
+            from ipychat.context import repository
 
             asked = messages[-1].text if messages else ""
             folder = self.repository

@@ -2,26 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Endpoint(NamedTuple):
-    """A service at its address."""
-
-    label: str
-    """Its name for people."""
-    base_url: str
-    key_variable: str = ""
-    """The environment's name for its key; empty where it wants none."""
-    default_model: str = ""
-    """Empty where it depends on what is loaded there."""
-    check_path: str = ""
-    """What a key is checked by where anyone may read the list of models."""
-    asks_usage: bool = True
-    """Whether a stream may be asked for its usage; some refuse the word."""
-    pdf_part: str = "file"
-    """What it calls a part of a message that is a PDF."""
-
+from ipychat.config import Endpoint
 
 PRESETS = {
     "openrouter": Endpoint(

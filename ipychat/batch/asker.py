@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from ipychat import cards, registry, route
-from ipychat.answer import Answer
 from ipychat.batch.pace import Pace
 from ipychat.batch.schemas import Schema, misfit, value_in
+from ipychat.catalog import lists, registry, route
+from ipychat.chat.answer import Answer
 from ipychat.errors import (
     AnswerError,
     AuthenticationError,
@@ -98,7 +98,7 @@ class Asker:
             error: ChatError
             answer = Answer(self._sent(again))
             try:
-                tokens = cards.estimate_tokens(again)
+                tokens = lists.estimate_tokens(again)
                 await self._pace.turn(tokens)
                 asked.count += 1
                 await self._listen(answer)

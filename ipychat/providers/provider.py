@@ -17,7 +17,6 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from ipychat import config, secrets
-from ipychat.characters import harmless, split_half, whole
 from ipychat.errors import (
     AnswerError,
     BrokenAnswerError,
@@ -42,6 +41,7 @@ from ipychat.messages import (
     parse_messages,
 )
 from ipychat.requirements import OutdatedError
+from ipychat.text.characters import harmless, split_half, whole
 from ipychat.wire.http import error_message
 
 MAX_REASON = 256

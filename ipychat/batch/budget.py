@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from ipychat import cards, route
-from ipychat.batch.asking import Answered
+from ipychat.batch.asker import Answered
+from ipychat.catalog import lists, route
 from ipychat.errors import UsageError
 from ipychat.messages import ChatRequest, Usage, dollars
 
@@ -48,7 +48,7 @@ class Purse:
         return f"is left of max_cost, {dollars(self._most or 0)}: {dollars(self._spent)} are spent"
 
     def _estimate(self, question: ChatRequest) -> float:
-        read = round(cards.estimate_tokens(question) * self._more)
+        read = round(lists.estimate_tokens(question) * self._more)
         written = self._longest or 2 * self._seen or ASSUMED
         return route.cost(self._base, Usage(read, written)) or 0.0
 
@@ -81,7 +81,7 @@ class Purse:
         self._spent += reserved if usage is None or usage.cost is None else usage.cost
         if usage:
             self._seen = max(self._seen, usage.output)
-            read = usage.input / max(cards.estimate_tokens(question), 1)
+            read = usage.input / max(lists.estimate_tokens(question), 1)
             self._more = max(self._more, read / max(answered.attempts, 1))
         self._is_known = True
         self._settled.set()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ipychat import secrets
 from ipychat.errors import StoreError
 from ipychat.messages import ChatRequest, FilePart, ImagePart, TextPart, Usage
-from ipychat.provider import AsyncGeneratorProvider, Card
+from ipychat.providers.provider import AsyncGeneratorProvider, Card
 from ipychat.store import files
 
 MOST = 5_000

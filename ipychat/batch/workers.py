@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from ipychat import config, route, secrets
+from ipychat import config, secrets
 from ipychat.batch import cluster
-from ipychat.batch.asking import Answered, Asker, StopError
+from ipychat.batch.asker import Answered, Asker, StopError
 from ipychat.batch.pace import Pace
 from ipychat.batch.schemas import Schema, misfit, value_in
+from ipychat.catalog import route
 from ipychat.config import Config
 from ipychat.errors import ChatError, UsageError
 from ipychat.messages import ChatRequest, Message, ModelId, Reply, Usage

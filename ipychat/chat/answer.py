@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from ipychat import cards, catalog, config, ledger, registry, replay, route, secrets
+from ipychat import config, secrets
+from ipychat.catalog import lists, registry, resolve, route
 from ipychat.errors import (
     AnswerError,
     ChatError,
@@ -38,7 +39,9 @@ from ipychat.messages import (
     dollars,
     parse_messages,
 )
-from ipychat.wire import large
+from ipychat.store import ledger, replay
+from ipychat.text import words
+from ipychat.wire import offload
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 TEXTS = {"api_key", "base_url", "proxy"}
@@ -59,12 +62,12 @@ def request(
     model: str | None = None,
     system: str | None = None,
     options: Mapping[str, Any] = NO_OPTIONS,
-    words: AbstractSet[str] = ASKING,
+    taken: AbstractSet[str] = ASKING,
 ) -> ChatRequest:
     """Build what will be asked; `options` go to the provider, those that are None aside.
 
-    Of these, `extra` holds some that the provider need not know. `words` are those that the caller
-    takes: one of them may have been meant by an option that is unknown.
+    Of these, `extra` holds some that the provider need not know. `taken` are the names that
+    the caller takes: one of them may have been meant by an option that is unknown.
     """
     messages = parse_messages(prompt)
     if system:
@@ -82,8 +85,8 @@ def request(
             given[name] = secrets.register_option(name, value)
         except RecursionError:
             raise UsageError(f"The option {name} holds itself, or is nested too deeply.") from None
-    meant, recorded = catalog.resolve_question(model)
-    _check_names(meant, named, words)
+    meant, recorded = resolve.resolve_question(model)
+    _check_names(meant, named, taken)
     return ChatRequest(meant, messages, MappingProxyType(given), recorded=recorded, **switches)
 
 
@@ -97,14 +100,14 @@ def _read_extra(options: dict[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in extra.items() if value is not None}
 
 
-def _check_names(model: ModelId, options: Iterable[str], words: AbstractSet[str]) -> None:
+def _check_names(model: ModelId, options: Iterable[str], taken: AbstractSet[str]) -> None:
     """Raise UnknownOptionError for an option that the provider does not take."""
     known = registry.known_options(model.provider)
     if known is None:
         return
     for name in options:
         if name not in known:
-            near = registry.near(name, known | words, most=1)
+            near = words.near(name, known | taken, most=1)
             raise UnknownOptionError(
                 f"{model.provider} takes no option {name!r}.{near}\n"
                 f"extra={{{name!r}: …}} sends it unchecked, as does --option {name}=… in a cell."
@@ -114,7 +117,7 @@ def _check_names(model: ModelId, options: Iterable[str], words: AbstractSet[str]
 def check_size(request: ChatRequest) -> None:
     """Raise UsageError for a question that is too large to be sent without a word."""
     most = config.current().large
-    if request.large or not most or (tokens := cards.estimate_tokens(request)) <= most:
+    if request.large or not most or (tokens := lists.estimate_tokens(request)) <= most:
         return
     price = route.cost(request, Usage(tokens))
     cost = "" if price is None else f", {dollars(price)} to read"
@@ -166,7 +169,7 @@ class Answer:
                 notice = Notice(said)
                 self.add(notice)
                 yield notice
-            receipt = await large.run(route.receipt, self.request)
+            receipt = await offload.run(route.receipt, self.request)
             self._hash = receipt.hash
             kept = await replay.find(self.request, receipt)
         if kept is not None:
@@ -179,7 +182,7 @@ class Answer:
             async for event in events:
                 if not isinstance(event, FinishReason):
                     yield event
-        is_large = self._text.tell() > large.LARGE  # masking it takes long
+        is_large = self._text.tell() > offload.LARGE  # masking it takes long
         reply = await asyncio.to_thread(self.reply) if is_large else self.reply()
         answered = dataclasses.replace(reply, notices=tuple(self._notices[told:]))
         if fault := await replay.keep(receipt, answered):
@@ -194,7 +197,7 @@ class Answer:
         Where the user names others who are asked if the model fails before its first word, they
         are, one after the other; each time a notice says so.
         """
-        others = catalog.fallbacks(self.request.model)
+        others = resolve.fallbacks(self.request.model)
         while True:
             try:
                 async with contextlib.aclosing(route.events(self.request)) as events:
@@ -210,13 +213,13 @@ class Answer:
             notice = Notice(self._ask_another(others, fault))
             self.add(notice)
             yield notice
-            self._hash = (await large.run(route.receipt, self.request)).hash
+            self._hash = (await offload.run(route.receipt, self.request)).hash
 
     async def _find_recorded(self) -> Reply | None:
         """Return the kept answer of whom the model's name stood for, where that was another."""
         if (then := route.as_recorded(self.request)) is None:
             return None
-        receipt = await large.run(then.receipt, then.request.messages)
+        receipt = await offload.run(then.receipt, then.request.messages)
         if found := await replay.find(then.request, receipt, then.meant):
             self._hash = receipt.hash
         return found
@@ -249,7 +252,7 @@ class Answer:
         while others:
             name = others.pop(0)
             try:
-                self.request = _for(catalog.resolve(name), self.request)
+                self.request = _for(resolve.resolve(name), self.request)
             except UsageError as error:
                 said.append(f"{name} can't be asked: {str(error).splitlines()[0]}")
             else:

@@ -14,12 +14,12 @@ from urllib.parse import quote
 from ipychat import secrets
 from ipychat.errors import FormatError, ServiceError
 from ipychat.messages import Event, parse_messages
-from ipychat.provider import Card, Messages
-from ipychat.providers import _answers
-from ipychat.providers._answers import Answer, Events
+from ipychat.providers import _reader
 from ipychat.providers._keyed import Keyed
 from ipychat.providers._questions import Json, Question
-from ipychat.wire import large
+from ipychat.providers._reader import Answer, Events
+from ipychat.providers.provider import Card, Messages
+from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.ndjson import LineDecoder
 
@@ -110,7 +110,7 @@ class Spoken(Keyed):
         transport, options = Transport.split({"proxy": proxy, **options})
         api_key = api_key and secrets.Secret(api_key)
         model = cls.get_model(model)
-        body = await large.run(cls._read_and_write, model, messages, options, stream)
+        body = await offload.run(cls._read_and_write, model, messages, options, stream)
         place = cls._place(base_url, api_key, transport)
         await cls._complete(body, place)
         path = cls.path(model) if stream else cls._whole_path(model)
@@ -128,7 +128,7 @@ class Spoken(Keyed):
                 raise type(error)(said, error.status, error.retry_after) from None
             decoder = cls.decoder() if stream else None
             idle = transport.idle_timeout
-            async for event in _answers.read(call.content, answer, decoder, idle):
+            async for event in _reader.read(call.content, answer, decoder, idle):
                 yield event
 
     @classmethod
@@ -141,7 +141,7 @@ class Spoken(Keyed):
         after = ""
         for _ in range(MAX_PAGES):
             async with place.call("GET", cls.listed + after) as call:
-                page, token = _answers.read_list(await call.body(), cls.label, cls._read_page)
+                page, token = _reader.read_list(await call.body(), cls.label, cls._read_page)
             cards += page
             if not token:
                 return cards

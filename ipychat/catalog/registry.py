@@ -6,26 +6,27 @@ ones. A provider is imported when it is asked, or when all are looked at.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ipychat import config, provider, secrets
+from ipychat import config, secrets
 from ipychat.errors import ModelNotSupportedError, UsageError
-from ipychat.presets import PRESETS
+from ipychat.providers import provider
+from ipychat.providers.presets import PRESETS
+from ipychat.text import words
 from ipychat.wire.http import Transport
 
 if TYPE_CHECKING:
-    from ipychat.provider import AsyncGeneratorProvider, Provider
+    from ipychat.providers.provider import AsyncGeneratorProvider, Provider
 
 HELPER = "helper"
 LOCAL = "local"
 BUILT_IN = {
-    HELPER: "ipychat.gateway.helper:Helper",
+    HELPER: "ipychat.helper.helper:Helper",
     "anthropic": "ipychat.providers.anthropic:Anthropic",
     "autonomous": "ipychat.providers.autonomous:AutonomousAI",
     "gemini": "ipychat.providers.gemini:Gemini",
@@ -101,7 +102,8 @@ def load(name: str) -> type[Provider]:
                 f"{type(error).__name__}: {error}"
             ) from error
     raise ModelNotSupportedError(
-        f"There is no provider {name!r}.{near(name, names())}\nThere are: {', '.join(names())}."
+        f"There is no provider {name!r}.{words.near(name, names())}\n"
+        f"There are: {', '.join(names())}."
     )
 
 
@@ -155,10 +157,3 @@ def is_offline(name: str) -> bool:
     if not issubclass(cls, provider.AsyncGeneratorProvider) or cls.working:
         return False
     return not config.current().urls.get(name) and cls.root() == cls.base_url
-
-
-def near(name: str, known: Iterable[str], most: int = 3) -> str:
-    """Ask whether what comes near was meant; empty where nothing does."""
-    by_small_letters = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), by_small_letters, n=most, cutoff=0.6)
-    return f" Did you mean {' or '.join(by_small_letters[one] for one in near)}?" if near else ""

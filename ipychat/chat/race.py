@@ -12,14 +12,15 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ipychat import replay, secrets
-from ipychat.characters import shortened
-from ipychat.conversations import Conversation, conversation
-from ipychat.display import table
+from ipychat import secrets
+from ipychat.chat.conversations import Conversation, conversation
+from ipychat.chat.turns import State, Turn
+from ipychat.chat.waiting import Wait, call
 from ipychat.errors import InterruptedAnswerError, UsageError
 from ipychat.messages import Event, FinishReason, ModelId, Prompt, Reply, dollars
-from ipychat.turns import State, Turn
-from ipychat.waiting import Wait, call
+from ipychat.store import replay
+from ipychat.text import tables
+from ipychat.text.characters import shortened
 
 HEADS = ("model", "first text", "whole", "tokens in", "tokens out", "cost", "answer")
 SHOWN = 160
@@ -98,10 +99,10 @@ class Comparison(tuple[Result, ...]):
         return [one.row() for one in self]
 
     def __repr__(self) -> str:
-        return table.plain([HEADS, *self._rows()])
+        return tables.plain([HEADS, *self._rows()])
 
     def _repr_html_(self) -> str:
-        return table.html(self._rows(), HEADS)
+        return tables.html(self._rows(), HEADS)
 
 
 class Race:

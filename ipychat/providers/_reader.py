@@ -33,8 +33,8 @@ from ipychat.messages import (
     ToolCall,
     Usage,
 )
-from ipychat.provider import MAX_ID, MAX_NAME
 from ipychat.providers import _form
+from ipychat.providers.provider import MAX_ID, MAX_NAME
 from ipychat.wire.http import said
 from ipychat.wire.ndjson import LineDecoder
 from ipychat.wire.sse import EventDecoder

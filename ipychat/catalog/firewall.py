@@ -7,8 +7,9 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ipychat import secrets, shapes
+from ipychat import secrets
 from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, Part, TextPart, ToolCall
+from ipychat.text import shapes
 
 ADDRESSES = {"base_url", "proxy"}
 """Options that say where a question goes: a secret in them is told to that place only."""

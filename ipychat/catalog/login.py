@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from ipychat import cards, policy, registry, secrets
+from ipychat import secrets
+from ipychat.catalog import lists, registry
 from ipychat.errors import (
     AnswerError,
     AuthenticationError,
@@ -17,6 +18,7 @@ from ipychat.errors import (
 )
 from ipychat.providers._keyed import Keyed
 from ipychat.store import credentials
+from ipychat.wire import policy
 from ipychat.wire.http import is_loopback
 
 CHECK = {"retries": 0, "connect_timeout": 5.0, "timeout": 20.0}
@@ -68,7 +70,7 @@ async def log_in(whose: Account, key: str) -> str:
         raise UsageError(f"A key of {len(key):,} characters is none.")
     try:
         listed = await whose.cls.check(whose.root, key, **CHECK)
-        cards.keep(whose.name, whose.root, listed)
+        lists.keep(whose.name, whose.root, listed)
         found = f"{whose.cls.label} takes this key, and lists {len(listed)} models."
     except (AuthenticationError, ForbiddenError, RequestError) as error:  # Google's and xAI's: 400
         raise AuthenticationError(f"{error}\nThe key was not kept.", error.status) from None

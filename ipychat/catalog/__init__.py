@@ -1,0 +1,1 @@
+"""From names to one route: who is asked, where, and at what price."""

@@ -1,0 +1,234 @@
+"""Which models there are, whether each is ready, and what is known of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ipychat import config, secrets
+from ipychat.catalog import lists, registry
+from ipychat.errors import ChatError
+from ipychat.messages import ModelId
+from ipychat.providers import provider
+from ipychat.store import replay
+from ipychat.wire import policy
+from ipychat.wire.http import is_loopback
+
+if TYPE_CHECKING:
+    from ipychat.local.servers import Server
+    from ipychat.providers.provider import Card, Provider
+
+LISTING: dict[str, Any] = {"retries": 0, "connect_timeout": 3.0, "timeout": 10.0}
+"""How a question for a list of models travels."""
+FACTS = "context · takes · $ a million"
+SCREEN = 40
+"""Lines of a list from which on those that aren't ready are drawn together."""
+SERVERS_VARIABLE = "IPYCHAT_SERVERS"
+"""Where it says off, servers on this machine are not looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model that can be asked, what is missing before it can, and what is known of it."""
+
+    model: ModelId
+    missing: str | None = None
+    card: Card | None = None
+    at: str = ""
+    """Where on this machine, if it is there."""
+
+    @property
+    def state(self) -> str:
+        """Whether it is ready, in words."""
+        return self.missing or (f"ready at {self.at}" if self.at else "ready")
+
+
+def offers() -> list[Offer]:
+    """Return what each provider offers; one that can't be imported is logged and left out."""
+    found: list[Offer] = []
+    refused = policy.refusal()
+    servers()  # some providers ask where one was found
+    for name, cls in registry.loaded():
+        missing, at = _missing(name, cls), _here(name, cls)
+        for model, card in _known(name, cls).items():
+            found.append(Offer(ModelId(name, model), refused(name, model) or missing, card, at))
+    return found
+
+
+def _here(name: str, cls: type[Provider]) -> str:
+    """Return where on this machine a provider asks, if it does."""
+    if not issubclass(cls, provider.AsyncGeneratorProvider):
+        return ""
+    root = registry.root(name, cls)
+    return secrets.without_login(root) if is_loopback(root) else ""
+
+
+def _known(name: str, cls: type[Provider]) -> dict[str, Card | None]:
+    """Return a provider's models: its own closed list, else its default and what is listed."""
+    if not issubclass(cls, provider.ProviderModelMixin):
+        return {}
+    if cls.models or not issubclass(cls, provider.AsyncGeneratorProvider):
+        return dict.fromkeys(filter(None, cls.get_models()))
+    known = lists.known(name, cls, registry.root(name, cls))
+    first = [cls.default_model] if cls.default_model else []
+    return {one: known.get(one) for one in [*first, *known]}
+
+
+def _missing(name: str, cls: type[Provider]) -> str | None:
+    if not issubclass(cls, provider.AsyncGeneratorProvider):
+        return None
+    if registry.is_offline(name):
+        gateway = config.current().gateway
+        return None if gateway else f"offline upstream: set {cls.url_variables[0]}"
+    return cls.missing(registry.root(name, cls))
+
+
+async def refresh(*, stale_only: bool = False) -> dict[str, str]:
+    """Ask every service that is ready for its models, side by side; return who gave none, and why.
+
+    Those whose list is younger than a day are not asked if `stale_only`.
+    """
+    asked = {}
+    refused = policy.refusal()
+    for name, cls in registry.loaded():
+        if not issubclass(cls, provider.AsyncGeneratorProvider) or getattr(cls, "models", None):
+            continue
+        place = registry.root(name, cls)
+        if refused(name, "") or cls.missing(place) is not None:
+            continue
+        if not stale_only or lists.is_stale(name, place):
+            asked[name] = (cls, place)
+    listing = (lists.refresh(name, *where, **LISTING) for name, where in asked.items())
+    given = await asyncio.gather(*listing, return_exceptions=True)
+    faults = {}
+    for name, result in zip(asked, given, strict=True):
+        if isinstance(result, asyncio.CancelledError):
+            raise result
+        if isinstance(result, BaseException):
+            kind = "" if isinstance(result, ChatError) else f"{type(result).__name__}: "
+            faults[name] = secrets.mask(f"{kind}{result}")
+    return faults
+
+
+class Models(tuple[Offer, ...]):
+    """A list of offers that shows as a table."""
+
+    __slots__ = ()
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        """Give what is ready, then the rest: in a long list one line for each provider."""
+        for offer in self:
+            if offer.missing is None:
+                yield str(offer.model), offer.state, _facts(offer.card)
+        rest = [offer for offer in self if offer.missing is not None]
+        for _, group in itertools.groupby(rest, lambda offer: offer.model.provider):
+            first, *others = group
+            if others and len(self) > SCREEN:
+                yield f"{first.model}, {len(others)} more", str(first.missing), _facts(first.card)
+                continue
+            for offer in (first, *others):
+                yield str(offer.model), offer.state, _facts(offer.card)
+
+    def __repr__(self) -> str:
+        rows = list(self._rows())
+        width = max((len(name) for name, _, _ in rows), default=0)
+        states = max((len(state) for _, state, _ in rows), default=0)
+        return "\n".join(f"{n:{width}}  {s:{states}}  {facts}".rstrip() for n, s, facts in rows)
+
+    def _repr_html_(self) -> str:
+        name = '<td style="text-align:left;min-width:18em;overflow-wrap:anywhere">'
+        cell = '<td style="text-align:left">'
+        rows = "".join(
+            f"<tr>{name}<code>{escape(model)}</code></td>{cell}{escape(state)}</td>"
+            f"{cell}{escape(facts)}</td></tr>"
+            for model, state, facts in self._rows()
+        )
+        head = '<th style="text-align:left">'
+        heads = "".join(f"{head}{text}</th>" for text in ("model", "ready?", FACTS))
+        return f'<table class="mathjax_ignore"><tr>{heads}</tr>{rows}</table>'
+
+
+def _facts(card: Card | None) -> str:
+    """Say in a line what is known of a model."""
+    if card is None:
+        return ""
+    said = [_rounded(card.context)] if card.context else []
+    said += ["images"] if card.vision else []
+    said += ["tools"] if card.tools else []
+    if card.input is not None and card.output is not None:
+        said.append(f"${card.input:g} / ${card.output:g}")
+    return " · ".join(said)
+
+
+def _rounded(tokens: int) -> str:
+    if tokens >= 1_000_000:
+        return f"{tokens / 1_000_000:.3g}M"
+    return f"{tokens / 1_000:.0f}k" if tokens >= 1_000 else str(tokens)
+
+
+def models(words: str = "") -> Models:
+    """Return what can be asked and whether it is ready, narrowed to names with all the words."""
+    wanted = words.lower().split()
+    return Models(o for o in offers() if all(word in str(o.model).lower() for word in wanted))
+
+
+class Found(NamedTuple):
+    """A key or an address that the environment or the configuration may name, and what it does."""
+
+    kind: str
+    name: str
+    state: str
+
+
+def found() -> list[Found]:
+    """Return which keys and addresses were found and where; never a key itself."""
+    keys, addresses = [], []
+    for name, cls in registry.loaded():
+        if not issubclass(cls, provider.AsyncGeneratorProvider):
+            continue
+        place = registry.root(name, cls)
+        if where := cls.key_found(place):
+            keys.append(Found("key", name, where))
+        if place != cls.base_url.rstrip("/"):
+            given = name in config.current().urls
+            where = "%config IPyChat.urls" if given else " or ".join(cls.url_variables)
+            addresses.append(Found("address", name, f"{secrets.without_login(place)} ({where})"))
+    here = [Found("server", one.product, _told(one)) for one in servers()]
+    no_key = Found("key", "none", "%chat_login PROVIDER asks for one")
+    return [*(keys or [no_key]), *addresses, *here]
+
+
+def _told(server: Server) -> str:
+    first, *others = server.models or ("no model",)
+    models = f"{first}, {len(others)} more" if others else first
+    why_not = f"; not used unasked: {server.why_not}" if server.why_not else ""
+    return f"{models}, at {server.root}{why_not}"
+
+
+def servers() -> list[Server]:
+    """Return the servers that run on this machine, the preferred one first.
+
+    They are looked for twice a minute at most. The user can forbid it. From now on their providers
+    ask them where they are.
+    """
+    if os.environ.get(SERVERS_VARIABLE) == "off" or replay.is_on():
+        return []
+    from ipychat.local import servers
+
+    found = servers.known(registry.root("ollama", registry.load("ollama")))  # type: ignore[arg-type] # has an address
+    for server in reversed(found):
+        if server.why_not is None:
+            registry.found_at(server.provider, server.root)
+    return found
+
+
+def names_of(model: ModelId) -> set[str]:
+    """Return the model's own name and its aliases."""
+    cls = registry.load(model.provider)
+    aliases = cls.model_aliases if issubclass(cls, provider.ProviderModelMixin) else {}
+    return {model.name, *(alias for alias, target in aliases.items() if target == model.name)}

@@ -1,0 +1,1 @@
+"""The helper, which answers where there is no model: little, and true."""

@@ -1,0 +1,278 @@
+"""What the magics of one shell share: its conversations, its jobs, and how an answer is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ipychat import config
+from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
+from ipychat.magics.endings import ending, stopped
+from ipychat.text import words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipychat.chat.conversations import Conversation
+    from ipychat.chat.race import Comparison
+    from ipychat.chat.turns import Turn
+    from ipychat.kernel.jobs import Job
+    from ipychat.kernel.run import Run
+    from ipychat.magics.questions import Questions
+    from ipychat.messages import Event, Message, Reply
+
+
+class View(Protocol):
+    """What shows an answer: a cell's view or a terminal's."""
+
+    header: str
+    """What is said above the answer."""
+
+    def add(self, event: Event) -> None:
+        """Show an event, now or soon."""
+        ...
+
+    async def close(self, reply: Reply, *, ending: str = "") -> None:
+        """Show the whole reply for good, and how it ended."""
+        ...
+
+
+class Manner:
+    """How an answer is shown, and where it goes besides."""
+
+    def __init__(
+        self,
+        format: str,  # noqa: A002 - the flag's name
+        *,
+        to: str | None = None,
+        model: str | None = None,
+        offers_code: bool = False,
+        runs_scripts: bool = False,
+    ) -> None:
+        self.format = format
+        self.to = to
+        self.model = model
+        """The model as it was written."""
+        self.offers_code = offers_code
+        """Whether the code of the answer goes into the next cell."""
+        self.runs_scripts = runs_scripts
+        """Whether pages in the answer are shown live, too."""
+
+
+class Session:
+    """A shell's conversations and jobs."""
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.jobs: list[Job] = []
+        self.shown: Reply | Comparison | None = None
+        """What the running cell has shown already, which its end need not show again."""
+        self._greeted: list[Conversation] = []
+        """The conversations of which the user knows that they continue."""
+
+    @functools.cached_property
+    def questions(self) -> Questions:
+        """What makes questions of prompts and flags."""
+        from ipychat.magics.questions import Questions
+
+        return Questions(self.shell)
+
+    def is_free(self, name: str) -> bool:
+        """Whether a variable of that name is the user's to set: not Python's, not IPython's."""
+        import builtins
+        import keyword
+
+        own = {"In", "Out", "get_ipython", "exit", "quit", *dir(builtins)}
+        word = name.isidentifier() and not keyword.iskeyword(name)
+        return word and name not in own and not name.startswith("_")
+
+    def conversation(self, name: str | None = None) -> Conversation:
+        """Return the conversation of that name, else the notebook's own."""
+        from ipychat.chat import conversations
+
+        return conversations.conversation(name)
+
+    def known_conversation(self, name: str | None = None) -> Conversation:
+        """Return the conversation of that name, which must be there already."""
+        from ipychat.chat import conversations
+
+        known = conversations.names()
+        if name and name not in known:
+            there = f"There are: {', '.join(known)}." if known else "There is none yet."
+            raise UsageError(f"There is no conversation {name!r}. {there}")
+        return self.conversation(name)
+
+    async def answer(
+        self, conversation: Conversation, question: Message, asked: dict[str, Any], manner: Manner
+    ) -> Reply:
+        """Ask, show the answer in the running cell, and return it."""
+        from ipychat.kernel.run import in_front
+
+        turn, run, view = self._begin(conversation, question, asked, manner)
+        with in_front(run):
+            reply = await self._settle(turn, run, view, manner, alone=False)
+        self.shown = reply
+        return reply
+
+    async def show_request(
+        self, conversation: Conversation, question: Message, asked: dict[str, Any]
+    ) -> None:
+        """Show what would be sent, and send nothing."""
+        from ipychat.display import request as shown
+        from ipychat.kernel import notebook
+        from ipychat.wire import offload
+
+        cell, execution = notebook.running_cell(self.shell)
+        request = conversation.request(question, cell=cell, execution=execution, **asked)
+        self.publish(await offload.run(shown.bundle, request))
+
+    # -- how it is answered
+
+    def _begin(
+        self,
+        conversation: Conversation,
+        question: Message,
+        asked: dict[str, Any],
+        manner: Manner,
+        *,
+        background: bool = False,
+    ) -> tuple[Turn, Run, View]:
+        from ipychat.kernel import notebook
+        from ipychat.kernel.run import Run
+
+        cell, execution = notebook.running_cell(self.shell)
+        turn = conversation.begin(
+            question, cell=cell, execution=execution, background=background, **asked
+        )
+        view = self._view(manner, background=background)
+        view.header = self._header(conversation, turn, manner)
+        run = Run(_watch(turn, view))
+        turn.stop = run.stop
+        return turn, run, view
+
+    def _view(self, manner: Manner, *, background: bool) -> View:
+        from ipychat.kernel import notebook
+        from ipychat.store import replay
+
+        if not notebook.is_kernel(self.shell):
+            from ipychat.display.terminal import TerminalView
+
+            return TerminalView(None if background else sys.stdout, format=manner.format)
+        from ipychat.display.cell import CellView
+
+        live, apart = notebook.is_watched(self.shell), replay.is_apart()
+        publish = notebook.publisher(self.shell)
+        view = CellView(publish, format=manner.format, live=live, in_one=apart)
+        if background and (apart or not live):
+            view.reserve()
+        return view
+
+    def _header(self, conversation: Conversation, turn: Turn, manner: Manner) -> str:
+        """Say who answers where that is not what was written, and what else must be known."""
+        said = []
+        from ipychat.catalog import resolve
+        from ipychat.store import replay
+
+        named = manner.model or conversation.model
+        if not replay.is_apart():  # else all that another machine's settings name is said, too
+            named = named or config.current().model or resolve.named_by_the_environment()
+        if turn.request.recorded is None and named not in {turn.model.name, str(turn.model)}:
+            said.append(str(turn.model))
+        if not (named or replay.is_apart()) and (found := resolve.default().announced):
+            said.append(found)
+        return " · ".join([*said, *(self.standing(conversation) if turn.journal else ())])
+
+    def standing(self, conversation: Conversation) -> Iterator[str]:
+        """Give what must be known of the conversation that goes on."""
+        if conversation.continues and conversation not in self._greeted:
+            turns = words.counted(conversation.continues, "turn")
+            yield f"continues {turns}; %chat_new starts clean"
+        self._greeted.append(conversation)
+        if stale := conversation.stale_count:
+            yield f"{words.counted(stale, 'later turn')} {'is' if stale == 1 else 'are'} stale"
+
+    async def _settle(
+        self, turn: Turn, run: Run, view: View, manner: Manner, *, alone: bool
+    ) -> Reply:
+        """Wait for the end and show it, whichever it is."""
+        from ipychat.kernel import notebook
+
+        try:
+            await run.wait()
+        except ChatError as error:
+            await view.close(turn.reply, ending=_broken(turn, error, alone=alone))
+            raise
+        except asyncio.CancelledError:
+            await view.close(turn.reply, ending=stopped(turn.reply))
+            raise
+        # in a terminal the error of an interrupt stands right below what came, and says it all
+        says_it_all = turn.reply.is_empty or not notebook.is_kernel(self.shell)
+        is_said = run.interrupted and says_it_all
+        await view.close(turn.reply, ending="" if is_said else _ending(turn, run))
+        reply = turn.reply
+        if manner.to:
+            self.shell.user_ns[manner.to] = reply
+        if run.interrupted:
+            raise InterruptedAnswerError.of(reply)
+        if manner.offers_code and not alone:
+            from ipychat.magics import next_cell
+
+            if said := next_cell.offer(reply, self.shell):
+                print(said)
+        if manner.runs_scripts:
+            from ipychat.display import cell, live_page
+
+            for page in cell.pages(reply.text):
+                shown = live_page.bundle(live_page.LivePage(page=page), "(a live page)")
+                notebook.publisher(self.shell)(shown)
+        return reply
+
+    def begin_job(
+        self, conversation: Conversation, question: Message, asked: dict[str, Any], manner: Manner
+    ) -> Job:
+        """Ask, and let the answer come while the notebook goes on."""
+        from ipychat.kernel import notebook
+        from ipychat.kernel.jobs import Job
+        from ipychat.text import shapes
+
+        shell = self.shell
+        turn, run, view = self._begin(conversation, question, asked, manner, background=True)
+        title = shapes.mask(question.text).strip().splitlines()[-1:] or ["…"]
+        job = Job(
+            len(self.jobs) + 1,
+            title[0][:60],
+            run,
+            lambda run: self._settle(turn, run, view, manner, alone=True),
+            functools.partial(notebook.publisher, shell) if notebook.is_kernel(shell) else None,
+        )
+        self.jobs.append(job)
+        if not notebook.runs_at_the_prompt(self.shell):
+            print("It stands still at the prompt: await it, or let %gui asyncio run it there.")
+        return job
+
+    def publish(self, data: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
+        """Show something in the running cell."""
+        from ipychat.kernel import notebook
+
+        notebook.publisher(self.shell)(data, metadata)
+
+
+async def _watch(turn: Turn, view: View) -> None:
+    async with contextlib.aclosing(turn.events()) as events:
+        async for event in events:
+            view.add(event)
+            await asyncio.sleep(0)  # a service at full speed leaves room for painting
+
+
+def _ending(turn: Turn, run: Run) -> str:
+    return stopped(turn.reply) if run.stopped else ending(turn.reply)
+
+
+def _broken(turn: Turn, error: ChatError, *, alone: bool) -> str:
+    """Mark what an error left; in a cell of its own job nobody else shows the error itself."""
+    if alone:
+        return str(error)
+    return "Broken off: what came is kept." if turn.reply.text else ""
