@@ -30,8 +30,13 @@ SHOWN = r"<!-- (?P<path>[\w./-]+) -->\n```(?P<language>\w+)\n.*?^```$"
 MAGICS = ("chat.ChatMagics", "history.HistoryMagics", "models.ModelMagics")
 COMMANDS = ("gateway.__main__", "local.__main__", "audit")
 RETURNED = (
-    *("conversations.Conversation", "race.Comparison", "race.Result", "batch.results.Results"),
-    *("batch.results.Row", "catalog.Models", "catalog.Offer", "messages.ModelId"),
+    *(
+        "chat.conversations.Conversation",
+        "chat.race.Comparison",
+        "chat.race.Result",
+        "batch.results.Results",
+    ),
+    *("batch.results.Row", "catalog.offers.Models", "catalog.offers.Offer", "messages.ModelId"),
     *("display.panel.Panel", "display.picker.ModelPicker"),
 )
 """What the public functions give back."""

@@ -220,7 +220,7 @@ def servers() -> list[Server]:
         return []
     from ipychat.local import servers
 
-    found = servers.known(registry.root("ollama", registry.load("ollama")))  # type: ignore[arg-type] # has an address
+    found = servers.known()
     for server in reversed(found):
         if server.why_not is None:
             registry.found_at(server.provider, server.root)

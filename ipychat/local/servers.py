@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ipychat import config
 from ipychat.text.characters import harmless
 
 HOST = "127.0.0.1"
@@ -84,17 +85,17 @@ _last: tuple[float, tuple[Server, ...]] | None = None
 """When it was last looked for servers, and which there were."""
 
 
-def known(ollama: str, max_age: float = 30.0) -> list[Server]:
+def known(max_age: float = 30.0) -> list[Server]:
     """Return what `find` found last; it is asked again after `max_age` seconds."""
     if _last is None or time.monotonic() - _last[0] > max_age:
-        return find(ollama)
+        return find()
     return list(_last[1])
 
 
-def find(ollama: str, limit: float = LIMIT) -> list[Server]:
+def find(limit: float = LIMIT) -> list[Server]:
     """Return the servers that answer within `limit` seconds, the preferred one first."""
     global _last  # noqa: PLW0603 - the one value that `known` returns
-    places = _places(ollama)
+    places = _places()
     until = time.monotonic() + limit
     found: dict[str, Server] = {}
     threads = [
@@ -110,10 +111,12 @@ def find(ollama: str, limit: float = LIMIT) -> list[Server]:
     return list(servers)
 
 
-def _places(ollama: str) -> dict[str, str]:
+def _places() -> dict[str, str]:
     """Return the addresses that are asked, and the usual provider of each."""
+    from ipychat.providers.ollama import Ollama
+
     places = {}
-    root = ollama.replace("//localhost", f"//{HOST}")
+    root = Ollama.root(config.current().urls.get("ollama")).replace("//localhost", f"//{HOST}")
     with contextlib.suppress(ValueError):  # where it names no address of this machine
         parts = urlsplit(root)
         ours = ip_address(parts.hostname or "").is_loopback
