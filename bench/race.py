@@ -102,7 +102,8 @@ async def first_text(*services: str, first: bool = False) -> float:
     talk = conversations.conversation("bench")
     models = [f"{name}:m" for name in services]
     begin, seen = time.perf_counter(), 0.0
-    turn = talk.begin("Hi", model=models[0], beside=models[1:], options={"api_key": "k"})
+    given = {"api_key": "k"}
+    turn = talk.begin(*(talk.question("Hi", model=one, options=given) for one in models))
     async with contextlib.aclosing(Race(talk, turn, first=first).events()) as events:
         async for _, event in events:
             if isinstance(event, Text):

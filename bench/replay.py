@@ -16,8 +16,8 @@ import ipychat
 from bench.gateway import FIRST, MODEL, process
 from bench.rows import Figure
 from ipychat import config
-from ipychat.catalog import route
-from ipychat.chat.answer import request
+from ipychat.catalog import receipts
+from ipychat.chat.question import question as request
 from ipychat.messages import Reply, Text
 from ipychat.store.answers import Answers, Entry, lines
 from ipychat.wire import http
@@ -36,13 +36,13 @@ def fill(folder: Path) -> None:
     for number in range(ENTRIES):
         one = asked(number)
         record = Reply(one, TEXT, finish="stop", seconds=1.0).to_record() | {"text": lines(TEXT)}
-        answers.keep(Entry(route.receipt(one), record), {})
+        answers.keep(Entry(receipts.receipt(one), record), {})
 
 
 async def hits(folder: Path) -> Figure:
     floor, ours = [], []
     for number in range(0, ENTRIES, ENTRIES // HITS):
-        path = folder / f"{route.receipt(asked(number)).hash}.json"
+        path = folder / f"{receipts.receipt(asked(number)).hash}.json"
         begin = time.perf_counter()
         json.loads(path.read_bytes())
         floor.append(time.perf_counter() - begin)

@@ -42,7 +42,7 @@ RETURNED = (
 """What the public functions give back."""
 WIDTH = 100
 """Characters of a line of code, as everywhere in the project."""
-INNER = {"begin", "request", "adopt", "changed", "to_record", "of_record", "row"}
+INNER = {"begin", "question", "adopt", "changed", "to_record", "of_record", "row"}
 """Methods that are there for other modules."""
 
 VARIABLES = {

@@ -261,13 +261,43 @@ class Recorded:
     """Why nobody may be asked, where the user's own rules name nobody."""
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a question goes: found once, by `ipychat.catalog.route`."""
+
+    provider: type[Any]
+    root: str | None
+    """None: the provider alone knows."""
+    behind: ModelId | None = None
+    """Who answers behind the notebook's own gateway; None: it does not go there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a question belongs."""
+
+    chat: str | None = None
+    """The conversation that it becomes a turn of; None: of none."""
+    cell: str | None = None
+    execution: str | None = None
+    """Which run of the cell: an id that no other run has, in other kernels too."""
+    background: bool = False
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class ChatRequest:
-    """What is asked of whom."""
+class Question:
+    """What is asked of whom. Made once, from flags or arguments, and carried whole to the wire."""
 
     model: ModelId
     messages: tuple[Message, ...]
+    """All that is sent."""
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    route: Route | None = None
+    """None: of an answer that was read from disk."""
+    prompt: tuple[Message, ...] = ()
+    """What of the messages the user asked."""
+    system: str | None = None
+    place: Place = Place()
     cached: bool = False
     """Whether an answer that is kept will do, where it is not looked for anyway."""
     allow_secrets: bool = False
@@ -278,7 +308,7 @@ class ChatRequest:
     """Where a cassette says something else of the model's name than the user's own rules."""
 
     def __repr__(self) -> str:
-        return harmless(f"<ChatRequest {self.model}: {len(self.messages)} messages>")
+        return harmless(f"<Question to {self.model}: {len(self.messages)} messages>")
 
 
 # -- events: what an answer is made of
@@ -364,7 +394,7 @@ Event: TypeAlias = Text | Reasoning | ToolCall | Usage | FinishReason | Notice
 class Reply:
     """An answer as far as it came, known secrets masked. Usable as its text: `str(reply)`."""
 
-    request: ChatRequest
+    request: Question
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -436,7 +466,7 @@ class Reply:
         }
 
     @classmethod
-    def of_record(cls, request: ChatRequest, record: Mapping[str, Any]) -> Reply:
+    def of_record(cls, request: Question, record: Mapping[str, Any]) -> Reply:
         """Read what `to_record` wrote, by whichever version, of an answer to `request`.
 
         Raises TypeError for a field that someone has made something else.

@@ -15,7 +15,7 @@ from ipychat import secrets
 from ipychat.catalog import registry
 from ipychat.chat.answer import Answer
 from ipychat.errors import ChatError
-from ipychat.messages import ChatRequest, Message, ModelId
+from ipychat.messages import Message, ModelId, Question
 from ipychat.wire import http
 from tests.loopback import (
     END,
@@ -223,7 +223,7 @@ async def outcome(protocol: Protocol, fault: str, service: Service) -> str:
     service.on(protocol.path, *scripts)
     options = {"base_url": service.url, "idle_timeout": 0.4, "stream": True, "kept_as": fault}
     model = ModelId(NAMES[str(protocol)], protocol.model)
-    asking = Answer(ChatRequest(model, (Message("user", "Hello"),), options))
+    asking = Answer(Question(model, (Message("user", "Hello"),), options))
     said = ""
     try:
         async with contextlib.aclosing(asking.events()) as events:

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 
 from ipychat import audit, config, secrets
-from ipychat.messages import ChatRequest, Message, ModelId, Reply
+from ipychat.messages import Message, ModelId, Question, Reply
 from ipychat.store import replay
 from ipychat.store.answers import Answers, Entry, Receipt
 from ipychat.text import shapes
@@ -216,7 +216,7 @@ def test_a_key_of_several_lines_is_found_in_a_damaged_notebook(tmp_path):
 async def test_it_is_found_in_a_cassettes_entry_and_no_masked_one_is(tmp_path, monkeypatch):
     monkeypatch.setenv(config.CASSETTE_VARIABLE, str(tmp_path / "__chat__"))
     asked = Receipt.of({"messages": [{"text": f"it is {TOKEN}"}]})
-    reply = Reply(ChatRequest(ModelId("openai", "m"), (Message("user", "hi"),)), finish="stop")
+    reply = Reply(Question(ModelId("openai", "m"), (Message("user", "hi"),)), finish="stop")
     secrets.register(CANARY, NAME)
     await replay.keep(asked, Reply(reply.request, text=f"{CANARY}!", finish="stop"))
     assert whats(tmp_path) == [("asked", "a personal token of GitHub's")]

@@ -342,8 +342,10 @@ async def test_a_plug_ins_answer_is_held_to_it_whatever_it_is_made_of(kind):
             finally:
                 closed.append(True)
 
-    asked = messages.ChatRequest(messages.ModelId("x", "m"), (messages.Message("user", "?"),), {})
-    *given, end = [one async for one in provider.events(Endless, asked)]
+    route = messages.Route(provider.completed(Endless), None)
+    user = messages.Message("user", "?")
+    asked = messages.Question(messages.ModelId("helper", "m"), (user,), {}, route)
+    *given, end = [one async for one in Answer(asked).events(keeps=False)]
     assert end == FinishReason("max_answer")
     assert closed
     assert {type(one) for one in given} == {event}
@@ -378,7 +380,7 @@ async def test_an_answer_that_was_cut_off_is_not_kept(service, tmp_path):
 
 @pytest.mark.heavy
 async def test_many_small_words_take_no_more_memory_than_they_are():
-    request = messages.ChatRequest(messages.ModelId("x", "m"), (), {})
+    request = messages.Question(messages.ModelId("x", "m"), (), {})
     growing = Answer(request)
     process = psutil.Process()
     before = process.memory_info().rss

@@ -7,9 +7,9 @@ import pytest
 
 import ipychat
 from ipychat import config, errors
-from ipychat.catalog import lists, offers, registry, resolve, route
+from ipychat.catalog import lists, offers, registry, resolve, routes
 from ipychat.chat import conversations
-from ipychat.messages import ChatRequest, Message, ModelId, Usage
+from ipychat.messages import Message, ModelId, Question, Usage
 from ipychat.providers.anthropic import Anthropic
 from ipychat.providers.openai import OpenAI, compatible
 from ipychat.providers.presets import PRESETS
@@ -17,7 +17,7 @@ from tests.loopback import answer
 from tests.protocols import OPENAI
 
 pytestmark = pytest.mark.usefixtures("sessions")
-REQUEST = ChatRequest(ModelId("openai", "gpt-4o-mini"), (Message("user", "?"),))
+REQUEST = Question(ModelId("openai", "gpt-4o-mini"), (Message("user", "?"),))
 
 
 def listing(*models):
@@ -71,17 +71,17 @@ def test_the_default_models_are_in_the_table_where_it_knows_their_service():
     ],
 )
 def test_what_an_answer_cost_is_its_tokens_at_their_prices(usage, dollars):
-    assert route.cost(REQUEST, usage) == pytest.approx(dollars)
+    assert routes.cost(REQUEST, usage) == pytest.approx(dollars)
 
 
 def test_at_another_address_the_services_prices_do_not_hold(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "https://elsewhere.example/v1")
-    assert route.cost(REQUEST, Usage(1000, 1000)) is None
+    assert routes.cost(REQUEST, Usage(1000, 1000)) is None
 
 
 def test_of_a_model_without_a_price_the_cost_is_not_known():
-    unknown = ChatRequest(ModelId("openai", "nobody-knows-it"), REQUEST.messages)
-    assert route.cost(unknown, Usage(1000, 1000)) is None
+    unknown = Question(ModelId("openai", "nobody-knows-it"), REQUEST.messages)
+    assert routes.cost(unknown, Usage(1000, 1000)) is None
 
 
 async def test_a_services_list_is_asked_for_once_a_day(openai):
@@ -520,8 +520,8 @@ async def test_a_line_end_in_a_name_fakes_no_row(openai):
 def test_input_from_the_cache_without_a_known_price_makes_the_cost_unknown(monkeypatch):
     card = lists.table().cards["groq"]["openai/gpt-oss-20b"]
     assert (
-        route.cost(
-            ChatRequest(ModelId("groq", "openai/gpt-oss-20b"), REQUEST.messages), Usage(100, 1)
+        routes.cost(
+            Question(ModelId("groq", "openai/gpt-oss-20b"), REQUEST.messages), Usage(100, 1)
         )
         is not None
     )
@@ -531,8 +531,8 @@ def test_input_from_the_cache_without_a_known_price_makes_the_cost_unknown(monke
         ipychat.providers.provider.Card(card.name, input=1.0, output=1.0),
     )
     assert (
-        route.cost(
-            ChatRequest(ModelId("groq", "openai/gpt-oss-20b"), REQUEST.messages),
+        routes.cost(
+            Question(ModelId("groq", "openai/gpt-oss-20b"), REQUEST.messages),
             Usage(100, 1, cached=50),
         )
         is None

@@ -161,7 +161,7 @@ def test_an_unknown_provider_is_an_error_that_lists_them():
 INSTALLED = """
 import asyncio, json, sys
 import ipychat
-from ipychat import catalog, registry
+from ipychat.catalog import offers, registry
 assert "ipychat_parrot" not in sys.modules
 names = registry.names()
 assert "ipychat_parrot" not in sys.modules, "imported before it was asked"

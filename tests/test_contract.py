@@ -9,8 +9,7 @@ import pytest
 from ipychat import errors
 from ipychat.catalog import registry
 from ipychat.chat.answer import Answer
-from ipychat.messages import ChatRequest, FinishReason, Message, ModelId, Notice, Text
-from ipychat.providers.provider import events
+from ipychat.messages import FinishReason, Message, ModelId, Notice, Question, Text
 from tests.loopback import END, FIN, HANG, RESET, answer, byte_by_byte, chunk, gzipped, head
 from tests.protocols import OFFLINE, PROTOCOLS, BehindTheGateway, RunningGateway
 
@@ -44,7 +43,11 @@ def protocol(request, service):
 def request_(protocol, service):
     options = {"base_url": service.url, "idle_timeout": 5, "stream": True}
     model = ModelId(NAMES[protocol.provider.__name__], protocol.model)
-    return ChatRequest(model, (Message("user", "Hello"),), options)
+    return Question(model, (Message("user", "Hello"),), options)
+
+
+def events(question):
+    return Answer(question).events(keeps=False)
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def ask(protocol, request_, service):
     async def run(*scripts, **options):
         service.on(protocol.path, *scripts)
         answering = Answer(
-            ChatRequest(request_.model, request_.messages, {**request_.options, **options})
+            Question(request_.model, request_.messages, {**request_.options, **options})
         )
         async with contextlib.aclosing(answering.events()) as given:
             async for _ in given:
@@ -73,21 +76,21 @@ async def test_the_text_comes_whole_and_in_order(ask, protocol):
 
 async def test_it_finishes_once_and_last(protocol, request_, service):
     service.on(protocol.path, protocol.whole("a", "b"))
-    given = [event async for event in events(protocol.provider, request_)]
+    given = [event async for event in events(request_)]
     assert [e for e in given if isinstance(e, FinishReason)] == [given[-1]]
 
 
 async def test_text_is_given_before_the_answer_is_whole(protocol, request_, service):
     script = [head(200, protocol.content_type), chunk(protocol.text("first")), HANG]
     service.on(protocol.path, script)
-    async with contextlib.aclosing(events(protocol.provider, request_)) as given:
+    async with contextlib.aclosing(events(request_)) as given:
         async with asyncio.timeout(5):
             assert await anext(given) == Text("first")
 
 
 async def test_closing_it_closes_the_connection_at_once(protocol, request_, service):
     service.on(protocol.path, [head(200, protocol.content_type), chunk(protocol.text("a")), HANG])
-    async with contextlib.aclosing(events(protocol.provider, request_)) as given:
+    async with contextlib.aclosing(events(request_)) as given:
         await anext(given)
     [received] = service.asked(protocol.path)
     assert await asyncio.to_thread(received.gone.wait, 2)
@@ -321,9 +324,7 @@ async def test_a_dead_service_is_an_error_that_names_it(protocol, request_):
     with pytest.raises(
         errors.UnreachableError, match=r"No connection to 127\.0\.0\.1:9: Connection refused\."
     ):
-        async for _ in events(
-            protocol.provider, ChatRequest(request_.model, request_.messages, options)
-        ):
+        async for _ in events(Question(request_.model, request_.messages, options)):
             pass
 
 
@@ -355,7 +356,7 @@ async def test_an_error_is_one_to_five_lines(ask, protocol):
 
 async def test_notices_come_while_it_waits(protocol, request_, service):
     service.on(protocol.path, answer(b"busy", status=503, Retry_After="30"))
-    async with contextlib.aclosing(events(protocol.provider, request_)) as given:
+    async with contextlib.aclosing(events(request_)) as given:
         async with asyncio.timeout(5):
             assert isinstance(await anext(given), Notice)
 

@@ -18,15 +18,16 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import ipychat
 from ipychat import config, errors, secrets
 from ipychat.catalog import registry
-from ipychat.chat import conversations, turns
+from ipychat.chat import conversations, journal, turn as turn_
 from ipychat.chat.conversations import Conversation, conversation
-from ipychat.chat.turns import fold
+from ipychat.chat.records import fold
 from ipychat.messages import (
     FilePart,
     ImagePart,
     Message,
     ModelId,
     Notice,
+    Place,
     Reasoning,
     Text,
     TextPart,
@@ -87,12 +88,18 @@ def talk(transcript):
     return Conversation("talk", transcript)
 
 
-PLACES = {"model", "system", "cell", "execution", "background", "history"}
+PLACES = {"cell", "execution", "background"}
+
+
+def begin(talk, prompt, *, history=True, model=None, system=None, **given):
+    """Begin a turn as a cell does; what names no place is an option."""
+    place = {name: given.pop(name) for name in PLACES & {*given}}
+    where = Place(talk.name if history else None, **place)
+    return talk.begin(talk.question(prompt, model=model, system=system, place=where, options=given))
 
 
 async def ask(talk, question, **given):
-    placed = {name: given.pop(name) for name in PLACES & {*given}}
-    turn = talk.begin(question, **placed, options=given)
+    turn = begin(talk, question, **given)
     async with contextlib.aclosing(turn.events()) as events:
         turn.given = [event async for event in events]
     return turn
@@ -120,7 +127,7 @@ def questions(talk):
 def settled(talk):
     """Wait until what was changed is written; gives the conversation."""
     for thread in threading.enumerate():
-        if thread.name == turns.SAVING:
+        if thread.name == journal.SAVING:
             thread.join()
     return talk
 
@@ -195,7 +202,7 @@ async def test_an_answer_that_failed_or_was_stopped_goes_along_with_what_came(ta
     with pytest.raises(errors.ServerError):
         await ask(talk, "b")
     echo.pieces = ["half"]
-    async with contextlib.aclosing(talk.begin("c").events()) as events:
+    async with contextlib.aclosing(begin(talk, "c").events()) as events:
         await anext(events)
     echo.pieces = None
     await ask(talk, "d")
@@ -230,9 +237,9 @@ async def test_an_empty_question_or_an_unknown_model_leaves_everything_as_it_was
     await ask(talk, "a", cell="1", execution="x")
     before = shape(talk), transcript.path.read_bytes()
     with pytest.raises(errors.UsageError, match="empty"):
-        talk.begin(" ", cell="1", execution="y")
+        begin(talk, " ", cell="1", execution="y")
     with pytest.raises(errors.ModelNotSupportedError):
-        talk.begin("b", cell="1", execution="y", model="nonsense")
+        begin(talk, "b", cell="1", execution="y", model="nonsense")
     assert before == (shape(talk), transcript.path.read_bytes())
 
 
@@ -335,7 +342,7 @@ async def test_a_fork_goes_on_from_a_copy(echo):
     await ask(one, "a", cell="1", execution="1")
     await ask(one, "b", cell="2", execution="2")
     await ask(one, "A", cell="1", execution="3")
-    one.begin("running")
+    begin(one, "running")
     two = one.fork("two")
     assert two is conversation("two")
     assert questions(two) == "A b*"
@@ -437,7 +444,7 @@ async def test_an_interrupt_does_not_wait_for_a_disk_that_is_stuck(talk, echo, t
 
 
 async def test_an_answer_closed_after_its_finish_is_done(talk):
-    async with contextlib.aclosing(talk.begin("a").events()) as events:
+    async with contextlib.aclosing(begin(talk, "a").events()) as events:
         async for event in events:
             if isinstance(event, ipychat.FinishReason):
                 break
@@ -503,7 +510,7 @@ async def test_a_disk_that_fails_at_the_end_is_told(talk, echo, transcript):
 
 
 async def test_text_is_on_disk_while_the_answer_goes_on(talk, echo, transcript, monkeypatch):
-    monkeypatch.setattr(turns, "SNAPSHOT_INTERVAL", 0.0)
+    monkeypatch.setattr(turn_, "SNAPSHOT_INTERVAL", 0.0)
     go = asyncio.Event()
     secrets.register("three-is-a-secret")
     echo.pieces = [Reasoning("hm, "), "one ", "two ", "thre", go, "e"]
@@ -521,16 +528,17 @@ async def test_snapshots_come_at_most_once_in_an_interval(talk, echo, transcript
     echo.pieces = ["word "] * 5000
     await ask(talk, "a")
     kinds = [record["type"] for record in transcript.read()]
-    assert kinds.count("arrived") <= talk.turns[0].seconds / turns.SNAPSHOT_INTERVAL
+    assert kinds.count("arrived") <= talk.turns[0].seconds / turn_.SNAPSHOT_INTERVAL
     assert [kind for kind in kinds if kind != "arrived"] == ["named", "asked", "ended"]
 
 
 STREAMS = """
 import asyncio, itertools, sys, time
 from pathlib import Path
-from ipychat import conversations, registry, turns
+from ipychat.catalog import registry
+from ipychat.chat import conversations, turn
 from ipychat.store.transcripts import Transcript
-turns.SNAPSHOT_INTERVAL = 0.2
+turn.SNAPSHOT_INTERVAL = 0.2
 class Endless:
     @classmethod
     async def create_async_generator(cls, model, messages, **options):
@@ -540,7 +548,7 @@ class Endless:
 registry.register(Endless)
 async def main():
     talk = conversations.Conversation("talk", Transcript(Path(sys.argv[1])))
-    async for event in talk.begin("Go on.", model="endless:m").events():
+    async for event in talk.begin(talk.question("Go on.", model="endless:m")).events():
         print(time.monotonic(), event.text, flush=True)
 asyncio.run(main())
 """
@@ -566,7 +574,7 @@ def test_a_process_killed_in_mid_stream_loses_at_most_its_last_snapshot(transcri
 
 
 async def test_a_known_secret_is_in_no_byte_on_disk(talk, echo, transcript, monkeypatch):
-    monkeypatch.setattr(turns, "SNAPSHOT_INTERVAL", 0.0)
+    monkeypatch.setattr(turn_, "SNAPSHOT_INTERVAL", 0.0)
     secrets.register(secret := "canary/of+conversations")
     echo.pieces = ["It is ", *secret, " and ", *secret, Reasoning(secret), ToolCall("1", "f", secret),
                    Notice(secret), errors.ServerError(secret)]  # fmt: skip
@@ -613,7 +621,7 @@ def test_records_that_are_unknown_or_make_no_sense_are_skipped():
 
 
 async def test_a_lost_background_turn_without_text_does_not_go_along(talk, echo):
-    talk.begin("lost", background=True)
+    begin(talk, "lost", background=True)
     talk.journal.save()
     again = on_disk(talk)
     assert [turn.state for turn in again.turns] == ["lost"]
@@ -666,7 +674,7 @@ async def _live(steps, transcript):
             case ("stop", cell):
                 last[cell] = str(runs)
                 async with contextlib.aclosing(
-                    talk.begin(f"{runs}", cell=cell, execution=str(runs)).events()
+                    begin(talk, f"{runs}", cell=cell, execution=str(runs)).events()
                 ) as events:
                     await anext(events)
             case ("drop", number) if number <= len(talk.turns):
@@ -919,7 +927,7 @@ async def test_whoever_leaves_an_answer_that_waits_for_a_lock_leaves_at_once(tal
 SETS = """
 import asyncio, sys
 from pathlib import Path
-from ipychat.conversations import Conversation
+from ipychat.chat.conversations import Conversation
 from ipychat.store import files
 from ipychat.store.transcripts import Transcript
 files.LOCK_TIMEOUT = 0.2

@@ -17,11 +17,11 @@ from ipychat.display.cell import CellView, bundle
 from ipychat.display.terminal import TerminalView
 from ipychat.errors import FormatError, UsageError
 from ipychat.messages import (
-    ChatRequest,
     FinishReason,
     Message,
     ModelId,
     Notice,
+    Question,
     Reasoning,
     Reply,
     Text,
@@ -31,7 +31,7 @@ from ipychat.messages import (
 from ipychat.text import markup
 from ipychat.text.characters import harmless
 
-REQUEST = ChatRequest(ModelId("openai", "gpt-4o-mini"), (Message("user", "?"),))
+REQUEST = Question(ModelId("openai", "gpt-4o-mini"), (Message("user", "?"),))
 MARKDOWN = """\
 # Title
 

@@ -13,7 +13,7 @@ import pytest
 
 from ipychat import secrets
 from ipychat.catalog import firewall, registry
-from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, ModelId, ToolCall
+from ipychat.messages import FilePart, ImagePart, Message, ModelId, Question, ToolCall
 from tests.kernels import Kernel
 from tests.loopback import Service, answer
 from tests.protocols import ONLINE, PROTOCOLS, completion
@@ -532,7 +532,7 @@ def test_variables_that_the_user_names_are_secrets_too(kernel, service):
 
 
 def request(*messages, **options):
-    return ChatRequest(ModelId("openai", "m"), messages, options)
+    return Question(ModelId("openai", "m"), messages, options)
 
 
 @pytest.fixture

@@ -14,11 +14,10 @@ import psutil
 import pytest
 
 from ipychat import config, errors, secrets
+from ipychat.chat.answer import Answer
 from ipychat.local import engine, weights
 from ipychat.local.provider import Local
-from ipychat.messages import ChatRequest, FinishReason, Message, ModelId, Text, Usage
-from ipychat.providers.anthropic import Anthropic
-from ipychat.providers.provider import events
+from ipychat.messages import FinishReason, Message, ModelId, Question, Text, Usage
 from tests import tiny_gguf
 from tests.kernels import Kernel
 from tests.loopback import Proxy
@@ -47,19 +46,23 @@ async def _engines_end(sessions):
     await asyncio.to_thread(engine.end)
 
 
-def question(path, text="Hello", **options) -> ChatRequest:
+def events(asked):
+    return Answer(asked).events(keeps=False)
+
+
+def question(path, text="Hello", **options) -> Question:
     system = Message("system", "Be brief.")
-    return ChatRequest(ModelId("local", str(path)), (system, Message("user", text)), options)
+    return Question(ModelId("local", str(path)), (system, Message("user", text)), options)
 
 
 async def answer(path, text="Hello", **options) -> str:
-    asked = events(Local, question(path, text, **options))
+    asked = events(question(path, text, **options))
     return "".join([event.text async for event in asked if isinstance(event, Text)])
 
 
 async def begin(path, text, pieces=1, **options):
     """Ask, stop after some pieces of the answer, and leave."""
-    async with contextlib.aclosing(events(Local, question(path, text, **options))) as given:
+    async with contextlib.aclosing(events(question(path, text, **options))) as given:
         async for event in given:
             pieces -= isinstance(event, Text)
             if not pieces:
@@ -83,7 +86,7 @@ async def until(condition, timeout=20):
 
 @pytest.mark.parametrize("keyword", tiny_gguf.REPLIES)
 async def test_it_answers_what_the_weights_say_to_the_message(model, keyword):
-    given = [event async for event in events(Local, question(model, f"What is {keyword}?"))]
+    given = [event async for event in events(question(model, f"What is {keyword}?"))]
     texts = [event.text for event in given if isinstance(event, Text)]
     assert "".join(texts) == expected(keyword)
     (usage,) = [event for event in given if isinstance(event, Usage)]
@@ -92,18 +95,18 @@ async def test_it_answers_what_the_weights_say_to_the_message(model, keyword):
 
 
 async def test_an_answer_comes_while_it_is_written(slow):
-    asked = events(Local, question(slow, "COUNT"))
+    asked = events(question(slow, "COUNT"))
     assert len([event async for event in asked if isinstance(event, Text)]) > 5
 
 
 async def test_it_speaks_anthropics_protocol_too(model):
     running = await engine.running(model)
-    asked = ChatRequest(
+    asked = Question(
         ModelId("anthropic", "m"),
         (Message("system", "Be brief."), Message("user", "naïve?")),
         {"base_url": running.root, "api_key": running.key, "max_tokens": 99},
     )
-    given = [event async for event in events(Anthropic, asked)]
+    given = [event async for event in events(asked)]
     assert "".join(e.text for e in given if isinstance(e, Text)) == expected("naïve")
     assert given[-1] == FinishReason("stop")
 
@@ -113,7 +116,7 @@ async def test_an_answer_in_one_body_is_the_same(model):
 
 
 async def test_options_go_into_the_body(model):
-    asked = events(Local, question(model, "COUNT", max_tokens=3))
+    asked = events(question(model, "COUNT", max_tokens=3))
     assert [event async for event in asked][-1] == FinishReason("length")
 
 
@@ -209,7 +212,7 @@ async def test_an_answer_whose_engine_is_killed_says_so_and_the_next_one_comes(s
     running = await engine.running(slow)
     text = ""
     with pytest.raises(errors.BrokenAnswerError, match="SIGKILL") as caught:
-        async for event in events(Local, question(slow, "COUNT")):
+        async for event in events(question(slow, "COUNT")):
             text += getattr(event, "text", "")
             running.process.kill()
     assert len(str(caught.value).splitlines()) <= 5
@@ -331,7 +334,7 @@ async def test_nobody_without_its_key_is_answered(model):
     asked = {"base_url": running.root, "api_key": "another-key-than-that"}
     with pytest.raises(errors.AuthenticationError):
         await events(
-            Anthropic, ChatRequest(ModelId("anthropic", "m"), question(model).messages, asked)
+            Question(ModelId("anthropic", "m"), question(model).messages, asked)
         ).__anext__()
 
 

@@ -657,7 +657,7 @@ def test_cutting_takes_linear_time(unit, function):
 @pytest.mark.heavy
 def test_importing_costs_nothing_and_pygments_waits_for_final_code():
     code = (
-        "import sys, json; from ipychat import markup; a = set(sys.modules);"
+        "import sys, json; from ipychat.text import markup; a = set(sys.modules);"
         "markup.to_html('```python\\nx\\n```'); b = set(sys.modules);"
         "markup.to_html('text', final=True); c = set(sys.modules);"
         "print(json.dumps([sorted(a), sorted(b), sorted(c)]))"

@@ -7,8 +7,8 @@ import pytest
 
 import ipychat
 from ipychat import batch, config, errors
-from ipychat.catalog import lists, registry, route
-from ipychat.chat.answer import request
+from ipychat.catalog import lists, receipts, registry
+from ipychat.chat.question import question as request
 from ipychat.messages import FilePart, ImagePart, Message, Notice, TextPart
 from ipychat.providers.provider import AsyncGeneratorProvider, Card
 from tests.loopback import answer
@@ -57,8 +57,13 @@ async def of_rows(**options):
     return await ipychat.map(["Hi"], "{{it}}", model=MODEL, **options)
 
 
+def begin(chat, prompt, options):
+    talk = ipychat.conversation(chat)
+    return talk.begin(talk.question(prompt, model=MODEL, options=options))
+
+
 async def turn(**options):
-    return ipychat.conversation("options").begin("Hi", model=MODEL, options=options)
+    return begin("options", "Hi", options)
 
 
 WAYS = [ask, stream, events, compare, of_rows, turn]
@@ -97,7 +102,7 @@ async def test_what_is_in_extra_goes_to_the_service_unchecked(openai, way):
 
 def test_an_option_in_extra_asks_the_same_question():
     def hash_of(**options):
-        return route.receipt(request("Hi", model=MODEL, options=options)).hash
+        return receipts.receipt(request("Hi", model=MODEL, options=options)).hash
 
     assert hash_of(extra={"seed": 1}, top_p=0.5) == hash_of(seed=1, top_p=0.5)
     assert hash_of(seed=1, large=True, extra=None) == hash_of(seed=1)
@@ -195,7 +200,7 @@ def test_the_panel_asks_again_with_an_option_that_went_unchecked(shared):
 @pytest.mark.parametrize("way", [stream, events, ask, turn])
 async def test_a_large_question_is_refused_before_anything_is_sent(openai, way):
     async def asked(**options):
-        question = ipychat.conversation("large").begin(LONG, model=MODEL, options=options)
+        question = begin("large", LONG, options)
         return [event async for event in question.events()]
 
     with pytest.raises(errors.UsageError, match=r"about 125,\d\d\d tokens.*more than 100,000"):

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Error, sync_playwright
 
 from ipychat.display.cell import bundle
-from ipychat.messages import ChatRequest, Message, ModelId, Reply
+from ipychat.messages import Message, ModelId, Question, Reply
 from tests.loopback import Service, _Threaded, answer
 
 CHROMIUM = [p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))]
@@ -212,7 +212,7 @@ def inside(browser):
 
 
 def preview(page):
-    request = ChatRequest(ModelId("openai", "m"), (Message("user", "x"),))
+    request = Question(ModelId("openai", "m"), (Message("user", "x"),))
     data, _ = bundle(Reply(request, text=page, finish="stop"), format="html")
     return NOTEBOOK + data["text/html"]
 

@@ -11,11 +11,11 @@ import pytest
 import ipychat
 from ipychat import config, errors
 from ipychat.chat import conversations
-from ipychat.chat.answer import request
 from ipychat.chat.conversations import Conversation
+from ipychat.chat.question import NO_OPTIONS, question as request
 from ipychat.chat.race import Race
 from ipychat.display.race import RaceView
-from ipychat.messages import Reply, Text
+from ipychat.messages import Place, Reply, Text
 from ipychat.store.transcripts import Transcript
 from tests import lab
 from tests.loopback import END, HANG, Service, answer, chunk, head
@@ -73,8 +73,14 @@ def talk(tmp_path):
     return Conversation("talk", Transcript(tmp_path / "talk.jsonl"))
 
 
+def begin(talk, prompt, *models, history=True, options=NO_OPTIONS, **place):
+    where = Place(talk.name if history else None, **place)
+    asked = (talk.question(prompt, model=one, place=where, options=options) for one in models)
+    return talk.begin(*asked)
+
+
 async def race(talk, question, *models, first=False, **how):
-    one = Race(talk, talk.begin(question, model=models[0], beside=models[1:], **how), first=first)
+    one = Race(talk, begin(talk, question, *models, **how), first=first)
     async with contextlib.aclosing(one.events()) as events:
         one.given = [given async for given in events]
     return one
@@ -164,7 +170,7 @@ async def test_an_answer_without_a_word_does_not_win(openai):
 
 async def test_a_race_that_is_left_closes_every_connection(openai):
     openai.on(PATH, stalled("so far"))
-    begun = Conversation("", None).begin("Hi", model=A, beside=[B, C], history=False)
+    begun = begin(Conversation("", None), "Hi", A, B, C, history=False)
     one = Race(Conversation("", None), begun)
     async with contextlib.aclosing(one.events()) as events:
         async for _ in events:

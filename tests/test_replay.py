@@ -14,9 +14,9 @@ from hypothesis import given, strategies
 
 import ipychat
 from ipychat import batch, config, errors
-from ipychat.catalog import registry, resolve, route
+from ipychat.catalog import receipts, registry, resolve, routes
 from ipychat.chat import conversations
-from ipychat.chat.answer import request
+from ipychat.chat.question import question as request
 from ipychat.messages import FilePart, ImagePart, Message, ModelId, TextPart, date
 from ipychat.store import files, ledger, replay
 from ipychat.store.answers import Answers, Entry, Receipt
@@ -179,7 +179,7 @@ PICTURE = ImagePart.of_bytes(b"picture", "image/png")
 
 def receipt_of(prompt=PROMPT, **changed):
     asked = ASKED | changed
-    return route.receipt(request(prompt, **asked))
+    return receipts.receipt(request(prompt, **asked))
 
 
 def more(**options):
@@ -937,7 +937,7 @@ async def test_a_cassette_decides_for_no_question_whom_it_goes_to(
     talk.model = resolve.lasting("mine")
     assert str(await ipychat.ask("a secret of a talk", chat="talk")) == "mine"
     assert resolve.answering() == resolve.resolve() == ModelId("ollama", "private")
-    assert route.address(request("?")) == f"{mine.url}/api/chat"
+    assert routes.address(request("?")) == f"{mine.url}/api/chat"
     for unknown in ("private", "gone"):
         with contextlib.suppress(errors.UsageError):
             await ipychat.ask("a secret", model=unknown)
@@ -1044,9 +1044,9 @@ async def test_another_address_in_the_environment_is_asked_anew(openai, cassette
     await ask()
     monkeypatch.setenv("OPENAI_BASE_URL", "http://models.example/v1")
     asked = request("Hi", model="openai:m")
-    assert '"at": "http://models.example/v1"' in route.receipt(asked).text
+    assert '"at": "http://models.example/v1"' in receipts.receipt(asked).text
     cassette("replay")
-    assert '"at": "this machine"' in route.receipt(asked).text
+    assert '"at": "this machine"' in receipts.receipt(asked).text
 
 
 async def test_a_notebook_that_was_renamed_finds_its_names(openai, cassette, monkeypatch):
@@ -1189,7 +1189,7 @@ def test_a_kernel_that_is_killed_leaves_whole_entries_only(openai, cassette):
 async def test_a_reply_carries_the_hash_of_what_was_asked(openai):
     first = await ask(temperature=0.5)
     asked = request("Hi", model="openai:m", options={"temperature": 0.5})
-    assert first.hash == route.receipt(asked).hash
+    assert first.hash == receipts.receipt(asked).hash
     assert first.at.startswith(time.strftime("%Y-", time.gmtime()))
 
 
@@ -1197,7 +1197,7 @@ async def test_after_another_spoke_the_hash_is_of_what_it_was_asked(openai):
     use(fallbacks={"openai:m": ("openai:other",)})
     openai.on(PATH, answer(b"{}", status=400), counted("the other's"))
     first = await ask()
-    assert first.hash == route.receipt(request("Hi", model="openai:other")).hash
+    assert first.hash == receipts.receipt(request("Hi", model="openai:other")).hash
 
 
 async def test_the_receipt_of_a_turn_is_found_again_after_a_restart(openai, cassette):

@@ -9,7 +9,7 @@ import pytest
 
 from ipychat import config, errors
 from ipychat.chat.answer import Answer
-from ipychat.messages import ChatRequest, Message, ModelId
+from ipychat.messages import Message, ModelId, Question
 from ipychat.providers import RobocodersAPI, robocoders
 from tests.loopback import FIN, HANG, answer, chunk, head
 from tests.protocols import login_page, session_page
@@ -57,9 +57,7 @@ async def ask(model: str = "FrontEndAgent", messages: list | None = None, **opti
 
 
 async def reply(**options):
-    request = ChatRequest(
-        ModelId("robocoders", "FrontEndAgent"), (Message("user", "Hello"),), options
-    )
+    request = Question(ModelId("robocoders", "FrontEndAgent"), (Message("user", "Hello"),), options)
     answering = Answer(request)
     async for _ in answering.events():
         pass

@@ -11,8 +11,8 @@ import pytest
 
 import ipychat
 from ipychat import config, secrets
-from ipychat.catalog import firewall, route
-from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, ModelId, TextPart, ToolCall
+from ipychat.catalog import firewall, receipts
+from ipychat.messages import FilePart, ImagePart, Message, ModelId, Question, TextPart, ToolCall
 from ipychat.text import shapes
 from tests.protocols import PROTOCOLS
 from tests.test_audit import ROOT, TOKENS, made_up, tokens
@@ -28,8 +28,8 @@ TAILS["a password in an address"] = TOKENS["a password in an address"].split(":"
 SOME = [what for what in TOKENS if "GitHub" in what or "private" in what or "address" in what]
 
 
-def request(*messages, **options) -> ChatRequest:
-    return ChatRequest(ModelId("openai", "m"), messages, options)
+def request(*messages, **options) -> Question:
+    return Question(ModelId("openai", "m"), messages, options)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_ordinary_data_is_sent_as_it_is():
 def test_a_question_without_any_keeps_the_hash_that_it_had():
     asked = request(Message("system", "Be\nshort."), Message("user", "What is 2 + 2?\nSay it."))
     known = "473af458b5a4eb31"
-    assert route.receipt(asked).hash.startswith(known)
+    assert receipts.receipt(asked).hash.startswith(known)
 
 
 # -- from the notebook to the service

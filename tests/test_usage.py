@@ -95,7 +95,7 @@ async def test_where_nothing_is_kept_the_ledger_stays_in_memory(openai):
     assert not (Path(os.environ["IPYCHAT_HOME"]) / "usage.jsonl").exists()
 
 
-ADD = "from ipychat import ledger; from ipychat.messages import ModelId, Usage; ledger.add"
+ADD = "from ipychat.store import ledger; from ipychat.messages import ModelId, Usage; ledger.add"
 
 
 @pytest.mark.heavy

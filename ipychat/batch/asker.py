@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ipychat.batch.pace import Pace
 from ipychat.batch.schemas import Schema, misfit, value_in
-from ipychat.catalog import lists, registry, route
+from ipychat.catalog import lists, registry, routes
 from ipychat.chat.answer import Answer
 from ipychat.errors import (
     AnswerError,
@@ -31,7 +31,7 @@ from ipychat.errors import (
     ServiceTimeoutError,
     UnreachableError,
 )
-from ipychat.messages import ChatRequest, Message, Reply, Usage
+from ipychat.messages import Message, Question, Reply, Usage
 from ipychat.wire import limits
 from ipychat.wire.http import host_of
 
@@ -76,19 +76,19 @@ class Answered:
 class Asker:
     """Asks for one run, or for one worker's share of it."""
 
-    def __init__(self, base: ChatRequest, schema: Schema | None, pace: Pace, retries: int) -> None:
+    def __init__(self, base: Question, schema: Schema | None, pace: Pace, retries: int) -> None:
         self._schema = schema
         self._pace = pace
         self._retries = retries
         self._is_ours = registry.is_ours(base.model.provider)
-        root = route.Route.of(base).root or ""
+        root = routes.of(base).root or ""
         self._host = host_of(root) if urlsplit(root).hostname else ""
         self._asks_format = True
         """Whether the service is asked for the form, or only the model."""
         if said := limits.seen(self._host):
             pace.learn(said)
 
-    async def ask(self, request: ChatRequest) -> Answered:
+    async def ask(self, request: Question) -> Answered:
         """Ask until there is an answer that fits, or no attempt left.
 
         A service that wants a pause costs none. Raises StopError for what concerns all.
@@ -140,7 +140,7 @@ class Asker:
                 asked.faults += 1
                 again = _corrected(request, reply, str(fault))
 
-    def _sent(self, request: ChatRequest) -> ChatRequest:
+    def _sent(self, request: Question) -> Question:
         """Return the request as it is sent: its retries are counted here, and not by the wire."""
         options = dict(request.options)
         if self._is_ours:
@@ -151,7 +151,7 @@ class Asker:
 
     async def _listen(self, answer: Answer) -> None:
         is_first = True
-        async with contextlib.aclosing(answer.ask()) as events:
+        async with contextlib.aclosing(answer.events(keeps=False)) as events:
             async for _ in events:
                 if is_first:
                     is_first = False
@@ -176,7 +176,7 @@ class _Attempts:
         return Answered(reply, value, error and _bare(error), self.count, self._usage)
 
 
-def _corrected(request: ChatRequest, reply: Reply, fault: str) -> ChatRequest:
+def _corrected(request: Question, reply: Reply, fault: str) -> Question:
     """Return the question again, with the answer that did not fit and what is wrong with it."""
     said = Message("assistant", reply.text.strip() or "(nothing)")
     told = Message("user", f"That does not fit: {fault}. Answer again, with JSON alone that fits.")

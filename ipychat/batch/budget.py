@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from ipychat.batch.asker import Answered
-from ipychat.catalog import lists, route
+from ipychat.catalog import lists, routes
 from ipychat.errors import UsageError
-from ipychat.messages import ChatRequest, Usage, dollars
+from ipychat.messages import Question, Usage, dollars
 
 ASSUMED = 500
 """Tokens of an answer where nothing says how long it may be, and none has come."""
@@ -30,7 +30,7 @@ class Sum:
 class Purse:
     """What may be spent: what is on its way is counted before it has its price."""
 
-    def __init__(self, most: float | None, base: ChatRequest) -> None:
+    def __init__(self, most: float | None, base: Question) -> None:
         self._most = most
         self._base = base
         self._spent = 0.0
@@ -41,18 +41,18 @@ class Purse:
         self._is_known = False
         self._more = 1.0
         """How much more tokens a prompt has had than was estimated."""
-        if most is not None and route.cost(base, Usage(1, 1)) is None:
+        if most is not None and routes.cost(base, Usage(1, 1)) is None:
             raise UsageError(f"max_cost can't be held: no price of {base.model} is known.")
 
     def __str__(self) -> str:
         return f"is left of max_cost, {dollars(self._most or 0)}: {dollars(self._spent)} are spent"
 
-    def _estimate(self, question: ChatRequest) -> float:
+    def _estimate(self, question: Question) -> float:
         read = round(lists.estimate_tokens(question) * self._more)
         written = self._longest or 2 * self._seen or ASSUMED
-        return route.cost(self._base, Usage(read, written)) or 0.0
+        return routes.cost(self._base, Usage(read, written)) or 0.0
 
-    async def reserve(self, key: int, question: ChatRequest) -> bool:
+    async def reserve(self, key: int, question: Question) -> bool:
         """Put aside what an answer may cost, once there is enough; False if there never will be.
 
         The first one goes alone: what it has cost says how good the estimates are.
@@ -74,7 +74,7 @@ class Purse:
         self._reserved.pop(key, None)
         self._settled.set()
 
-    def settle(self, key: int, question: ChatRequest, answered: Answered) -> None:
+    def settle(self, key: int, question: Question, answered: Answered) -> None:
         """Take what it has cost in place of what was put aside."""
         reserved = self._reserved.pop(key, 0.0)
         usage = answered.usage
@@ -87,7 +87,7 @@ class Purse:
         self._settled.set()
 
 
-def longest(base: ChatRequest) -> int | None:
+def longest(base: Question) -> int | None:
     """Return how many tokens an answer may have, if the options say so."""
     given = [base.options.get(name) for name in ("max_tokens", "max_completion_tokens")]
     return next((one for one in given if isinstance(one, int)), None)

@@ -29,11 +29,11 @@ from ipychat.batch.pace import Pace
 from ipychat.batch.results import SKIPPED, Plan, Progress, Results, Row, Status
 from ipychat.batch.schemas import misfit, parse_schema, value_in
 from ipychat.batch.workers import SIZE, Elsewhere, parted
-from ipychat.catalog import lists, route
-from ipychat.chat.answer import ASKING, check_size, request
+from ipychat.catalog import lists, receipts, routes
+from ipychat.chat.question import ASKING, check_size, question
 from ipychat.chat.waiting import Wait, call
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
-from ipychat.messages import ChatRequest, Message, Reply, Usage, parse_messages
+from ipychat.messages import Message, Question, Reply, Usage, parse_messages
 from ipychat.store import ledger, replay
 from ipychat.store.answers import Receipt
 
@@ -48,11 +48,11 @@ NOT_ELSEWHERE = "max_cost can be held here only, not where the workers of an exe
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class RowQuestion:
     """A row's prompt on its way."""
 
     at: int
-    request: ChatRequest
+    request: Question
     receipt: Receipt
 
 
@@ -104,9 +104,9 @@ class Batch:
         options = {**how.options, "cached": how.options.get("cached") is not False}
         if self.schema and "response_format" not in (options.get("extra") or {}):
             options.setdefault("response_format", self.schema.response_format)
-        self._base = request("(each row)", model=how.model, options=options, taken=WORDS)
-        self._recorded = route.as_recorded(self._base)
-        self._receipt = route.receipts(self._base)
+        self._base = question("(each row)", model=how.model, options=options, taken=WORDS)
+        self._recorded = receipts.as_recorded(self._base)
+        self._receipt = receipts.receipts(self._base)
         self._keeping = Keeping()
         told = [how.system, self.schema.instruction] if self.schema else [how.system]
         told_first = "\n\n".join(filter(None, told))
@@ -131,7 +131,7 @@ class Batch:
 
     # -- what is asked
 
-    def _question(self, at: int, value: Any) -> Question | ChatError:
+    def _row_question(self, at: int, value: Any) -> RowQuestion | ChatError:
         """Return the prompt of a row, or why it has none."""
         try:
             messages = parse_messages(self._prompt(value))
@@ -140,21 +140,21 @@ class Batch:
         except Exception as error:  # noqa: BLE001 - whatever the user's function raises
             return UsageError(f"The template failed: {type(error).__name__}: {error}")
         asked = replace(self._base, messages=(*self._head, *messages))
-        return Question(at, asked, self._receipt(asked.messages))
+        return RowQuestion(at, asked, self._receipt(asked.messages))
 
-    def _next_rows(self) -> list[Question | tuple[int, ChatError]]:
+    def _next_rows(self) -> list[RowQuestion | tuple[int, ChatError]]:
         """Take some rows from the data, and make their prompts."""
-        taken: list[Question | tuple[int, ChatError]] = []
+        taken: list[RowQuestion | tuple[int, ChatError]] = []
         for value in islice(self._values, AT_ONCE):
             at = len(self._rows)
             self._rows.append(None)
             if self._total is None:
                 self._left[at] = value
-            question = self._question(at, value)
-            taken.append(question if isinstance(question, Question) else (at, question))
+            question = self._row_question(at, value)
+            taken.append(question if isinstance(question, RowQuestion) else (at, question))
         return taken
 
-    def _is_twin(self, question: Question) -> bool:
+    def _is_twin(self, question: RowQuestion) -> bool:
         """Whether an earlier row has the same prompt, whose answer will do."""
         receipt = question.receipt
         if receipt.unwritable or not receipt.repeatable:
@@ -168,10 +168,10 @@ class Batch:
             self._twins[first].append(question.at)
         return True
 
-    async def _feed(self, missing: asyncio.Queue[Question | None]) -> None:
+    async def _feed(self, missing: asyncio.Queue[RowQuestion | None]) -> None:
         """Settle the rows whose answers are kept; hand the others to the workers."""
         while taken := self._next_rows():
-            wanted: list[Question] = []
+            wanted: list[RowQuestion] = []
             for one in taken:
                 if isinstance(one, tuple):
                     self._settle(one[0], Row(status="failed", error=one[1]))
@@ -184,7 +184,7 @@ class Batch:
                 await missing.put(one)
         await missing.put(None)
 
-    def _is_too_large(self, question: Question) -> bool:
+    def _is_too_large(self, question: RowQuestion) -> bool:
         """Whether a row's prompt is not sent without a word; then the run ends."""
         try:
             check_size(question.request)
@@ -194,13 +194,13 @@ class Batch:
             self.stopped = UsageError(f"Row {label}: {error}")
         return self._is_stopped()
 
-    async def _look_up(self, wanted: list[Question]) -> list[Question]:
+    async def _look_up(self, wanted: list[RowQuestion]) -> list[RowQuestion]:
         """Settle the rows whose answers are kept; return the others."""
         found = await replay.find_all([(one.request, one.receipt) for one in wanted])
         both = zip(wanted, found, strict=True)
         return [one for one, reply in both if not (reply and self._take_kept(one, reply))]
 
-    async def _look_up_recorded(self, wanted: list[Question]) -> list[Question]:
+    async def _look_up_recorded(self, wanted: list[RowQuestion]) -> list[RowQuestion]:
         """As `_look_up`, under what the model's name stood for in a cassette, if that was another.
 
         Raises StopError where nobody else may be asked for the others.
@@ -215,12 +215,12 @@ class Batch:
         left = [one for one, reply in both if not (reply and self._take_kept(one, reply))]
         if left:
             try:
-                route.turn_from_recorded(self._base)
+                receipts.turn_from_recorded(self._base)
             except ChatError as error:
                 raise StopError(error) from None
         return left
 
-    def _take_kept(self, question: Question, reply: Reply) -> bool:
+    def _take_kept(self, question: RowQuestion, reply: Reply) -> bool:
         """Settle a row by an answer that is kept, if that fits; in a replay no other will come."""
         is_replayed = replay.is_on()
         usage = reply.usage
@@ -265,7 +265,7 @@ class Batch:
         )
 
     async def _ask(self) -> None:
-        missing: asyncio.Queue[Question | None] = asyncio.Queue(self.how.concurrency)
+        missing: asyncio.Queue[RowQuestion | None] = asyncio.Queue(self.how.concurrency)
         try:
             async with self._elsewhere() as others, asyncio.TaskGroup() as group:
                 feeding = group.create_task(self._feed(missing))
@@ -305,7 +305,7 @@ class Batch:
             yield None
 
     def _workers(
-        self, missing: asyncio.Queue[Question | None], others: Elsewhere | None
+        self, missing: asyncio.Queue[RowQuestion | None], others: Elsewhere | None
     ) -> Iterator[Coroutine[Any, Any, None]]:
         """Give what asks: as many as may be asked side by side, or as the executor has workers."""
         how = self.how
@@ -318,11 +318,11 @@ class Batch:
         for _ in range(how.concurrency):
             yield self._work(missing, asker, afford)
 
-    async def _send(self, missing: asyncio.Queue[Question | None], others: Elsewhere) -> None:
+    async def _send(self, missing: asyncio.Queue[RowQuestion | None], others: Elsewhere) -> None:
         """Have a worker of the executor ask, one share after the other."""
         is_last = False
         while not (is_last or self._is_stopped()):
-            share: list[Question] = []
+            share: list[RowQuestion] = []
             while len(share) < SIZE:
                 if (question := await missing.get()) is None:
                     await missing.put(None)  # for the next worker
@@ -338,7 +338,7 @@ class Batch:
                     raise StopError(stopped)
 
     async def _work(
-        self, missing: asyncio.Queue[Question | None], asker: Asker, afford: Purse
+        self, missing: asyncio.Queue[RowQuestion | None], asker: Asker, afford: Purse
     ) -> None:
         while not self._is_stopped():
             question = await missing.get()
@@ -359,7 +359,7 @@ class Batch:
     def _is_stopped(self) -> bool:
         return self.stopped is not None
 
-    async def _take(self, question: Question, answered: Answered) -> None:
+    async def _take(self, question: RowQuestion, answered: Answered) -> None:
         """Keep an answer, and settle its row."""
         reply = answered.reply
         self._sent += 1
@@ -375,7 +375,7 @@ class Batch:
         if answered.error and self._in_vain >= max(IN_VAIN, self.how.concurrency):
             raise StopError(answered.error)
 
-    async def _keep(self, question: Question, reply: Reply) -> None:
+    async def _keep(self, question: RowQuestion, reply: Reply) -> None:
         """Keep an answer as that to the row's prompt, however it was asked until it fitted."""
         asked = replace(reply.request, messages=question.request.messages)
         reply = replace(reply, request=asked, hash=reply.hash or question.receipt.hash)
@@ -454,7 +454,7 @@ class Batch:
         count, kept, tokens, least, most = 0, 0, 0, Sum(), Sum()
         different: set[bytes] = set()
         for count, value in enumerate(rows.values(self._data), 1):
-            question = self._question(count, value)
+            question = self._row_question(count, value)
             if isinstance(question, ChatError):
                 continue
             receipt = question.receipt
@@ -472,8 +472,8 @@ class Batch:
                 different.add(count.to_bytes(33))
             read = lists.estimate_tokens(question.request)
             tokens += read
-            least.add(route.cost(self._base, Usage(read, 1)))
-            most.add(route.cost(self._base, Usage(read, longest(self._base) or ASSUMED)))
+            least.add(routes.cost(self._base, Usage(read, 1)))
+            most.add(routes.cost(self._base, Usage(read, longest(self._base) or ASSUMED)))
         return Plan(count, len(different), kept, tokens, least.amount, most.amount)
 
 

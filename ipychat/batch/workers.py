@@ -20,10 +20,10 @@ from ipychat.batch import cluster
 from ipychat.batch.asker import Answered, Asker, StopError
 from ipychat.batch.pace import Pace
 from ipychat.batch.schemas import Schema, misfit, value_in
-from ipychat.catalog import route
+from ipychat.catalog import routes
 from ipychat.config import Config
 from ipychat.errors import ChatError, UsageError
-from ipychat.messages import ChatRequest, Message, ModelId, Reply, Usage
+from ipychat.messages import Message, ModelId, Question, Reply, Usage
 from ipychat.wire import http
 
 SIZE = 50
@@ -66,7 +66,7 @@ class Elsewhere:
     """The workers of an executor, as a run sees them."""
 
     def __init__(
-        self, executor: Executor, base: ChatRequest, schema: Schema | None, *,
+        self, executor: Executor, base: Question, schema: Schema | None, *,
         rpm: float | None, tpm: float | None, retries: int, concurrency: int, run: str = "",
         options: Mapping[str, Any],
     ) -> None:  # fmt: skip
@@ -87,7 +87,7 @@ class Elsewhere:
         )
 
     async def ask(
-        self, requests: Sequence[ChatRequest]
+        self, requests: Sequence[Question]
     ) -> tuple[list[Answered | None], ChatError | None]:
         """Return what becomes of each, None where it was not asked, and what stopped the share."""
         share = replace(self._share, prompts=tuple(one.messages for one in requests))
@@ -99,7 +99,7 @@ class Elsewhere:
         ]
         return answered, stopped
 
-    def _answered(self, request: ChatRequest, given: Returned) -> Answered:
+    def _answered(self, request: Question, given: Returned) -> Answered:
         reply = Reply.of_record(request, given.reply)
         value, error = None, given.error
         if error is None:
@@ -120,14 +120,14 @@ def _here() -> str:
     return f"{platform.node()}:{os.getpid()}"
 
 
-def parted(base: ChatRequest) -> tuple[dict[str, Any], dict[str, Any]]:
+def parted(base: Question) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options for machines that know nothing of this one, the secret ones apart.
 
     The address and the key that the provider would find here go along.
     """
     options = dict(base.options)
-    way = route.Route.of(base)
-    if way.by_gateway:
+    way = routes.of(base)
+    if way.behind:
         raise UsageError(f"{base.model} is served by this notebook, out of a cluster's reach.")
     if way.root is not None:
         options["base_url"] = way.root
@@ -149,7 +149,7 @@ async def _ask(share: Share) -> Back:
     options = {**share.options, **cluster.held(share.run)}
     for name, value in options.items():
         options[name] = secrets.register_option(name, value)
-    base = ChatRequest(share.model, (), MappingProxyType(options))
+    base = Question(share.model, (), MappingProxyType(options))
     asker = Asker(base, share.schema, Pace(*share.limits), share.retries)
     returned: list[Returned | None] = [None] * len(share.prompts)
     stopped: ChatError | None = None

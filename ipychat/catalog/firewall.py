@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ipychat import secrets
-from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, Part, TextPart, ToolCall
+from ipychat.messages import FilePart, ImagePart, Message, Part, Question, TextPart, ToolCall
 from ipychat.text import shapes
 
 ADDRESSES = {"base_url", "proxy"}
@@ -17,7 +17,7 @@ ADDRESSES = {"base_url", "proxy"}
 T = TypeVar("T", str, bytes)
 
 
-def masked(request: ChatRequest) -> tuple[ChatRequest, list[str]]:
+def masked(request: Question) -> tuple[Question, list[str]]:
     """Return the request without secrets, and what those are called that were in it.
 
     An option that is a secret by its name, such as a key, stays: it is meant to be sent.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ipychat import secrets
 from ipychat.errors import StoreError
-from ipychat.messages import ChatRequest, FilePart, ImagePart, TextPart, Usage
+from ipychat.messages import FilePart, ImagePart, Question, TextPart, Usage
 from ipychat.providers.provider import AsyncGeneratorProvider, Card
 from ipychat.store import files
 
@@ -143,7 +143,7 @@ TOKENS_A_MESSAGE = 4
 """What a message costs beside its text."""
 
 
-def estimate_tokens(request: ChatRequest) -> int:
+def estimate_tokens(request: Question) -> int:
     """Estimate how many tokens the messages of `request` have."""
     tokens = 0
     for message in request.messages:

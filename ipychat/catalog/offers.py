@@ -14,14 +14,13 @@ from ipychat import config, secrets
 from ipychat.catalog import lists, registry
 from ipychat.errors import ChatError
 from ipychat.messages import ModelId
-from ipychat.providers import provider
 from ipychat.store import replay
 from ipychat.wire import policy
 from ipychat.wire.http import is_loopback
 
 if TYPE_CHECKING:
     from ipychat.local.servers import Server
-    from ipychat.providers.provider import Card, Provider
+    from ipychat.providers.provider import Card, FullProvider
 
 LISTING: dict[str, Any] = {"retries": 0, "connect_timeout": 3.0, "timeout": 10.0}
 """How a question for a list of models travels."""
@@ -60,29 +59,27 @@ def offers() -> list[Offer]:
     return found
 
 
-def _here(name: str, cls: type[Provider]) -> str:
+def _here(name: str, cls: type[FullProvider]) -> str:
     """Return where on this machine a provider asks, if it does."""
-    if not issubclass(cls, provider.AsyncGeneratorProvider):
+    if cls.chooses_address:
         return ""
     root = registry.root(name, cls)
     return secrets.without_login(root) if is_loopback(root) else ""
 
 
-def _known(name: str, cls: type[Provider]) -> dict[str, Card | None]:
+def _known(name: str, cls: type[FullProvider]) -> dict[str, Card | None]:
     """Return a provider's models: its own closed list, else its default and what is listed."""
-    if not issubclass(cls, provider.ProviderModelMixin):
-        return {}
-    if cls.models or not issubclass(cls, provider.AsyncGeneratorProvider):
+    if cls.models or cls.chooses_address:
         return dict.fromkeys(filter(None, cls.get_models()))
     known = lists.known(name, cls, registry.root(name, cls))
     first = [cls.default_model] if cls.default_model else []
     return {one: known.get(one) for one in [*first, *known]}
 
 
-def _missing(name: str, cls: type[Provider]) -> str | None:
-    if not issubclass(cls, provider.AsyncGeneratorProvider):
+def _missing(name: str, cls: type[FullProvider]) -> str | None:
+    if cls.chooses_address:
         return None
-    if registry.is_offline(name):
+    if registry.is_offline(name, cls):
         gateway = config.current().gateway
         return None if gateway else f"offline upstream: set {cls.url_variables[0]}"
     return cls.missing(registry.root(name, cls))
@@ -96,7 +93,7 @@ async def refresh(*, stale_only: bool = False) -> dict[str, str]:
     asked = {}
     refused = policy.refusal()
     for name, cls in registry.loaded():
-        if not issubclass(cls, provider.AsyncGeneratorProvider) or getattr(cls, "models", None):
+        if cls.chooses_address or cls.models:
             continue
         place = registry.root(name, cls)
         if refused(name, "") or cls.missing(place) is not None:
@@ -189,7 +186,7 @@ def found() -> list[Found]:
     """Return which keys and addresses were found and where; never a key itself."""
     keys, addresses = [], []
     for name, cls in registry.loaded():
-        if not issubclass(cls, provider.AsyncGeneratorProvider):
+        if cls.chooses_address:
             continue
         place = registry.root(name, cls)
         if where := cls.key_found(place):
@@ -230,5 +227,5 @@ def servers() -> list[Server]:
 def names_of(model: ModelId) -> set[str]:
     """Return the model's own name and its aliases."""
     cls = registry.load(model.provider)
-    aliases = cls.model_aliases if issubclass(cls, provider.ProviderModelMixin) else {}
-    return {model.name, *(alias for alias, target in aliases.items() if target == model.name)}
+    others = (alias for alias, target in cls.model_aliases.items() if target == model.name)
+    return {model.name, *others}

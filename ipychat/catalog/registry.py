@@ -21,7 +21,7 @@ from ipychat.text import words
 from ipychat.wire.http import Transport
 
 if TYPE_CHECKING:
-    from ipychat.providers.provider import AsyncGeneratorProvider, Provider
+    from ipychat.providers.provider import FullProvider
 
 HELPER = "helper"
 LOCAL = "local"
@@ -44,7 +44,7 @@ BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ON
 ASKED = {"model", "messages"}
 """What every provider is given that is no option."""
 
-_registered: dict[str, type[Provider]] = {}
+_registered: dict[str, type[FullProvider]] = {}
 _found: dict[str, str] = {}
 """Where on this machine a provider's server was found, in place of its usual address."""
 
@@ -61,7 +61,7 @@ def register(cls: P, name: str | None = None) -> P:
     name = name or cls.__name__.lower()
     if not NAME.fullmatch(name):
         raise UsageError(f"A provider can't be called {name!r}: letters, digits, _ . and - can be.")
-    _registered[name] = cls
+    _registered[name] = provider.completed(cls)
     return cls
 
 
@@ -76,7 +76,18 @@ def names() -> list[str]:
     return sorted({*BUILT_IN, *PRESETS, *own, *_entry_points(), *_registered})
 
 
-def load(name: str) -> type[Provider]:
+def is_known(name: str) -> bool:
+    """Whether there is a provider of that name."""
+    return (
+        name in BUILT_IN
+        or name in PRESETS
+        or name in _registered
+        or name in config.current().endpoints
+        or name in _entry_points()
+    )
+
+
+def load(name: str) -> type[FullProvider]:
     """Return the provider of that name, imported now if it was not.
 
     Raises UsageError where there is none, or where the package that brings it fails to import.
@@ -85,7 +96,7 @@ def load(name: str) -> type[Provider]:
         return _registered[name]
     if name in BUILT_IN:
         module, _, cls = BUILT_IN[name].partition(":")
-        found: type[Provider] = getattr(import_module(module), cls)
+        found: type[FullProvider] = getattr(import_module(module), cls)
         return found
     if endpoint := PRESETS.get(name) or config.current().endpoints.get(name):
         from ipychat.providers.openai import compatible
@@ -93,8 +104,8 @@ def load(name: str) -> type[Provider]:
         return compatible(name, endpoint)
     if point := _entry_points().get(name):
         try:
-            registered: type[Provider] = register(point.load(), name)
-            return registered
+            register(point.load(), name)
+            return _registered[name]
         except Exception as error:
             package = point.dist.name if point.dist else point.value
             raise UsageError(
@@ -107,7 +118,7 @@ def load(name: str) -> type[Provider]:
     )
 
 
-def loaded() -> Iterator[tuple[str, type[Provider]]]:
+def loaded() -> Iterator[tuple[str, type[FullProvider]]]:
     """Give every provider; one that can't be imported is logged and left out."""
     for name in names():
         try:
@@ -127,18 +138,23 @@ def known_options(name: str) -> frozenset[str] | None:
 
     One of another package takes any, unless its signature says otherwise.
     """
-    cls: Any = load(name)
+    return _known_options(load(name), is_ours(name))  # type: ignore[arg-type] # classes are hashable
+
+
+@functools.lru_cache(maxsize=64)
+def _known_options(cls: type[FullProvider], is_ours: bool) -> frozenset[str] | None:  # noqa: FBT001
     try:
-        parameters = inspect.signature(cls.create_async_generator).parameters.values()
+        function: Any = (cls.wrapped or cls).create_async_generator
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a callable without a signature
         return None
     named = frozenset(one.name for one in parameters if one.kind in BY_NAME) - ASKED
     if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
         return named
-    return named | cls.known_options | Transport.options() if is_ours(name) else None
+    return named | cls.known_options | Transport.options() if is_ours else None
 
 
-def root(name: str, cls: type[AsyncGeneratorProvider]) -> str:
+def root(name: str, cls: type[FullProvider]) -> str:
     """Return where a provider is asked if the question does not say where."""
     if given := config.current().urls.get(name):
         return cls.root(given)
@@ -151,9 +167,7 @@ def found_at(name: str, root: str) -> None:
     _found[name] = root
 
 
-def is_offline(name: str) -> bool:
+def is_offline(name: str, cls: type[FullProvider] | None = None) -> bool:
     """Whether a provider's service is gone and the user has named no other address for it."""
-    cls = load(name)
-    if not issubclass(cls, provider.AsyncGeneratorProvider) or cls.working:
-        return False
-    return not config.current().urls.get(name) and cls.root() == cls.base_url
+    cls = cls or load(name)
+    return not cls.working and not config.current().urls.get(name) and cls.root() == cls.base_url

@@ -14,7 +14,6 @@ from ipychat.catalog import lists, registry
 from ipychat.catalog.offers import names_of, offers, servers
 from ipychat.errors import ModelNotSupportedError, PolicyError, UsageError
 from ipychat.messages import ModelId, Recorded
-from ipychat.providers import provider
 from ipychat.providers.presets import PRESETS
 from ipychat.store import credentials, replay
 from ipychat.text import words
@@ -38,13 +37,6 @@ KEYS = {
 """Which provider answers by default where its key is in the environment, the first one first."""
 
 
-def format_of(name: str | None) -> str | None:
-    """Return the format that the model of that name answers in, if it has one of its own."""
-    model, _ = resolve_question(name)
-    formats: dict[str, str] = getattr(registry.load(model.provider), "formats", {})
-    return formats.get(model.name)
-
-
 def resolve(name: str | None = None) -> ModelId:
     """Return the model that `name` means by the user's own rules; nothing means the default.
 
@@ -59,6 +51,10 @@ def resolve(name: str | None = None) -> ModelId:
         remember(names, found)
     policy.check_model(str(found))
     return found
+
+
+async def ready(name: str | None = None) -> None:
+    """Have what is known be looked at before a question is made, off the loop."""
 
 
 def resolve_question(name: str | None = None) -> tuple[ModelId, Recorded | None]:
@@ -115,13 +111,13 @@ def _recorded(name: str) -> ModelId | None:
     A full name stands for itself. What is no model's name, or may not be asked, counts as nothing.
     """
     before, colon, _ = name.partition(":")
-    if colon and before in registry.names():
+    if colon and registry.is_known(before):
         return None
     model = ModelId.parse(replay.meaning(name) or "")
-    if model.provider not in registry.names() or not RECORDED.fullmatch(model.name):
+    if not registry.is_known(model.provider) or not RECORDED.fullmatch(model.name):
         return None
     try:
-        closed = getattr(registry.load(model.provider), "models", None)
+        closed = registry.load(model.provider).models
         policy.check_model(str(model))
     except UsageError as error:
         if replay.is_on() and isinstance(error, PolicyError):
@@ -150,18 +146,15 @@ def _followed(name: str) -> str:
 
 def _resolve(name: str) -> ModelId:
     before, _, after = name.partition(":")
-    if before in registry.names():
-        cls = registry.load(before)
-        if issubclass(cls, provider.ProviderModelMixin):
-            return ModelId(before, cls.get_model(after))
-        return ModelId(before, after)
+    if registry.is_known(before):
+        return ModelId(before, registry.load(before).get_model(after))
     return _look_up(name)
 
 
 def unknown(model: ModelId, root: str) -> str:
     """Say that a provider at `root` lists no such model, if one comes near that it lists."""
     cls = registry.load(model.provider)
-    if not issubclass(cls, provider.AsyncGeneratorProvider):
+    if cls.chooses_address:
         return ""
     known = lists.known(model.provider, cls, root)
     near = "" if model.name in known else words.near(model.name, known)
@@ -231,7 +224,7 @@ def _has_weights() -> bool:
 
 def _has_kept_key(name: str) -> bool:
     cls = registry.load(name)
-    place = registry.root(name, cls)  # type: ignore[arg-type] # every provider with a key has an address
+    place = registry.root(name, cls)
     return credentials.kept_key(name, place) is not None
 
 

@@ -7,143 +7,65 @@ import contextlib
 import dataclasses
 import io
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Set as AbstractSet
+from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
+from typing import TypeVar
 
 from ipychat import config, secrets
-from ipychat.catalog import lists, registry, resolve, route
+from ipychat.catalog import firewall, receipts, registry, resolve, routes
+from ipychat.chat.question import OWN, check_size
 from ipychat.errors import (
     AnswerError,
     ChatError,
     MissingKeyError,
+    NotFoundError,
+    PolicyError,
     ServiceError,
-    UnknownOptionError,
     UsageError,
 )
 from ipychat.messages import (
-    ChatRequest,
     Event,
     FinishReason,
-    Message,
     ModelId,
     Notice,
-    Prompt,
+    Question,
     Reasoning,
     Reply,
     Text,
     ToolCall,
     Usage,
     date,
-    dollars,
-    parse_messages,
 )
+from ipychat.providers import provider
+from ipychat.requirements import OutdatedError
 from ipychat.store import ledger, replay
-from ipychat.text import words
-from ipychat.wire import offload
+from ipychat.store.answers import Receipt
+from ipychat.wire import offload, policy
 
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-TEXTS = {"api_key", "base_url", "proxy"}
-"""Options that are texts whoever the provider is."""
-OWN = {"api_key", "base_url"}
-"""Options that are of one service, and go to no other."""
-SWITCHES = {"cached", "allow_secrets", "large"}
-"""Options that are ipychat's, and no provider's."""
-ASKING = {"model", "chat", "system", "extra", *SWITCHES}
-"""What a question is asked with beside a provider's options."""
+E = TypeVar("E", bound=Event)
+
 FAILURES = (ServiceError, AnswerError, MissingKeyError)
 """Errors after which another model may be asked."""
-
-
-def request(
-    prompt: Prompt,
-    *,
-    model: str | None = None,
-    system: str | None = None,
-    options: Mapping[str, Any] = NO_OPTIONS,
-    taken: AbstractSet[str] = ASKING,
-) -> ChatRequest:
-    """Build what will be asked; `options` go to the provider, those that are None aside.
-
-    Of these, `extra` holds some that the provider need not know. `taken` are the names that
-    the caller takes: one of them may have been meant by an option that is unknown.
-    """
-    messages = parse_messages(prompt)
-    if system:
-        messages = (Message("system", system), *messages)
-    named = {name: value for name, value in options.items() if value is not None}
-    extra = _read_extra(named)
-    switches = {name: bool(named.pop(name)) for name in SWITCHES & named.keys()}
-    given = {**named, **extra}
-    for name, value in given.items():
-        if name in {"model", "messages"}:
-            raise UsageError(f"{name} is no option of a provider; it is an argument of its own.")
-        if name in TEXTS and not isinstance(value, str):
-            raise UsageError(f"The option {name} must be a text, not {type(value).__name__}.")
-        try:
-            given[name] = secrets.register_option(name, value)
-        except RecursionError:
-            raise UsageError(f"The option {name} holds itself, or is nested too deeply.") from None
-    meant, recorded = resolve.resolve_question(model)
-    _check_names(meant, named, taken)
-    return ChatRequest(meant, messages, MappingProxyType(given), recorded=recorded, **switches)
-
-
-def _read_extra(options: dict[str, Any]) -> Mapping[str, Any]:
-    """Take `extra` out of the options."""
-    extra = options.pop("extra", {})
-    if not (isinstance(extra, Mapping) and all(isinstance(name, str) for name in extra)):
-        raise UsageError(f"extra must be a dict of options, not {type(extra).__name__}.")
-    if twice := sorted(extra.keys() & options.keys()):
-        raise UsageError(f"The option {twice[0]} is given twice: by itself, and in extra.")
-    return {name: value for name, value in extra.items() if value is not None}
-
-
-def _check_names(model: ModelId, options: Iterable[str], taken: AbstractSet[str]) -> None:
-    """Raise UnknownOptionError for an option that the provider does not take."""
-    known = registry.known_options(model.provider)
-    if known is None:
-        return
-    for name in options:
-        if name not in known:
-            near = words.near(name, known | taken, most=1)
-            raise UnknownOptionError(
-                f"{model.provider} takes no option {name!r}.{near}\n"
-                f"extra={{{name!r}: …}} sends it unchecked, as does --option {name}=… in a cell."
-            )
-
-
-def check_size(request: ChatRequest) -> None:
-    """Raise UsageError for a question that is too large to be sent without a word."""
-    most = config.current().large
-    if request.large or not most or (tokens := lists.estimate_tokens(request)) <= most:
-        return
-    price = route.cost(request, Usage(tokens))
-    cost = "" if price is None else f", {dollars(price)} to read"
-    raise UsageError(
-        f"The question has about {tokens:,} tokens{cost}: more than {most:,}. Nothing was sent.\n"
-        "--large (in Python large=True) sends it; %config IPyChat.large sets the limit."
-    )
-
-
-def _for(model: ModelId, asked: ChatRequest) -> ChatRequest:
-    """Return the question to another model, without what is of the one before: address and keys."""
-    options = {
-        name: value
-        for name, value in asked.options.items()
-        if name not in OWN and not secrets.holds_secret(name, value)
-    }
-    return dataclasses.replace(asked, model=model, options=MappingProxyType(options))
+ALLOW = " --allow-secrets sends it as it is, once."
+GATEWAY_IDLE_TIMEOUT = 3600.0
+"""Seconds that the notebook's gateway may be silent: who answers behind it has its own limit."""
 
 
 class Answer:
     """An answer while it grows: iterate `events()` once; `reply()` is what has come so far."""
 
-    def __init__(self, request: ChatRequest) -> None:
+    def __init__(self, request: Question, *, fallbacks: bool = True) -> None:
         self.request = request
+        self._others = resolve.fallbacks(request.model) if fallbacks else []
+        """Who is asked next, where the user says so."""
         self._kept: Reply | None = None
+        self._receipt: Receipt | None = None
+        """Of the question as it was asked first: by it the answer is kept."""
         self._hash: str | None = None
+        """Of the question to whoever answers."""
+        self._masked = request
+        """As it is sent."""
         self._at = datetime.now(UTC).isoformat(timespec="seconds")
         self._text = io.StringIO()  # a list of words takes ten times what is in them
         self._reasoning = io.StringIO()
@@ -157,72 +79,74 @@ class Answer:
         self._first_text: float | None = None
         self._seconds = 0.0
 
-    async def events(self) -> AsyncGenerator[Event, None]:
-        """Give the answer's events: those of an answer that is kept, else by asking.
+    async def events(self, *, keeps: bool = True) -> AsyncGenerator[Event, None]:
+        """Give the answer's events, FinishReason last: those of a kept answer, else by asking.
 
-        An error has in its `reply` what came before it.
+        What is asked is kept and counted; without `keeps` nothing is looked up, kept or counted.
+        Where the user names others who are asked if the model fails before its first word, they
+        are, one after the other; each time a notice says so. An error has in its `reply` what came
+        before it.
         """
-        kept = await self._find_recorded()
-        if kept is None:
-            self.request, said = route.turn_from_recorded(self.request)
-            if said:
-                notice = Notice(said)
-                self.add(notice)
-                yield notice
-            receipt = await offload.run(route.receipt, self.request)
-            self._hash = receipt.hash
-            kept = await replay.find(self.request, receipt)
-        if kept is not None:
-            for event in self._take(kept):
-                yield event
+        for early in await self._look_up() if keeps else ():
+            yield early
+        if self._kept is not None:
             return
-        check_size(self.request)
         told = len(self._notices)
-        async with contextlib.aclosing(self.ask()) as events:
-            async for event in events:
-                if not isinstance(event, FinishReason):
-                    yield event
+        try:
+            while not self._finish:
+                try:
+                    for notice in await self._prepare():
+                        yield notice
+                    asked = routes.of(self.request).provider
+                    reader = provider.Reader(asked, config.current().max_answer)
+                    async with contextlib.aclosing(reader.ask(self._masked)) as pieces:
+                        async for piece in pieces:
+                            if event := reader.take(piece):
+                                yield self.add(event)
+                            if reader.is_full:
+                                break
+                    if rest := reader.rest():
+                        yield self.add(rest)
+                    self.add(reader.finish())
+                except Exception as error:  # noqa: BLE001 - a provider that anyone wrote
+                    yield self._ask_another(error)
+        finally:
+            if keeps:
+                self._count()
+        for notice in await self._keep(told) if keeps else ():
+            yield notice
+        yield FinishReason(self._finish)  # last: whoever sees it may go
+
+    # -- answers that are kept
+
+    async def _look_up(self) -> list[Event]:
+        """Look for a kept answer; return its events, or what is to be said before asking."""
+        if then := receipts.as_recorded(self.request):  # its name stood for another
+            receipt = await offload.run(then.receipt, then.request.messages)
+            if found := await replay.find(then.request, receipt, then.meant):
+                self._hash = receipt.hash
+                return [*self._take(found)]
+        self.request, said = receipts.turn_from_recorded(self.request)
+        notices: list[Event] = [self.add(Notice(said))] if said else []
+        self._receipt = await offload.run(receipts.receipt, self.request)
+        self._hash = self._receipt.hash
+        if found := await replay.find(self.request, self._receipt):
+            return [*notices, *self._take(found)]
+        check_size(self.request)
+        return notices
+
+    async def _keep(self, told: int) -> list[Notice]:
+        """Keep the answer, if answers are kept; return what the user should know.
+
+        The first `told` notices are of another's answer.
+        """
+        if self._receipt is None or not replay.keeps(self.request):
+            return []
         is_large = self._text.tell() > offload.LARGE  # masking it takes long
         reply = await asyncio.to_thread(self.reply) if is_large else self.reply()
         answered = dataclasses.replace(reply, notices=tuple(self._notices[told:]))
-        if fault := await replay.keep(receipt, answered):
-            notice = Notice(fault)
-            self.add(notice)
-            yield notice
-        yield FinishReason(self._finish or "stop")  # last: whoever sees it may go
-
-    async def ask(self) -> AsyncGenerator[Event, None]:
-        """Give the answer's events by asking, whatever is kept; nothing is kept of it.
-
-        Where the user names others who are asked if the model fails before its first word, they
-        are, one after the other; each time a notice says so.
-        """
-        others = resolve.fallbacks(self.request.model)
-        while True:
-            try:
-                async with contextlib.aclosing(route.events(self.request)) as events:
-                    async for event in events:
-                        self.add(event)
-                        yield event
-                return
-            except ChatError as error:
-                error.reply = self.reply()
-                if not others or self._has_begun or not isinstance(error, FAILURES):
-                    raise
-                fault = error
-            notice = Notice(self._ask_another(others, fault))
-            self.add(notice)
-            yield notice
-            self._hash = (await offload.run(route.receipt, self.request)).hash
-
-    async def _find_recorded(self) -> Reply | None:
-        """Return the kept answer of whom the model's name stood for, where that was another."""
-        if (then := route.as_recorded(self.request)) is None:
-            return None
-        receipt = await offload.run(then.receipt, then.request.messages)
-        if found := await replay.find(then.request, receipt, then.meant):
-            self._hash = receipt.hash
-        return found
+        fault = await replay.keep(self._receipt, answered)
+        return [self.add(Notice(fault))] if fault else []
 
     def _take(self, kept: Reply) -> Iterator[Event]:
         """Have an earlier reply as the answer; give its events."""
@@ -242,29 +166,89 @@ class Answer:
             yield kept.usage
         yield FinishReason(kept.finish or "stop")
 
-    def _ask_another(self, others: list[str], fault: ChatError) -> str:
-        """Turn the question to the next of `others` who can be asked; say who and why."""
+    # -- asking
+
+    async def _prepare(self) -> list[Notice]:
+        """Check what may be asked, mask what is secret, and say how the question travels.
+
+        Return what is to be said of that.
+        """
+        request, way = self.request, routes.of(self.request)
+        receipts.check_named(request)
+        policy.check_model(str(request.model))
+        if policy.limits_hosts() and not registry.is_ours(request.model.provider):
+            raise PolicyError(
+                f"{way.provider.__name__} has an HTTP client of its own, which can't be held to "
+                "the allowed hosts."
+            )
+        masked: list[str] = []
+        if not request.allow_secrets:
+            request, masked = await offload.run(firewall.masked, request)
+        said, options = [], dict(request.options)
+        if way.behind and (gateway := config.current().gateway):
+            model = request.model
+            own = {"base_url": f"{await gateway()}/{model.provider}", "kept_as": "gateway"}
+            options = {"idle_timeout": GATEWAY_IDLE_TIMEOUT, **options, **own}
+            name = f"{way.provider.__name__} · {model.name}"
+            said.append(f"{name}: upstream is offline, served here by {way.behind}.")
+        elif way.root and way.root != way.provider.root():
+            options["base_url"] = way.root
+        if masked:
+            said.append(f"Masked in what was sent: {', '.join(masked)}.{ALLOW}")
+        elif way.behind and request.allow_secrets:
+            said.append("The gateway masks secrets in what it sends on, --allow-secrets or not.")
+        self._masked = dataclasses.replace(request, options=options)
+        return [self.add(Notice(one)) for one in said]
+
+    def _ask_another(self, error: Exception) -> Notice:
+        """Turn the question to the next of the others, if it may be; say who and why.
+
+        Raises what is said of the error where it may not.
+        """
+        if isinstance(error, OutdatedError):
+            raise error
+        fault = self._fault(error)
+        fault.reply = self.reply()
+        may_be = self._others and isinstance(fault, FAILURES) and not self._has_begun
+        if not may_be:
+            if fault is error:
+                raise fault
+            raise fault from (None if isinstance(error, ChatError) else error)
         before = self.request.model
         if self._usage:  # what it counted is not the next one's
             ledger.add(before, self._usage)
             self._usage = None
         said = [f"{before} did not answer: {str(fault).splitlines()[0]}"]
-        while others:
-            name = others.pop(0)
+        while self._others:
+            name = self._others.pop(0)
             try:
                 self.request = _for(resolve.resolve(name), self.request)
-            except UsageError as error:
-                said.append(f"{name} can't be asked: {str(error).splitlines()[0]}")
+            except UsageError as refusal:
+                said.append(f"{name} can't be asked: {str(refusal).splitlines()[0]}")
             else:
-                return "\n".join([*said, f"{self.request.model} answers instead."])
+                self._hash = receipts.receipt(self.request).hash
+                said.append(f"{self.request.model} answers instead.")
+                return self.add(Notice("\n".join(said)))
         raise fault
+
+    def _fault(self, error: Exception) -> ChatError:
+        """Return what is raised for an error of a provider."""
+        way = routes.of(self.request)
+        match error:
+            case NotFoundError():
+                said = resolve.unknown(self.request.model, way.root or "")
+                return NotFoundError(f"{said}\n{error}", error.status) if said else error
+            case ChatError():
+                return error
+        name = way.provider.__name__
+        return AnswerError(f"{name} failed with {type(error).__name__}: {error}")
 
     @property
     def _has_begun(self) -> bool:
         return bool(self._text.tell() or self._reasoning.tell() or self._tool_calls)
 
-    def add(self, event: Event) -> None:
-        """Take an event into the reply; `events()` does it for all that it gives."""
+    def add(self, event: E) -> E:
+        """Take an event into the reply, and return it; `events()` does it for all that it gives."""
         self._seconds = time.monotonic() - self._begin
         match event:
             case Text(text):
@@ -281,9 +265,24 @@ class Answer:
             case ToolCall():
                 self._tool_calls.append(event)
             case Usage():
-                self._usage = event
+                if event.cost is None:
+                    price = routes.cost(self.request, event)
+                    event = dataclasses.replace(event, cost=price)
+                self._usage = event  # type: ignore[assignment] # which it is
             case FinishReason(reason):
                 self._finish = reason
+        return event
+
+    def _count(self) -> None:
+        """Put what it cost into the ledger, if an answer came."""
+        if self._has_begun or self._usage:
+            ledger.add(self.request.model, self._usage, chat=self.request.place.chat, at=self._at)
+
+    def left(self) -> Reply:
+        """Return what has come of an answer that was cut off: what may begin a secret goes, too."""
+        reply = self.reply()
+        texts = secrets.mask_cut(reply.text), secrets.mask_cut(reply.reasoning)
+        return dataclasses.replace(reply, text=texts[0], reasoning=texts[1])
 
     def reply(self) -> Reply:
         """Return what has come so far."""
@@ -302,3 +301,14 @@ class Answer:
             at=self._at,
             hash=self._hash,
         )
+
+
+def _for(model: ModelId, asked: Question) -> Question:
+    """Return the question to another model, without what is of the one before: address and keys."""
+    options = {
+        name: value
+        for name, value in asked.options.items()
+        if name not in OWN and not secrets.holds_secret(name, value)
+    }
+    route = routes.find(model, options)
+    return dataclasses.replace(asked, model=model, route=route, options=MappingProxyType(options))

@@ -6,38 +6,31 @@ import contextlib
 import copy
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ipychat import config, secrets
-from ipychat.catalog import route
-from ipychat.chat.answer import NO_OPTIONS, request
-from ipychat.chat.turns import (
-    Changes,
-    Journal,
-    Record,
-    Turn,
-    adopt,
-    asked,
-    ended,
-    fold,
-    insert,
-    position,
-)
+from ipychat.catalog import receipts, resolve
+from ipychat.chat.answer import Answer
+from ipychat.chat.journal import Changes, Journal, Record
+from ipychat.chat.question import NO_OPTIONS, question
+from ipychat.chat.records import fold
+from ipychat.chat.timeline import adopt, insert, position
+from ipychat.chat.turn import Turn, asked, ended
 from ipychat.chat.waiting import Wait, call
 from ipychat.errors import InterruptedAnswerError, StoreError, UsageError
 from ipychat.messages import (
-    ChatRequest,
     Event,
     Message,
+    Place,
     Prompt,
+    Question,
     Reply,
     Text,
     TextPart,
-    parse_messages,
 )
 from ipychat.store import replay, transcripts
 from ipychat.store.answers import Receipt
@@ -138,57 +131,52 @@ class Conversation:
         stale = f", {self.stale_count} stale" if self.stale_count else ""
         return f"<Conversation {self.name!r}: {len(self.turns)} turns{stale}>"
 
-    def begin(
+    def question(
         self,
-        question: Prompt,
+        prompt: Prompt,
         *,
         model: str | None = None,
-        beside: Sequence[str] = (),
         system: str | None = None,
-        cell: str | None = None,
-        execution: str | None = None,
-        background: bool = False,
-        history: bool = True,
+        place: Place | None = None,
         instead_of: Turn | None = None,
         options: Mapping[str, Any] = NO_OPTIONS,
-    ) -> Turn:
-        """Give the question its place, or that of another turn; `turn.events()` asks it.
+    ) -> Question:
+        """Make a question of this conversation, which changes nothing yet.
 
-        `execution` says which run of `cell` asks: an id that no other run has, in other kernels
-        too; None is a run of its own. What an earlier run of the cell asked is replaced. Without
-        `history` no earlier turn goes along, and this one is not kept. The models `beside` are
-        asked the same: the turn's `race` holds their answers, each a turn that has no place yet.
+        The turns before its place go along, that of another turn where it is asked `instead_of` it.
+        A place without a conversation is none in this one: then no turn goes along.
         """
-        messages = parse_messages(question)
-        requests = [
-            self.request(
-                messages,
-                model=name,
-                system=system,
-                cell=cell,
-                execution=execution,
-                history=history,
-                instead_of=instead_of,
-                options=options,
-            )
-            for name in (model, *beside)
-        ]
+        place = place or Place(self.name)
+        before: Iterable[Message] = ()
+        if place.chat is not None:
+            at = position(self.turns, place.cell, place.execution, instead_of)
+            before = _history(self.turns[:at], config.current().history)
+        return question(
+            prompt,
+            model=model or self.model,
+            system=self._system_message(system),
+            before=before,
+            place=place,
+            options=options,
+        )
+
+    def begin(self, *questions: Question, instead_of: Turn | None = None) -> Turn:
+        """Give a question its place, or that of another turn; `turn.events()` asks it.
+
+        What an earlier run of its cell asked is replaced. Of several questions, which are the same
+        one to several models, the first has the place; the turn's `race` holds a turn for each.
+        """
         turns = [
             Turn(
                 id=uuid.uuid4().hex,
-                question=messages,
                 request=one,
                 asked_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                system=self._system_message(system),
-                cell=cell,
-                execution=execution,
-                background=background,
             )
-            for one in requests
+            for one in questions
         ]
-        for one in turns if beside else ():
+        for one in turns if len(turns) > 1 else ():
             one.race = turns
-        if history:
+        if questions[0].place.chat is not None:
             for one in turns:
                 one.journal, one.changes = self.journal, self.changes
             insert(self.turns, turns[0], instead_of)
@@ -196,30 +184,6 @@ class Conversation:
             self.journal.record(*(asked(one, instead_of) for one in turns))
             self.changes.tell()
         return turns[0]
-
-    def request(
-        self,
-        question: Prompt,
-        *,
-        model: str | None = None,
-        system: str | None = None,
-        cell: str | None = None,
-        execution: str | None = None,
-        history: bool = True,
-        instead_of: Turn | None = None,
-        options: Mapping[str, Any] = NO_OPTIONS,
-    ) -> ChatRequest:
-        """Return what `begin` would ask, and change nothing."""
-        before: Iterable[Message] = ()
-        if history:
-            place = position(self.turns, cell, execution, instead_of)
-            before = _history(self.turns[:place], config.current().history)
-        return request(
-            [*before, *parse_messages(question)],
-            model=model or self.model,
-            system=self._system_message(system),
-            options=options,
-        )
 
     def _system_message(self, given: str | None) -> str | None:
         return given or self.system or config.current().system
@@ -310,9 +274,9 @@ class Conversation:
         head, own = asked.messages[: -len(turn.question)], asked.messages[-len(turn.question) :]
         before = tuple(_history(self.turns[:place], config.current().history))
         for one in (asked, replace(asked, messages=(*head, *before, *own))):
-            then = route.as_recorded(one)
-            for receipts in (route.receipts(one), *([then.receipt] if then else ())):
-                receipt: Receipt = receipts(one.messages)
+            then = receipts.as_recorded(one)
+            for make in (receipts.receipts(one), *([then.receipt] if then else ())):
+                receipt: Receipt = make(one.messages)
                 if receipt.hash == turn.reply.hash:
                     return receipt
         return None
@@ -433,18 +397,27 @@ def names() -> list[str]:
 # -- asking
 
 
-async def _begin(
+async def _ask(
     prompt: Prompt, chat: str | None, model: str | None, system: str | None, options: dict[str, Any]
-) -> Turn:
+) -> Turn | Answer:
+    """Return what is asked: a turn of a conversation, or an answer on its own."""
     secrets.hide(options)  # the caller's own frame holds them, too
-    talk = Conversation("", None) if chat is None else conversation(chat)
     with Wait(lambda: InterruptedAnswerError("Interrupted before anything was asked.")):
+        await resolve.ready(model)
+        if chat is None:
+            system = system or config.current().system
+            return Answer(question(prompt, model=model, system=system, options=options))
+        talk = conversation(chat)
         await talk.load()
-    return talk.begin(prompt, model=model, system=system, history=chat is not None, options=options)
+    return talk.begin(talk.question(prompt, model=model, system=system, options=options))
 
 
-def _wait(turn: Turn) -> Wait:
-    return Wait(lambda: InterruptedAnswerError.of(turn.reply))
+def _wait(asked: Turn | Answer) -> Wait:
+    return Wait(lambda: InterruptedAnswerError.of(_left(asked)))
+
+
+def _left(asked: Turn | Answer) -> Reply:
+    return asked.reply if isinstance(asked, Turn) else asked.left()
 
 
 async def events(
@@ -459,9 +432,9 @@ async def events(
 
     `chat` names the conversation that it is a turn of; without a name it is of none.
     """
-    turn = await _begin(prompt, chat, model, system, options)
-    with _wait(turn) as wait:
-        async with contextlib.aclosing(turn.events()) as given:
+    asked = await _ask(prompt, chat, model, system, options)
+    with _wait(asked) as wait:
+        async with contextlib.aclosing(asked.events()) as given:
             async for event in given:
                 wait.pause()
                 yield event
@@ -477,9 +450,9 @@ async def stream(
     **options: Any,
 ) -> AsyncGenerator[str, None]:
     """Ask, and give the answer's text as it comes."""
-    turn = await _begin(prompt, chat, model, system, options)
-    with _wait(turn) as wait:
-        async with contextlib.aclosing(turn.events()) as given:
+    asked = await _ask(prompt, chat, model, system, options)
+    with _wait(asked) as wait:
+        async with contextlib.aclosing(asked.events()) as given:
             async for event in given:
                 if isinstance(event, Text):
                     wait.pause()
@@ -503,9 +476,9 @@ async def ask(
     timeout, proxy, base_url, api_key, and whatever else it knows; in `extra`, a dict, those that it
     need not know. `large=True` sends a question however large it is.
     """
-    turn = await _begin(prompt, chat, model, system, options)
-    with _wait(turn):
-        async with contextlib.aclosing(turn.events()) as given:
+    asked = await _ask(prompt, chat, model, system, options)
+    with _wait(asked):
+        async with contextlib.aclosing(asked.events()) as given:
             async for _ in given:
                 pass
-    return turn.reply
+    return asked.reply if isinstance(asked, Turn) else asked.reply()

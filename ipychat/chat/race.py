@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipychat import secrets
+from ipychat.catalog import resolve
 from ipychat.chat.conversations import Conversation, conversation
-from ipychat.chat.turns import State, Turn
+from ipychat.chat.turn import State, Turn
 from ipychat.chat.waiting import Wait, call
 from ipychat.errors import InterruptedAnswerError, UsageError
-from ipychat.messages import Event, FinishReason, ModelId, Prompt, Reply, dollars
+from ipychat.messages import Event, FinishReason, ModelId, Place, Prompt, Reply, dollars
 from ipychat.store import replay
 from ipychat.text import tables
 from ipychat.text.characters import shortened
@@ -211,13 +212,14 @@ async def compare(
         raise UsageError("compare wants a list of models.")
     talk = Conversation("", None) if chat is None else conversation(chat)
     await talk.load()
+    for name in names:
+        await resolve.ready(name)
+    place = Place(talk.name if chat is not None else None)
     turn = talk.begin(
-        prompt,
-        model=names[0],
-        beside=names[1:],
-        system=system,
-        history=chat is not None,
-        options=options,
+        *(
+            talk.question(prompt, model=name, system=system, place=place, options=options)
+            for name in names
+        )
     )
     race = Race(talk, turn, first=first)
     with Wait(lambda: InterruptedAnswerError.of(race.kept.reply)):

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ipychat import secrets
-from ipychat.chat.turns import Turn
+from ipychat.chat.turn import Turn
 from ipychat.messages import FilePart, Part, Reply, TextPart
 from ipychat.text import shapes
 from ipychat.text.characters import harmless

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from ipychat.chat.conversations import Conversation
-from ipychat.chat.turns import Turn
+from ipychat.chat.turn import Turn
 from ipychat.text import markup, shapes
 from ipychat.text.characters import shortened
 

@@ -24,7 +24,7 @@ from ipychat import requirements, secrets
 from ipychat.catalog import offers, resolve
 from ipychat.chat import conversations
 from ipychat.chat.conversations import Conversation
-from ipychat.chat.turns import Turn
+from ipychat.chat.turn import Turn
 from ipychat.display._news import OURS, Told
 from ipychat.display._transcript import StaticTranscript
 from ipychat.display.live_page import bundle
@@ -32,7 +32,7 @@ from ipychat.errors import ChatError, UsageError
 from ipychat.kernel import notebook
 from ipychat.kernel.notebook import Publish
 from ipychat.kernel.run import Run
-from ipychat.messages import FilePart, ImagePart, Message, TextPart
+from ipychat.messages import FilePart, ImagePart, Message, Place, TextPart
 from ipychat.store import replay
 
 TICK = 0.04
@@ -231,14 +231,19 @@ class Panel(anywidget.AnyWidget):
     def _ask(self, question: Message, old: Turn | None = None) -> None:
         """Ask; in the place of `old`, if that is given, and as it was asked."""
         _let_go(old)
-        turn = self._conversation.begin(
+        talk = self._conversation
+        asked = talk.question(
             question,
             system=old.system if old else None,
-            cell=old.cell if old else f"{OURS}{random_id()}",
-            execution=old.execution if old else random_id(),
+            place=Place(
+                talk.name,
+                old.cell if old else f"{OURS}{random_id()}",
+                old.execution if old else random_id(),
+            ),
             instead_of=old,
             options={**self._options, "extra": self._as_before(old)},
         )
+        turn = talk.begin(asked, instead_of=old)
         run = Run(_read(turn))
         turn.stop = run.stop
         self.runs = [*(one for one in self.runs if not one.done), run]

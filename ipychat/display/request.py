@@ -6,12 +6,12 @@ from html import escape
 from typing import Any
 
 from ipychat import secrets
-from ipychat.catalog import firewall, lists, route
+from ipychat.catalog import firewall, lists, receipts, routes
 from ipychat.messages import (
-    ChatRequest,
     FilePart,
     ImagePart,
     Message,
+    Question,
     Reply,
     TextPart,
     Usage,
@@ -27,16 +27,16 @@ MAX_URL = 60
 """Characters of an image's address that are shown; its bytes are not."""
 
 
-def bundle(request: ChatRequest) -> dict[str, str]:
+def bundle(request: Question) -> dict[str, str]:
     """Return what a cell shows of a request that is not sent."""
-    route.check_named(request)
-    receipt = route.receipt(request)
+    receipts.check_named(request)
+    receipt = receipts.receipt(request)
     tokens = lists.estimate_tokens(request)
-    asking = route.cost(request, Usage(input=tokens))
+    asking = routes.cost(request, Usage(input=tokens))
     _, masked = firewall.masked(request)
     rows = [
         ("model", str(request.model)),
-        ("address", route.address(request)),
+        ("address", routes.address(request)),
         ("tokens", f"about {tokens:,}"),
         ("cost", "not known" if asking is None else f"about {dollars(asking)}, and the answer's"),
         *((name, secrets.without_login(str(one))) for name, one in request.options.items()),
@@ -69,7 +69,7 @@ def receipt(reply: Reply, receipt: Receipt | None) -> dict[str, str]:
 
 
 def _bundle(
-    title: str, rows: list[tuple[str, str]], request: ChatRequest, receipt: Receipt
+    title: str, rows: list[tuple[str, str]], request: Question, receipt: Receipt
 ) -> dict[str, str]:
     """Show a summary, the messages as they read, and exactly what the hash is of."""
     exact = _bounded(receipt.text)

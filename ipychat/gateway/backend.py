@@ -8,15 +8,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ipychat.catalog import registry, resolve, route
+from ipychat.catalog import registry, resolve, routes
+from ipychat.chat.answer import Answer
 from ipychat.gateway.agents import AGENTS, Sees
 from ipychat.messages import (
     CUT_OFF,
-    ChatRequest,
     Event,
     FinishReason,
     Message,
     ModelId,
+    Question,
     Text,
     Usage,
 )
@@ -50,8 +51,10 @@ class Answers(NamedTuple):
         model = self.model_id()
         if model.provider != registry.HELPER:  # which follows no instructions
             messages = (*[m async for m in self._instructions(agent, messages)], *messages)
-        request = ChatRequest(model, messages, MappingProxyType(options or {}))
-        async with contextlib.aclosing(route.events(request)) as events:
+        given = MappingProxyType(options or {})
+        question = Question(model, messages, given, routes.find(model, given))
+        answer = Answer(question, fallbacks=False)
+        async with contextlib.aclosing(answer.events(keeps=False)) as events:
             async for event in events:
                 if isinstance(event, Usage):  # what it is relayed by may have no place for it
                     ledger.add(model, event, chat=GATEWAY)

@@ -25,8 +25,8 @@ from ipychat.context import failures, values
 from ipychat.context.failures import file_of
 from ipychat.helper import advice
 from ipychat.helper.advice import Failure
-from ipychat.messages import Message, TextPart, parse_messages
-from ipychat.providers.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
+from ipychat.messages import Message, TextPart
+from ipychat.providers.provider import FullProvider, Messages, read_messages
 
 FIRST_LINE = "*This is ipychat's built-in helper, which is no AI model.*"
 NO_NOTEBOOK = "There is no notebook here, so there is no error, name or variable to look at."
@@ -67,7 +67,7 @@ _secret_value = re.compile(
 _url_password = re.compile(r"(://[^/\s:@]*:)[^@\s/]+(?=@)")
 
 
-class Helper(AsyncGeneratorProvider, ProviderModelMixin):
+class Helper(FullProvider):
     """`helper:notebook`. No model: what can be looked up, and nothing else."""
 
     label = "Built-in helper (no AI model)"
@@ -86,7 +86,7 @@ class Helper(AsyncGeneratorProvider, ProviderModelMixin):
         """Answer the last question, as Markdown."""
         cls.get_model(model)
         yield f"{FIRST_LINE}\n\n"
-        yield secrets.mask(answer(_asked(parse_messages(messages))))
+        yield secrets.mask(answer(_asked(read_messages(messages))))
 
 
 def is_secret(name: str) -> bool:

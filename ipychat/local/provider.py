@@ -19,7 +19,7 @@ from ipychat.errors import (
 from ipychat.local import engine, weights
 from ipychat.messages import Event, Notice
 from ipychat.providers.openai import compatible
-from ipychat.providers.provider import AsyncGeneratorProvider, Card, Messages, ProviderModelMixin
+from ipychat.providers.provider import Card, FullProvider, Messages
 
 PATIENCE = 3600.0
 """Seconds that the engine may be silent: it waits for its turn, or reads a long prompt slowly. Its
@@ -29,7 +29,7 @@ SPOKEN = compatible("local", Endpoint("The engine", ""))
 """How the engine is spoken to."""
 
 
-class Local(AsyncGeneratorProvider, ProviderModelMixin):
+class Local(FullProvider):
     """`local:…`: a name of weights that can be had, or a path to a .gguf file.
 
     The options `context` (tokens) and `idle` (minutes) are the engine's; others go into the body.

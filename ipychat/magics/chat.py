@@ -16,9 +16,9 @@ from ipychat.magics.session import Manner
 from ipychat.magics.settings import FORMATS
 
 if TYPE_CHECKING:
-    from ipychat.chat.conversations import Conversation
     from ipychat.kernel.jobs import Job
     from ipychat.magics.session import Session
+    from ipychat.messages import Question
 
 
 @magics_class
@@ -140,6 +140,7 @@ class ChatMagics(Magics):
         prompt). The prompt is sent as written, but {{expressions}} are replaced by their values.
         A line's prompt that begins like a flag stands behind --.
         """
+        from ipychat.catalog import resolve
         from ipychat.kernel.run import stoppable
 
         flags, text = flags_.parse(self.chat, line, self._session.questions.expand)
@@ -159,40 +160,50 @@ class ChatMagics(Magics):
             from ipychat.magics import each
 
             return await each.run(self._session, text if cell is None else cell, flags)
-        question = await self._session.questions.message(text if cell is None else cell, flags)
-        asked: dict[str, Any] = {
-            "model": models[0],
-            "system": flags.system,
-            "history": not flags.no_history,
-            "options": flags_.options_of(flags),
-        }
+        message = await self._session.questions.message(text if cell is None else cell, flags)
         conversation = self._session.conversation(flags.chat)
         await stoppable(conversation.load(turns=not flags.no_history))
+        for model in models:
+            await stoppable(resolve.ready(model or conversation.model))
+        place = self._session.place(
+            None if flags.no_history else conversation, background=flags.background
+        )
+        questions = [
+            conversation.question(
+                message,
+                model=model,
+                system=flags.system,
+                place=place,
+                options=flags_.options_of(flags),
+            )
+            for model in models
+        ]
         if flags.dry_run:
-            for model in models:
-                await self._session.show_request(conversation, question, asked | {"model": model})
+            for question in questions:
+                await self._session.show(question)
             return None
         if is_race:
-            return await race.run(self._session, conversation, question, asked, flags)
-        manner = self._manner(flags, conversation, models[0])
+            return await race.run(self._session, conversation, questions, flags)
+        [question] = questions
+        manner = self._manner(flags, question)
         if flags.background:
-            return self._session.begin_job(conversation, question, asked, manner)
-        return await self._session.answer(conversation, question, asked, manner)
+            return self._session.begin_job(conversation, question, manner)
+        return await self._session.answer(conversation, question, manner)
 
-    def _manner(self, flags: Namespace, conversation: Conversation, model: str | None) -> Manner:
-        from ipychat.catalog import resolve
+    def _manner(self, flags: Namespace, question: Question) -> Manner:
+        from ipychat.catalog import routes
         from ipychat.kernel import notebook
 
         if flags.run_scripts and not (
             notebook.is_kernel(self.shell) and flags.format in {None, "html"}
         ):
             raise UsageError("--run-scripts shows pages in a notebook, with --format html.")
-        own = "html" if flags.run_scripts else resolve.format_of(model or conversation.model)
+        own = "html" if flags.run_scripts else routes.format_of(question)
         form = flags.format or own or config.current().format
         return Manner(
             form,
             to=flags.to,
-            model=model,
+            model=next(iter(flags.model), None),
             offers_code=form == "code",
             runs_scripts=flags.run_scripts,
         )

@@ -124,18 +124,17 @@ class HistoryMagics(Magics):
         from ipychat.catalog import resolve
         from ipychat.context import failures
         from ipychat.magics.session import Manner
-        from ipychat.messages import Message
 
         resolve.learn_secrets()
 
         text = "\n\n".join(filter(None, [FIX, hint, *failures.describe(self.shell)]))
         conversation = await self._read()
-        return await self._session.answer(
-            conversation,
-            Message("user", text),
-            {"model": flags.model},
-            Manner("markdown", model=flags.model, offers_code=True),
+        await stoppable(resolve.ready(flags.model or conversation.model))
+        question = conversation.question(
+            text, model=flags.model, place=self._session.place(conversation)
         )
+        manner = Manner("markdown", model=flags.model, offers_code=True)
+        return await self._session.answer(conversation, question, manner)
 
     @line_magic
     @waits

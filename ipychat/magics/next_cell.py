@@ -10,8 +10,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ipychat.catalog import registry, resolve
-from ipychat.catalog.route import Route
+from ipychat.catalog import registry, routes
 from ipychat.text import markup
 from ipychat.text.characters import harmless
 
@@ -76,5 +75,5 @@ def _bash(script: str) -> str:
 
 def _is_of_a_model(reply: Reply) -> bool:
     """Whether a model wrote it, and not what answers where there is none."""
-    who = resolve.answering() if Route.of(reply.request).by_gateway else reply.model
+    who = routes.of(reply.request).behind or reply.model
     return who.provider != registry.HELPER

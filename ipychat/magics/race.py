@@ -13,10 +13,10 @@ from ipychat.magics.endings import ending, stopped
 if TYPE_CHECKING:
     from ipychat.chat.conversations import Conversation
     from ipychat.chat.race import Comparison, Race
-    from ipychat.chat.turns import Turn
+    from ipychat.chat.turn import Turn
     from ipychat.display.race import RaceView, TerminalRace
     from ipychat.magics.session import Session
-    from ipychat.messages import Message
+    from ipychat.messages import Question
 
 
 def check(flags: Namespace) -> None:
@@ -32,8 +32,7 @@ def check(flags: Namespace) -> None:
 async def run(
     session: Session,
     conversation: Conversation,
-    question: Message,
-    asked: dict[str, Any],
+    questions: list[Question],
     flags: Namespace,
 ) -> Comparison:
     """Ask all models, show their answers in the running cell, and return how each did.
@@ -44,10 +43,7 @@ async def run(
     from ipychat.kernel import notebook
     from ipychat.kernel.run import Run, in_front
 
-    cell, execution = notebook.running_cell(session.shell)
-    turn = conversation.begin(
-        question, beside=flags.model[1:], cell=cell, execution=execution, **asked
-    )
+    turn = conversation.begin(*questions)
     race = Race(conversation, turn, first=flags.first)
     shown = _Shown(session, race, conversation, flags)
     running = Run(shown.watch())
@@ -77,11 +73,11 @@ class _Shown:
         self, session: Session, race: Race, conversation: Conversation, flags: Namespace
     ) -> None:
         from ipychat import config
-        from ipychat.catalog import resolve
+        from ipychat.catalog import routes
 
         self._forms = [
-            flags.format or resolve.format_of(name) or config.current().format
-            for name in flags.model
+            flags.format or routes.format_of(turn.request) or config.current().format
+            for turn in race.turns
         ]
         self._race = race
         self._is_kept = not flags.no_history

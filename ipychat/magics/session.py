@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from ipychat.chat.conversations import Conversation
     from ipychat.chat.race import Comparison
-    from ipychat.chat.turns import Turn
+    from ipychat.chat.turn import Turn
     from ipychat.kernel.jobs import Job
     from ipychat.kernel.run import Run
     from ipychat.magics.questions import Questions
-    from ipychat.messages import Event, Message, Reply
+    from ipychat.messages import Event, Place, Question, Reply
 
 
 class View(Protocol):
@@ -105,49 +105,40 @@ class Session:
             raise UsageError(f"There is no conversation {name!r}. {there}")
         return self.conversation(name)
 
-    async def answer(
-        self, conversation: Conversation, question: Message, asked: dict[str, Any], manner: Manner
-    ) -> Reply:
+    def place(self, conversation: Conversation | None, *, background: bool = False) -> Place:
+        """Return where a question of the running cell belongs; without a conversation: in none."""
+        from ipychat.kernel import notebook
+        from ipychat.messages import Place
+
+        name = conversation.name if conversation else None
+        return Place(name, *notebook.running_cell(self.shell), background)
+
+    async def answer(self, conversation: Conversation, question: Question, manner: Manner) -> Reply:
         """Ask, show the answer in the running cell, and return it."""
         from ipychat.kernel.run import in_front
 
-        turn, run, view = self._begin(conversation, question, asked, manner)
+        turn, run, view = self._begin(conversation, question, manner)
         with in_front(run):
             reply = await self._settle(turn, run, view, manner, alone=False)
         self.shown = reply
         return reply
 
-    async def show_request(
-        self, conversation: Conversation, question: Message, asked: dict[str, Any]
-    ) -> None:
+    async def show(self, question: Question) -> None:
         """Show what would be sent, and send nothing."""
-        from ipychat.display import request as shown
-        from ipychat.kernel import notebook
+        from ipychat.display import request
         from ipychat.wire import offload
 
-        cell, execution = notebook.running_cell(self.shell)
-        request = conversation.request(question, cell=cell, execution=execution, **asked)
-        self.publish(await offload.run(shown.bundle, request))
+        self.publish(await offload.run(request.bundle, question))
 
     # -- how it is answered
 
     def _begin(
-        self,
-        conversation: Conversation,
-        question: Message,
-        asked: dict[str, Any],
-        manner: Manner,
-        *,
-        background: bool = False,
+        self, conversation: Conversation, question: Question, manner: Manner
     ) -> tuple[Turn, Run, View]:
-        from ipychat.kernel import notebook
         from ipychat.kernel.run import Run
 
-        cell, execution = notebook.running_cell(self.shell)
-        turn = conversation.begin(
-            question, cell=cell, execution=execution, background=background, **asked
-        )
-        view = self._view(manner, background=background)
+        turn = conversation.begin(question)
+        view = self._view(manner, background=question.place.background)
         view.header = self._header(conversation, turn, manner)
         run = Run(_watch(turn, view))
         turn.stop = run.stop
@@ -230,17 +221,15 @@ class Session:
                 notebook.publisher(self.shell)(shown)
         return reply
 
-    def begin_job(
-        self, conversation: Conversation, question: Message, asked: dict[str, Any], manner: Manner
-    ) -> Job:
+    def begin_job(self, conversation: Conversation, question: Question, manner: Manner) -> Job:
         """Ask, and let the answer come while the notebook goes on."""
         from ipychat.kernel import notebook
         from ipychat.kernel.jobs import Job
         from ipychat.text import shapes
 
         shell = self.shell
-        turn, run, view = self._begin(conversation, question, asked, manner, background=True)
-        title = shapes.mask(question.text).strip().splitlines()[-1:] or ["…"]
+        turn, run, view = self._begin(conversation, question, manner)
+        title = shapes.mask(question.prompt[-1].text).strip().splitlines()[-1:] or ["…"]
         job = Job(
             len(self.jobs) + 1,
             title[0][:60],

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ipychat import secrets
 from ipychat.errors import MissingKeyError
-from ipychat.providers.provider import AsyncGeneratorProvider, Card, ProviderModelMixin
+from ipychat.providers.provider import Card, FullProvider
 from ipychat.store import credentials
 from ipychat.wire.http import not_running
 
@@ -22,7 +22,7 @@ class Key(NamedTuple):
         return f"<Key: {self.where}>"
 
 
-class Keyed(AsyncGeneratorProvider, ProviderModelMixin):
+class Keyed(FullProvider):
     """A provider whose service knows its users by a key."""
 
     name: ClassVar[str] = ""

@@ -21,7 +21,7 @@ PDF = "application/pdf"
 BASE64 = re.compile("[A-Za-z0-9+/]*={0,2}")
 
 
-class Question(NamedTuple):
+class Asked(NamedTuple):
     """All that a body is written of."""
 
     model: str

@@ -13,12 +13,12 @@ from urllib.parse import quote
 
 from ipychat import secrets
 from ipychat.errors import FormatError, ServiceError
-from ipychat.messages import Event, parse_messages
+from ipychat.messages import Event
 from ipychat.providers import _reader
 from ipychat.providers._keyed import Keyed
-from ipychat.providers._questions import Json, Question
+from ipychat.providers._questions import Asked, Json
 from ipychat.providers._reader import Answer, Events
-from ipychat.providers.provider import Card, Messages
+from ipychat.providers.provider import Card, Messages, read_messages
 from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.ndjson import LineDecoder
@@ -64,13 +64,13 @@ class Spoken(Keyed):
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     @classmethod
-    def _write(cls, asked: Question) -> Json:
+    def _write(cls, asked: Asked) -> Json:
         """Return the body that asks."""
         raise NotImplementedError
 
     @classmethod
     def _read_and_write(cls, model: str, messages: Messages, *how: Any) -> Json:
-        return cls._write(Question(model, parse_messages(messages), *how))
+        return cls._write(Asked(model, read_messages(messages), *how))
 
     @classmethod
     async def _complete(cls, body: Json, place: Place) -> None:

@@ -23,7 +23,7 @@ from ipychat.messages import (
     to_base64,
 )
 from ipychat.providers import _questions
-from ipychat.providers._questions import Conversation, Json, Question
+from ipychat.providers._questions import Asked, Conversation, Json
 from ipychat.providers._reader import Answer, OpenCall, count_of, counts_of, id_of, name_of, text_of
 from ipychat.providers._service import Spoken
 from ipychat.providers.provider import Card
@@ -70,7 +70,7 @@ class Anthropic(Spoken):
         return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
 
     @classmethod
-    def _write(cls, asked: Question) -> Json:
+    def _write(cls, asked: Asked) -> Json:
         body = {"model": asked.model, "stream": asked.stream}
         return body | _write_messages(asked.messages) | _write_options(asked.options)
 

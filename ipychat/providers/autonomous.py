@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ipychat.messages import Event, to_base64
+from ipychat.messages import Event, Message, to_base64
 from ipychat.providers import _completions
 from ipychat.providers._browser import USER_AGENT
-from ipychat.providers.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
+from ipychat.providers.provider import FullProvider, Messages
 from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 
@@ -31,7 +31,7 @@ HEADERS = {
 }
 
 
-class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
+class AutonomousAI(FullProvider):
     """`autonomous:…`, one model for each of its endpoints."""
 
     label = "AutonomousAI"
@@ -86,4 +86,5 @@ class AutonomousAI(AsyncGeneratorProvider, ProviderModelMixin):
 
 
 def _encode(messages: Messages) -> str:
-    return to_base64(offload.dump(messages))
+    written = [one.to_dict() if isinstance(one, Message) else one for one in messages]
+    return to_base64(offload.dump(written))

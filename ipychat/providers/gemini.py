@@ -26,7 +26,7 @@ from ipychat.messages import (
     to_base64,
 )
 from ipychat.providers import _questions
-from ipychat.providers._questions import Conversation, Json, Question
+from ipychat.providers._questions import Asked, Conversation, Json
 from ipychat.providers._reader import Answer, Events, count_of, counts_of, text_of
 from ipychat.providers._service import Spoken
 from ipychat.providers.provider import Card
@@ -99,7 +99,7 @@ class Gemini(Spoken):
         return {"x-goog-api-key": key} if key else {}
 
     @classmethod
-    def _write(cls, asked: Question) -> Json:
+    def _write(cls, asked: Asked) -> Json:
         return _write_messages(asked.messages) | _write_options(asked.options)
 
     @classmethod

@@ -12,11 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ipychat.errors import FormatError
-from ipychat.messages import parse_messages
 from ipychat.providers import _form
 from ipychat.providers._browser import FIREFOX
 from ipychat.providers._reader import is_dense
-from ipychat.providers.provider import AsyncGeneratorProvider, Messages, ProviderModelMixin
+from ipychat.providers.provider import FullProvider, Messages, read_messages
 from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.sse import EventDecoder
@@ -54,7 +53,7 @@ class _Response(Protocol):
         ...
 
 
-class Koala(AsyncGeneratorProvider, ProviderModelMixin):
+class Koala(FullProvider):
     """`koala:…`."""
 
     label = "Koala"
@@ -151,7 +150,7 @@ def _payloads(data: str) -> Iterator[Any]:
 
 
 def _body(model: str, messages: Messages) -> dict[str, Any]:
-    *before, last = parse_messages(messages)
+    *before, last = read_messages(messages)
     system = " ".join(m.text for m in [*before, last] if m.role == "system")
     return {
         "input": f"{last.text} {system}" if system else last.text,

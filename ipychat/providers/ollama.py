@@ -21,7 +21,7 @@ from ipychat.errors import ChatError, NotFoundError, RequestError, ServiceError,
 from ipychat.messages import ImagePart, Message, TextPart, ToolCall, Usage
 from ipychat.providers import _questions, _reader
 from ipychat.providers._keyed import Key, Keyed
-from ipychat.providers._questions import Conversation, Json, Question
+from ipychat.providers._questions import Asked, Conversation, Json
 from ipychat.providers._reader import Answer, counts_of, text_of
 from ipychat.providers._service import Place, Spoken
 from ipychat.providers.provider import Card
@@ -139,7 +139,7 @@ class Ollama(Spoken):
         return "/api/chat"
 
     @classmethod
-    def _write(cls, asked: Question) -> Json:
+    def _write(cls, asked: Asked) -> Json:
         runtime, fields = _write_options(asked.options)
         messages = _write_messages(asked.messages)
         body = {"model": asked.model, "messages": messages, "stream": asked.stream}

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from ipychat.config import Endpoint
 from ipychat.messages import FilePart, Message, Part, TextPart
 from ipychat.providers import _completions, _questions
-from ipychat.providers._questions import Json, Question
+from ipychat.providers._questions import Asked, Json
 from ipychat.providers._reader import Answer
 from ipychat.providers._service import Place, Spoken
 from ipychat.providers.provider import COMMON_OPTIONS, Card
@@ -62,7 +62,7 @@ class OpenAI(Spoken):
         return "/chat/completions"
 
     @classmethod
-    def _write(cls, asked: Question) -> Json:
+    def _write(cls, asked: Asked) -> Json:
         body = {
             "model": asked.model,
             "messages": [*map(cls._write_message, asked.messages)],

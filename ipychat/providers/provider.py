@@ -10,17 +10,14 @@ inherit from the two classes here, and may declare `ends_with`:
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
-from ipychat import config, secrets
+from ipychat import secrets
 from ipychat.errors import (
-    AnswerError,
     BrokenAnswerError,
-    ChatError,
     FormatError,
     ModelNotSupportedError,
     ServerError,
@@ -28,20 +25,20 @@ from ipychat.errors import (
 )
 from ipychat.messages import (
     MAX_ANSWER,
-    ChatRequest,
     Event,
     FinishReason,
     Message,
     Notice,
     Prompt,
+    Question,
     Reasoning,
     Text,
     ToolCall,
     Usage,
     parse_messages,
 )
-from ipychat.requirements import OutdatedError
 from ipychat.text.characters import harmless, split_half, whole
+from ipychat.wire import offload
 from ipychat.wire.http import error_message
 
 MAX_REASON = 256
@@ -56,8 +53,9 @@ COMMON_OPTIONS = frozenset({
 })  # fmt: skip
 """OpenAI's words, as far as most services have something to do with them."""
 
-Messages: TypeAlias = list[dict[str, Any]]
-"""What providers are given: `{"role": …, "content": text or parts}` for each message."""
+Messages: TypeAlias = list[dict[str, Any]] | tuple[Message, ...]
+"""Providers of other packages are given dicts with `role` and `content`, which is text or parts;
+those of this package are given messages, and take dicts, too."""
 AsyncResult: TypeAlias = AsyncIterator[Any]
 """What providers return."""
 
@@ -139,6 +137,8 @@ class AsyncGeneratorProvider:
     """Models that look at more than the question: an earlier answer will not do for a new one."""
     formats: ClassVar[dict[str, str]] = {}
     """Models that answer in a format of their own, where the user asks for none."""
+    chooses_address: ClassVar[bool] = False
+    """Whether it alone knows where its requests go."""
     base_url: ClassVar[str] = ""
     """The root that its paths are appended to, unless the environment or an option says another."""
     url_variables: ClassVar[tuple[str, ...]] = ()
@@ -183,90 +183,157 @@ class AsyncGeneratorProvider:
         return []
 
 
-async def events(provider: type[Provider], request: ChatRequest) -> AsyncGenerator[Event, None]:
-    """Ask, and give the answer as events of the closed union, FinishReason once and last.
+class FullProvider(AsyncGeneratorProvider, ProviderModelMixin):
+    """The whole contract, which every class that `ipychat.catalog.registry` gives has."""
 
-    Closing it closes the provider's connection at once. Raises ChatError only.
+    wrapped: ClassVar[type[Any] | None] = None
+    """The class of another package that this one completes."""
+
+
+class _WithoutAddress(AsyncGeneratorProvider):
+    """The contract's part of a class that has none: it sends its requests where it likes."""
+
+    chooses_address = True
+
+
+class _WithoutModels(ProviderModelMixin):
+    """The same of a class that knows no models: it takes any name, and none."""
+
+    @classmethod
+    def get_model(cls, name: str | None) -> str:
+        """Return the name as it is."""
+        return name or ""
+
+
+def completed(given: type[Any]) -> type[FullProvider]:
+    """Return a class of another package with all that the contract has; it is given dicts."""
+
+    async def create_async_generator(
+        model: str, messages: tuple[Message, ...], **options: Any
+    ) -> AsyncIterator[Any]:
+        written = await offload.run(_to_dicts, messages)
+        asked: Any = given.create_async_generator(model=model, messages=written, **options)
+        if not isinstance(asked, AsyncIterator):
+            raise UsageError(
+                f"{given.__name__}.create_async_generator returned {type(asked).__name__}, "
+                "not an async iterator."
+            )
+        try:
+            async for piece in asked:
+                yield piece
+        finally:
+            if isinstance(asked, AsyncGenerator):
+                await asked.aclose()
+
+    bases: list[type[Any]] = [given]
+    bases += [] if issubclass(given, AsyncGeneratorProvider) else [_WithoutAddress]
+    bases += [] if issubclass(given, ProviderModelMixin) else [_WithoutModels]
+    own = {"create_async_generator": staticmethod(create_async_generator), "wrapped": given}
+    return type(given.__name__, tuple(bases), own)
+
+
+def _to_dicts(messages: tuple[Message, ...]) -> Messages:
+    return [message.to_dict() for message in messages]
+
+
+class Reader:
+    """Asks a provider, and makes events of the closed union of what it yields.
+
+    Characters that were cut in two between pieces are joined. There is room for `size` bytes.
     """
-    messages = [message.to_dict() for message in request.messages]
-    finish: FinishReason | None = None
-    answer = _Answer(config.current().max_answer)
-    try:
-        given = provider.create_async_generator(
-            model=request.model.name, messages=messages, **request.options
-        )
-        async with contextlib.aclosing(_generator(given, provider)) as pieces:
-            async for piece in pieces:
-                event = _parse_piece(piece, provider)
-                if isinstance(event, FinishReason):
-                    finish = event
-                elif taken := answer.take(event):
-                    yield taken
-                if answer.is_full:
-                    finish = FinishReason(MAX_ANSWER)
-                    break
-            if text := answer.rest():
-                yield text
-    except (ChatError, OutdatedError):
-        raise
-    except Exception as error:
-        # a provider that anyone wrote: its fault becomes one of ours, its traceback stays chained
-        raise AnswerError(
-            f"{provider.__name__} failed with {type(error).__name__}: {error}"
-        ) from error
-    if finish is None and getattr(provider, "ends_with", "body") == "finish":
-        raise BrokenAnswerError(
-            f"{provider.__name__} ended the answer without saying that it was whole."
-        )
-    yield finish or FinishReason("stop")
 
+    __slots__ = ("_finish", "_half", "_kind", "_provider", "_room")
 
-class _Answer:
-    """What an answer adds up to. Joins characters that were cut in two between pieces."""
-
-    __slots__ = ("_half", "_kind", "_room")
-
-    def __init__(self, size: int) -> None:
-        self._room = size  # bytes
+    def __init__(self, provider: type[FullProvider], size: int) -> None:
+        self._provider = provider
+        self._room = size
         self._half = ""
         self._kind: type[Text | Reasoning] = Text
+        self._finish: FinishReason | None = None
+
+    def ask(self, question: Question) -> AsyncGenerator[Any, None]:
+        """Return the pieces of the answer; closing it closes the provider's connection at once."""
+        asked: Any = self._provider.create_async_generator(
+            model=question.model.name, messages=question.messages, **question.options
+        )
+        given: AsyncGenerator[Any, None] = asked  # as that of each class of ours, or completed, is
+        return given
 
     @property
     def is_full(self) -> bool:
         """Whether more came than there was room for."""
         return self._room < 0
 
-    def take(self, event: Event) -> Event | None:
-        """Return what of an event there is room for, with whole characters only; None if nothing.
+    def take(self, piece: Any) -> Event | None:
+        """Return the event that a piece is, as far as there is room; None if nothing is left of it.
 
-        Half a call would be none.
+        Half a call would be none. `finish` tells how the answer ended.
         """
-        match event:
+        if type(piece) is not Text:  # as most of them are
+            piece = self._parse(piece)
+        match piece:
             case Text(text) | Reasoning(text):
                 if text.isascii() and not self._half:
                     size = len(text)
                 else:
                     text, self._half = split_half(self._half + text)
-                    self._kind = type(event)
+                    self._kind = type(piece)
                     text = whole(text)
-                    event = self._kind(text)
+                    piece = self._kind(text)
                     size = len(text.encode())
                 if size > self._room:
-                    event = type(event)(_beginning(text, self._room))
+                    piece = type(piece)(_beginning(text, self._room))
                 self._room -= size
-                return event if event.text else None
+                return piece if piece.text else None
             case ToolCall():
-                size = sum(len(one.encode()) for one in (event.id, event.name, event.arguments))
+                size = sum(len(one.encode()) for one in (piece.id, piece.name, piece.arguments))
             case Notice(text):
                 size = len(text.encode())
-            case _:
-                return event
+            case FinishReason():
+                self._finish = piece
+                return None
+            case Usage():
+                return piece
         self._room -= size
-        return None if self.is_full else event
+        return None if self.is_full else piece
 
     def rest(self) -> Text | Reasoning | None:
-        """Return the half that the answer ended with, as U+FFFD."""
+        """Return the half of a character that the answer ended with, as U+FFFD."""
         return self._kind(whole(self._half)) if self._half and not self.is_full else None
+
+    def finish(self) -> FinishReason:
+        """Return how the answer ended.
+
+        Raises BrokenAnswerError where its protocol says how, and it did not.
+        """
+        if self.is_full:
+            return FinishReason(MAX_ANSWER)
+        if self._finish is None and self._provider.ends_with == "finish":
+            raise BrokenAnswerError(
+                f"{self._provider.__name__} ended the answer without saying that it was whole."
+            )
+        return self._finish or FinishReason("stop")
+
+    def _parse(self, piece: Any) -> Event:
+        match piece:
+            case str():
+                return Text(piece)
+            case FinishReason(reason):
+                return FinishReason(harmless(reason[:MAX_REASON]))
+            case ToolCall(id_, name, arguments):
+                return ToolCall(whole(id_[:MAX_ID]), whole(name[:MAX_NAME]), whole(arguments))
+            case Notice(text, kind):
+                return Notice(harmless(text), kind)
+            case Text() | Reasoning() | Usage() as event:
+                return event
+            case {"error": error} if error:
+                raise ServerError(f"{self._provider.__name__} broke off: {error_message(error)}")
+            case {"text": str(text)} | {"content": str(text)}:
+                return Text(text)
+        raise FormatError(
+            f"{self._provider.__name__} yielded {type(piece).__name__}, which is neither text, "
+            "a dict with text or content, nor an event."
+        )
 
 
 def _beginning(text: str, size: int) -> str:
@@ -274,42 +341,10 @@ def _beginning(text: str, size: int) -> str:
     return text.encode()[:size].decode(errors="ignore")
 
 
-def _generator(answer: Any, provider: type[Provider]) -> AsyncGenerator[Any, None]:
-    if isinstance(answer, AsyncGenerator):
-        return answer
-    if isinstance(answer, AsyncIterator):
-        return _iterate(answer)
-    raise UsageError(
-        f"{provider.__name__}.create_async_generator returned {type(answer).__name__}, "
-        "not an async iterator."
-    )
-
-
-async def _iterate(answer: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
-    async for piece in answer:
-        yield piece
-
-
-def _parse_piece(piece: Any, provider: type[Provider]) -> Event:
-    match piece:
-        case str():
-            return Text(piece)
-        case FinishReason(reason):
-            return FinishReason(harmless(reason[:MAX_REASON]))
-        case ToolCall(id_, name, arguments):
-            return ToolCall(whole(id_[:MAX_ID]), whole(name[:MAX_NAME]), whole(arguments))
-        case Notice(text, kind):
-            return Notice(harmless(text), kind)
-        case Text() | Reasoning() | Usage():
-            return piece
-        case {"error": error} if error:
-            raise ServerError(f"{provider.__name__} broke off: {error_message(error)}")
-        case {"text": str(text)} | {"content": str(text)}:
-            return Text(text)
-    raise FormatError(
-        f"{provider.__name__} yielded {type(piece).__name__}, which is neither text, "
-        "a dict with text or content, nor an event."
-    )
+def read_messages(given: Any) -> tuple[Message, ...]:
+    """Return the messages that a provider was given: ours as they are, a caller's parsed."""
+    is_ours = isinstance(given, tuple) and all(isinstance(one, Message) for one in given)
+    return given if is_ours else parse_messages(given)
 
 
 # -- helpers that providers share, under the names that g4f-style packages know
@@ -320,7 +355,7 @@ def format_prompt(messages: Prompt | Iterable[Mapping[str, Any]]) -> str:
 
     Blank ones are left out; a last `Assistant:` asks for the next.
     """
-    parsed: tuple[Message, ...] = parse_messages(messages)
+    parsed = read_messages(messages)
     if len(parsed) == 1:
         return parsed[0].text
     lines = [f"{m.role.capitalize()}: {m.text}" for m in parsed if m.text.strip()]

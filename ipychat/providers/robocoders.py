@@ -26,12 +26,7 @@ from ipychat.messages import FinishReason, Notice
 from ipychat.providers import _form
 from ipychat.providers._browser import USER_AGENT
 from ipychat.providers._reader import parse_json
-from ipychat.providers.provider import (
-    AsyncGeneratorProvider,
-    Messages,
-    ProviderModelMixin,
-    format_prompt,
-)
+from ipychat.providers.provider import FullProvider, Messages, format_prompt
 from ipychat.store import files
 from ipychat.store.credentials import ROOT, ServiceSession
 from ipychat.wire import offload
@@ -69,7 +64,7 @@ class _Place(NamedTuple):
     transport: Transport
 
 
-class RobocodersAPI(AsyncGeneratorProvider, ProviderModelMixin):
+class RobocodersAPI(FullProvider):
     """`robocoders:…`, whose models are agents."""
 
     label = "API Robocoders AI"

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from ipychat import config, secrets
 from ipychat.config import NOTHING
 from ipychat.errors import NotRecordedError, StoreError, UsageError
-from ipychat.messages import ChatRequest, Reply
+from ipychat.messages import Question, Reply
 from ipychat.store import files
 from ipychat.store.answers import Answers, Entry, Receipt, lines, text_of
 from ipychat.text.characters import harmless
@@ -117,7 +117,7 @@ def remember(name: str, meant: str) -> None:
 
 
 async def find(
-    request: ChatRequest, receipt: Receipt, meant: Mapping[str, str] = NOTHING
+    request: Question, receipt: Receipt, meant: Mapping[str, str] = NOTHING
 ) -> Reply | None:
     """Return the answer to `request` that is kept, if it may be taken for one.
 
@@ -136,7 +136,7 @@ async def find(
     return None
 
 
-async def _recorded(request: ChatRequest, receipt: Receipt) -> Reply:
+async def _recorded(request: Question, receipt: Receipt) -> Reply:
     if receipt.unwritable:
         raise NotRecordedError(f"No answer is kept to a question with {receipt.unwritable}.")
     answers = place()
@@ -146,9 +146,7 @@ async def _recorded(request: ChatRequest, receipt: Receipt) -> Reply:
     return _reply(request, entry)
 
 
-async def _earlier(
-    request: ChatRequest, receipt: Receipt, meant: Mapping[str, str]
-) -> Reply | None:
+async def _earlier(request: Question, receipt: Receipt, meant: Mapping[str, str]) -> Reply | None:
     if found := await asyncio.to_thread(_read_earlier, place(), request, receipt):
         await _take_over(found[0], meant)
         return found[1]
@@ -156,7 +154,7 @@ async def _earlier(
 
 
 async def find_all(
-    asked: Sequence[tuple[ChatRequest, Receipt]], meant: Mapping[str, str] = NOTHING
+    asked: Sequence[tuple[Question, Receipt]], meant: Mapping[str, str] = NOTHING
 ) -> list[Reply | None]:
     """As `find`, of many questions in one go."""
     if config.replay() in {"replay", "refresh"}:  # which name what is missing, or read nothing
@@ -175,7 +173,7 @@ async def find_all(
 
 
 def _read_earlier(
-    answers: Answers, request: ChatRequest, receipt: Receipt
+    answers: Answers, request: Question, receipt: Receipt
 ) -> tuple[Entry, Reply] | None:
     if receipt.unwritable or not receipt.repeatable:
         return None
@@ -200,10 +198,15 @@ async def _take_over(entry: Entry, meant: Mapping[str, str]) -> None:
         await _write(entry)
 
 
+def keeps(request: Question) -> bool:
+    """Whether the answer to `request` is kept."""
+    return bool(config.replay() != "off" or config.cassette() or request.cached)
+
+
 async def keep(receipt: Receipt, reply: Reply) -> str | None:
     """Keep the answer to what `receipt` says; return what the user should know of it."""
     cassette = config.cassette()
-    if config.replay() == "off" and not (cassette or reply.request.cached):
+    if not keeps(reply.request):
         return None
     why_not = receipt.unwritable and f"a question with {receipt.unwritable} can't be written down"
     if reply.finish not in KEPT:
@@ -271,7 +274,7 @@ async def _write(entry: Entry) -> str | None:
     return None
 
 
-def _reply(request: ChatRequest, entry: Entry) -> Reply:
+def _reply(request: Question, entry: Entry) -> Reply:
     """Read the answer of an entry, which anyone may have written."""
     given = entry.answered
     try:

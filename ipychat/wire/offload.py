@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from ipychat.messages import ChatRequest, FilePart, ImagePart, Message, TextPart
+from ipychat.messages import FilePart, ImagePart, Message, Question, TextPart
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def _size(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(map(_size, value))
     match value:
-        case ChatRequest(messages=content) | Message(content=content):
+        case Question(messages=content) | Message(content=content):
             return _size(content)
         case TextPart(text=content) | ImagePart(url=content) | FilePart(data=content):
             return len(content)

@@ -8,4 +8,5 @@ from ipychat.catalog import registry
 
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch):
-    monkeypatch.setattr(registry, "_registered", {"parrot": Parrot})
+    monkeypatch.setattr(registry, "_registered", {})
+    registry.register(Parrot, "parrot")

@@ -1,0 +1,167 @@
+"""What happens to a conversation: written to disk, and told to those who follow."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeAlias
+
+from ipychat import config, secrets
+from ipychat.errors import StoreError
+from ipychat.store import files
+from ipychat.store.transcripts import Transcript
+
+Record: TypeAlias = dict[str, Any]
+"""One change, as a line of a transcript."""
+
+MAX_WAIT = 0.2
+"""Seconds that an interrupt waits for the disk; it waits for none that is stuck already."""
+SAVING = "ipychat saves"
+"""What threads are called that write a conversation."""
+FORGETTING = {"dropped", "new"}
+"""Records that are written even where nothing is kept any more, of what is there."""
+
+
+class Journal:
+    """What happens to a conversation, record by record: queued here, then written to disk."""
+
+    def __init__(self, transcript: Transcript | None, name: str, fault: StoreError | None) -> None:
+        self.transcript = transcript
+        self.fault = fault
+        """Why it is not kept, where that is the disk's doing."""
+        self.name = name
+        self._unsaved: list[Record] = []
+        self._saving = threading.Lock()
+        self._began: float | None = None
+        """When the disk was first asked to take what it is taking."""
+        self._next: threading.Thread | None = None
+        """Saves what is recorded until it gets its turn."""
+        self._is_told = False
+        """Whether the user knows that another process holds the lock."""
+
+    def record(self, *records: Record) -> None:
+        """Have `records` written by the next `save`; where nothing is kept, what forgets is."""
+        is_kept = config.current().keep and config.replay() != "replay"
+        self._unsaved += [one for one in records if is_kept or one["type"] in FORGETTING]
+
+    def save(self) -> StoreError | None:
+        """Write what is recorded; what the disk does not take is written by a later `save`.
+
+        Return why it is not kept. Of a lock that another process holds that is said once.
+        """
+        with self._saving:
+            self._began = time.monotonic()
+            self._next = None
+            records = self._unsaved[:]
+            try:
+                self._write(records)
+                left: list[Record] = []
+            except files.HeldError as error:
+                _left.add(self)
+                if self._is_told:
+                    return None
+                self._is_told = True
+                said = "Until it is free, this conversation is kept in this kernel only."
+                return StoreError(f"{error}\n{said}")
+            except StoreError as error:
+                left = self._write_each(records)
+                if len(left) == len(records):
+                    return StoreError(f"{error}\nThis turn is kept in this kernel only.")
+            finally:
+                self._began = None
+            self._is_told = False
+            _left.discard(self)
+            self._unsaved[: len(records)] = left
+        return self.fault and StoreError(f"{self.fault}\nThis turn is kept in this kernel only.")
+
+    def _write_each(self, records: list[Record]) -> list[Record]:
+        """Write what of `records` there is room for; return the rest."""
+        left = []
+        for record in records:
+            try:
+                self._write([record])
+            except StoreError:
+                left.append(record)
+        return left
+
+    def _write(self, records: list[Record]) -> None:
+        if self.transcript is None or not records:
+            return
+        if self.transcript.path.exists():
+            self.transcript.append(*records)
+        elif any(one["type"] not in FORGETTING for one in records):
+            self.transcript.append({"type": "named", "name": self.name}, *records)
+
+    def save_soon(self) -> threading.Thread:
+        """Save in a thread, for which the process's end waits; return the thread."""
+        if self._next is None:
+            self._next = saving = threading.Thread(target=self._save_and_log, name=SAVING)
+            saving.start()
+            return saving
+        return self._next
+
+    def _save_and_log(self) -> None:
+        if error := self.save():
+            secrets.log.warning("%s", error)
+
+    async def save_now(self) -> None:
+        """Save, before this returns unless the disk is stuck: then as soon as it is not."""
+        began = self._began
+        is_stuck = began is not None and time.monotonic() - began > MAX_WAIT
+        saving = self.save_soon()
+        if not is_stuck:
+            await asyncio.to_thread(saving.join, MAX_WAIT)
+
+    def change(self, *records: Record) -> None:
+        """Have `records` written, on a loop soon; a disk that does not take them is logged."""
+        self.record(*records)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._save_and_log()
+        else:
+            self.save_soon()
+
+
+_left: set[Journal] = set()
+"""Those with records that wait for a lock; written when the process ends, if it is free by then."""
+
+
+@atexit.register
+def _save_left() -> None:
+    for journal in [*_left]:
+        journal.save()
+
+
+class Changes:
+    """Tells those who follow it that something has changed, wherever it did."""
+
+    def __init__(self) -> None:
+        self._following: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self.lasting: list[Callable[[], None]] = []
+        """Called at once when a turn has ended or gone: soon after, the kernel may end, too."""
+
+    def tell(self, *, lasting: bool = False) -> None:
+        """Wake those who follow; from any thread."""
+        for loop, event in self._following:
+            if not event.is_set() and not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+        if lasting:
+            for call in self.lasting:
+                call()
+
+    async def follow(self) -> AsyncGenerator[None, None]:
+        """Give one item for all that has changed since the last."""
+        event = asyncio.Event()
+        mine = (asyncio.get_running_loop(), event)
+        self._following.append(mine)
+        try:
+            while True:
+                await event.wait()
+                event.clear()
+                yield
+        finally:
+            self._following.remove(mine)

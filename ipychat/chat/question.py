@@ -1,0 +1,115 @@
+"""A question is made here, of whatever a caller gives: once, and for the whole way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set as AbstractSet
+from types import MappingProxyType
+from typing import Any
+
+from ipychat import config, secrets
+from ipychat.catalog import lists, registry, resolve, routes
+from ipychat.errors import UnknownOptionError, UsageError
+from ipychat.messages import (
+    Message,
+    ModelId,
+    Place,
+    Prompt,
+    Question,
+    Usage,
+    dollars,
+    parse_messages,
+)
+from ipychat.text import words
+
+NOWHERE = Place()
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+TEXTS = {"api_key", "base_url", "proxy"}
+"""Options that are texts whoever the provider is."""
+OWN = {"api_key", "base_url"}
+"""Options that are of one service, and go to no other."""
+SWITCHES = {"cached", "allow_secrets", "large"}
+"""Options that are ipychat's, and no provider's."""
+ASKING = {"model", "chat", "system", "extra", *SWITCHES}
+"""What a question is asked with beside a provider's options."""
+
+
+def question(
+    prompt: Prompt,
+    *,
+    model: str | None = None,
+    system: str | None = None,
+    before: Iterable[Message] = (),
+    place: Place = NOWHERE,
+    options: Mapping[str, Any] = NO_OPTIONS,
+    taken: AbstractSet[str] = ASKING,
+) -> Question:
+    """Make the question; `options` go to the provider, those that are None aside.
+
+    The messages `before` go along. Of the options, `extra` holds some that the provider need not
+    know. `taken` are the names that the caller takes: an unknown option may have meant one.
+    """
+    own = parse_messages(prompt)
+    head = (Message("system", system),) if system else ()
+    named = {name: value for name, value in options.items() if value is not None}
+    extra = _read_extra(named)
+    switches = {name: bool(named.pop(name)) for name in SWITCHES & named.keys()}
+    given = {**named, **extra}
+    for name, value in given.items():
+        if name in {"model", "messages"}:
+            raise UsageError(f"{name} is no option of a provider; it is an argument of its own.")
+        if name in TEXTS and not isinstance(value, str):
+            raise UsageError(f"The option {name} must be a text, not {type(value).__name__}.")
+        try:
+            given[name] = secrets.register_option(name, value)
+        except RecursionError:
+            raise UsageError(f"The option {name} holds itself, or is nested too deeply.") from None
+    meant, recorded = resolve.resolve_question(model)
+    _check_names(meant, named, taken)
+    return Question(
+        meant,
+        (*head, *before, *own),
+        MappingProxyType(given),
+        routes.find(meant, given),
+        own,
+        system,
+        place,
+        recorded=recorded,
+        **switches,
+    )
+
+
+def _read_extra(options: dict[str, Any]) -> Mapping[str, Any]:
+    """Take `extra` out of the options."""
+    extra = options.pop("extra", {})
+    if not (isinstance(extra, Mapping) and all(isinstance(name, str) for name in extra)):
+        raise UsageError(f"extra must be a dict of options, not {type(extra).__name__}.")
+    if twice := sorted(extra.keys() & options.keys()):
+        raise UsageError(f"The option {twice[0]} is given twice: by itself, and in extra.")
+    return {name: value for name, value in extra.items() if value is not None}
+
+
+def _check_names(model: ModelId, options: Iterable[str], taken: AbstractSet[str]) -> None:
+    """Raise UnknownOptionError for an option that the provider does not take."""
+    known = registry.known_options(model.provider)
+    if known is None:
+        return
+    for name in options:
+        if name not in known:
+            near = words.near(name, known | taken, most=1)
+            raise UnknownOptionError(
+                f"{model.provider} takes no option {name!r}.{near}\n"
+                f"extra={{{name!r}: …}} sends it unchecked, as does --option {name}=… in a cell."
+            )
+
+
+def check_size(request: Question) -> None:
+    """Raise UsageError for a question that is too large to be sent without a word."""
+    most = config.current().large
+    if request.large or not most or (tokens := lists.estimate_tokens(request)) <= most:
+        return
+    price = routes.cost(request, Usage(tokens))
+    cost = "" if price is None else f", {dollars(price)} to read"
+    raise UsageError(
+        f"The question has about {tokens:,} tokens{cost}: more than {most:,}. Nothing was sent.\n"
+        "--large (in Python large=True) sends it; %config IPyChat.large sets the limit."
+    )
