@@ -436,7 +436,7 @@ async def events(
     with _wait(asked) as wait:
         async with contextlib.aclosing(asked.events()) as given:
             async for event in given:
-                wait.pause()
+                wait.is_paused = True
                 yield event
                 wait.resume()
 
@@ -455,7 +455,7 @@ async def stream(
         async with contextlib.aclosing(asked.events()) as given:
             async for event in given:
                 if isinstance(event, Text):
-                    wait.pause()
+                    wait.is_paused = True
                     yield event.text
                     wait.resume()
 

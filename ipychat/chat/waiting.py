@@ -33,7 +33,8 @@ class Interrupt:
     def end_all(self) -> None:
         """Cancel the cell; the errors of those who wait by now say that this was why."""
         for wait in _waiting.values():
-            wait.interrupt = self
+            if not wait.is_paused:
+                wait.interrupt = self
         self.cell.cancel()
 
 
@@ -44,28 +45,44 @@ class Wait:
     of the user's it stays a cancellation, so that gathers and task groups end as they do.
     """
 
-    __slots__ = ("_error", "_is_inner", "_task", "interrupt")
+    __slots__ = ("_error", "_is_inner", "_outer", "_task", "interrupt", "is_paused")
 
     def __init__(self, error: Callable[[], InterruptedAnswerError]) -> None:
         self._error = error
         self.interrupt: Interrupt | None = None
         """The one that came while it waited."""
 
+        self.is_paused = False
+        """Whether the user's own code runs now."""
+        self._task: asyncio.Task[Any] | None = None
+        self._is_inner = False
+        self._outer: Wait | None = None
+        """What waits in this task already, and is paused."""
+
     def __enter__(self) -> Self:
-        self.resume()
+        self._enter(asyncio.current_task())
         return self
 
-    def pause(self) -> None:
-        """Stop waiting: the user's own code runs now."""
+    def _enter(self, task: asyncio.Task[Any] | None) -> None:
+        self._task, outer = task, _waiting.get(task)
+        self._is_inner = outer is not None and not outer.is_paused
         if not self._is_inner:
-            _waiting.pop(self._task, None)
+            self._outer, _waiting[task] = outer, self
+
+    def _leave(self) -> None:
+        if _waiting.get(self._task) is not self:
+            return
+        if self._outer is None:
+            del _waiting[self._task]
+        else:
+            _waiting[self._task] = self._outer
 
     def resume(self) -> None:
         """Wait again, whichever task it is that asks for more."""
-        self._task = asyncio.current_task()
-        self._is_inner = self._task in _waiting
-        if not self._is_inner:
-            _waiting[self._task] = self
+        self.is_paused = False
+        if (task := asyncio.current_task()) is not self._task:
+            self._leave()
+            self._enter(task)
 
     def __exit__(
         self,
@@ -73,7 +90,7 @@ class Wait:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.pause()
+        self._leave()
         if self.interrupt is None or not isinstance(error, asyncio.CancelledError):
             return
         interrupted = self._error()
@@ -85,12 +102,12 @@ class Wait:
 
 def is_any() -> bool:
     """Whether anyone waits for an answer."""
-    return bool(_waiting)
+    return any(not wait.is_paused for wait in _waiting.values())
 
 
 def waits(task: asyncio.Task[Any] | None) -> bool:
     """Whether `task` waits for an answer."""
-    return task in _waiting
+    return task in _waiting and not _waiting[task].is_paused
 
 
 class Call(Coroutine[Any, Any, T]):

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ipychat.errors import FormatError
 from ipychat.messages import Event, Usage
-from ipychat.providers import _reader
 from ipychat.providers._reader import (
     MAX_CALLS,
     Answer,
@@ -31,13 +30,6 @@ MAX_COST = 1e6
 """Dollars. What is more is no price of an answer."""
 
 
-def read(
-    content: AsyncIterable[bytes], service: str, idle: float | None = None
-) -> AsyncIterator[Event]:
-    """Give the events of an answer, of which something has to come every `idle` seconds."""
-    return _reader.read(content, Completion(service), idle=idle)
-
-
 class Completion(Answer):
     """What is known of a completion while it comes in."""
 
@@ -50,13 +42,15 @@ class Completion(Answer):
         self._pieces: dict[tuple[Any, str], OpenCall] | None = None
         """The calls that came last: by index and id, by one of these, and of all."""
 
-    def take_body(self, body: str) -> Iterator[Event]:
-        """Give the events in an answer that is one JSON body; it may end without a reason."""
-        yield from self.take([body])
-        if not self._chose and self.finish != "content_filter":  # Azure's has no message then
-            self.finish = None
-            raise FormatError(f"{self.service} sent a body without an answer in it.")
-        self.finish = self.finish or "stop"
+    def take_body(self, body: str) -> list[Event]:
+        """Return the events in an answer that is one JSON body; it may end without a reason."""
+        events = self.take([body])
+        if self.fault is None and not self._chose and self.finish != "content_filter":
+            self.finish = None  # Azure's filter has no message
+            self.fault = FormatError(f"{self.service} sent a body without an answer in it.")
+        if self.fault is None:
+            self.finish = self.finish or "stop"
+        return events
 
     def end(self) -> Iterator[Event]:
         """Give what is known only at the end; some services say nothing else of it than `done`."""

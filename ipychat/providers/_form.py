@@ -61,8 +61,10 @@ class Chunks:
             raise FormatError(f"{self._service} sent a web page in place of an answer.")
         return ("json" if head[:1] in b"{[" else "stream"), head
 
-    def next(self) -> Awaitable[bytes]:
-        """Return what gives the next chunk; an empty one at the end."""
+    def next(self, *, ends: bool = False) -> Awaitable[bytes]:
+        """Return what gives the next chunk, an empty one at the end, which is soon if it `ends`."""
+        if ends:
+            self.end_soon()
         return anext(self._chunks, b"") if self._idle is None else self._next(self._idle)
 
     async def _next(self, idle: float) -> bytes:

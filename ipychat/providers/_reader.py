@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -35,7 +35,7 @@ from ipychat.messages import (
 )
 from ipychat.providers import _form
 from ipychat.providers.provider import MAX_ID, MAX_NAME
-from ipychat.wire.http import said
+from ipychat.wire.http import Call, said
 from ipychat.wire.ndjson import LineDecoder
 from ipychat.wire.sse import EventDecoder
 
@@ -119,7 +119,7 @@ class Answer:
     """What is known of an answer while its payloads come in."""
 
     __slots__ = (
-        "_events", "_kind", "_noted", "_room", "_texts", "_whole", "closed", "finish",
+        "_events", "_kind", "_noted", "_room", "_texts", "_whole", "closed", "fault", "finish",
         "open_calls", "service", "usage",
     )  # fmt: skip
     done: ClassVar[str | None] = None
@@ -132,6 +132,8 @@ class Answer:
         self.open_calls: list[OpenCall] = []
         """Calls that come in pieces: known to be whole only at the end."""
         self.finish: str | None = None
+        self.fault: ChatError | None = None
+        """What is wrong with what came behind the last event."""
         self.closed = False
         """Whether the service said that nothing comes after this."""
         self._noted: tuple[str, ...] = ()
@@ -206,27 +208,29 @@ class Answer:
 
     # -- the packets
 
-    def take(self, data: list[str], *, last: bool = False) -> Iterator[Event]:
-        """Give the events in the data that came in one packet, then raise if some of it is bad.
+    def take(self, data: list[str], *, last: bool = False) -> list[Event]:
+        """Return the events in the data that came in one packet; `fault` says if some of it is bad.
 
         `last` is what the stream ended with, which may be torn.
         """
-        fault: ChatError | None = None
         try:
             self._take_all(self._parse(data, last=last))
         except ChatError as error:
-            fault = error
+            self.fault = error
         except WRONG:
-            fault = FormatError(f"{self.service} sent a line that is none of its protocol.")
+            self.fault = FormatError(f"{self.service} sent a line that is none of its protocol.")
         self._join()
         events, self._events = self._events, []
-        yield from events
-        if fault:
-            raise fault
+        return events
 
-    def take_body(self, body: str) -> Iterator[Event]:
-        """Give the events in an answer that is one JSON body."""
+    def take_body(self, body: str) -> list[Event]:
+        """Return the events in an answer that is one JSON body."""
         return self.take([body])
+
+    def check(self) -> None:
+        """Raise what is wrong with what came behind the last event."""
+        if self.fault is not None:
+            raise self.fault
 
     def end(self) -> Iterator[Event]:
         """Give what is known only at the end."""
@@ -249,10 +253,11 @@ class Answer:
     def _parse(self, data: list[str], *, last: bool) -> Iterable[dict[str, Any]]:
         try:
             # One call for all is a third faster than one for each.
-            text = f"[{','.join(data)}]"
+            text = data[0] if len(data) == 1 else f"[{','.join(data)}]"
             if len(text) > DENSE_FROM and is_dense(text):
                 return self._parse_each(data, last=last)
-            payloads: list[dict[str, Any]] = json.loads(text)
+            parsed = json.loads(text)
+            payloads: list[dict[str, Any]] = [parsed] if len(data) == 1 else parsed
             if len(payloads) == len(data) and all(type(one) is dict for one in payloads):
                 return payloads
         except (ValueError, RecursionError):
@@ -316,45 +321,72 @@ class Events:
         return [event.data for event in self._decoder.close()]
 
 
-async def read(
-    content: AsyncIterable[bytes],
-    answer: Answer,
-    decoder: Events | LineDecoder | None = None,
-    idle: float | None = None,
-) -> AsyncIterator[Event]:
-    """Give the events of an answer, whichever form it has: events, one JSON body, or lines.
+@dataclass(slots=True)
+class Asked:
+    """A question on its way: the call that asks it, and what reads the answer."""
 
-    Lines need their decoder, since they begin as JSON does. A payload has to come every `idle`
-    seconds. What goes wrong behind the finish takes nothing from the answer, and is said.
+    call: Call
+    answer: Answer
+    decoder: Events | LineDecoder | None = None
+    """None: the service may answer with events or with one JSON body, and the first byte tells."""
+    idle: float | None = None
+    """Seconds within which a payload has to come."""
+    root: str = ""
+
+
+async def read(ask: Callable[[], Awaitable[Asked]]) -> AsyncIterator[Event]:
+    """Ask, and give the events of the answer, whichever form it has.
+
+    These are server-sent events, one JSON body, or lines, which need their decoder, since they
+    begin as JSON does. What goes wrong behind the finish is said, and takes nothing from the answer.
     """
-    async with contextlib.aclosing(_form.Chunks(content, answer.service, idle)) as chunks:
-        form, chunk = await chunks.begin()
-        try:
-            if form == "json" and not isinstance(decoder, LineDecoder):
-                for event in answer.take_body(await chunks.whole(chunk)):
-                    yield event
-            else:
+    asked = await ask()
+    answer, decoder = asked.answer, asked.decoder
+    async with asked.call as call:
+        async for notice in _sent(call, answer, asked.root):
+            yield notice
+        content = _form.Chunks(call.content, answer.service, asked.idle)
+        async with contextlib.aclosing(content) as chunks:
+            form, chunk = await chunks.begin()
+            try:
+                if form == "json" and not isinstance(decoder, LineDecoder):
+                    for event in answer.take_body(await chunks.whole(chunk)):
+                        yield event
+                    answer.check()
+                    chunk = b""
                 decoder = decoder or Events()
                 while chunk:
                     data = decoder.feed(chunk)
                     for event in answer.take(data):
                         yield event
+                    answer.check()
                     if answer.closed:
                         break
-                    if answer.finish is not None:
-                        chunks.end_soon()
                     chunks.heard = bool(data)
-                    chunk = await chunks.next()
-                else:
+                    chunk = await chunks.next(ends=answer.finish is not None)
+                if not answer.closed:
                     for event in answer.take(decoder.close(), last=True):
                         yield event
+                answer.check()
                 await chunks.aclose()
-        except ChatError as error:
-            if not answer.finish:
-                raise
-            yield _fault_behind(error)
+            except ChatError as error:
+                if not answer.finish:
+                    raise
+                yield _fault_behind(error)
         for event in answer.end():
             yield event
+
+
+async def _sent(call: Call, answer: Answer, root: str) -> AsyncIterator[Notice]:
+    """Send the question; where it is refused, what may help is said, too."""
+    try:
+        async for notice in call.send():
+            yield notice
+    except ServiceError as error:
+        if not (advice := answer.advice(error, root)):
+            raise
+        said = f"{error}\n{advice}"
+        raise type(error)(said, error.status, error.retry_after) from None
 
 
 def _fault_behind(error: ChatError) -> Notice:

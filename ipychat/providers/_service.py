@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from ipychat import secrets
-from ipychat.errors import FormatError, ServiceError
+from ipychat.errors import FormatError
 from ipychat.messages import Event
 from ipychat.providers import _reader
 from ipychat.providers._keyed import Keyed
@@ -92,7 +93,7 @@ class Spoken(Keyed):
         return Place(root, cls._headers(cls.key(root, api_key)), transport)
 
     @classmethod
-    async def create_async_generator(
+    def create_async_generator(
         cls,
         model: str,
         messages: Messages,
@@ -107,29 +108,33 @@ class Spoken(Keyed):
 
         OpenAI's common options are translated; others go into the body as they are.
         """
-        transport, options = Transport.split({"proxy": proxy, **options})
         api_key = api_key and secrets.Secret(api_key)
+        secrets.hide(options)
+        given = {"proxy": proxy, **options}
+        ask = partial(cls._ask, model, messages, base_url, api_key, given, stream=stream)
+        return _reader.read(ask)
+
+    @classmethod
+    async def _ask(
+        cls,
+        model: str,
+        messages: Messages,
+        base_url: str | None,
+        api_key: str | None,
+        options: Json,
+        *,
+        stream: bool,
+    ) -> _reader.Asked:
+        transport, options = Transport.split(options)
         model = cls.get_model(model)
         body = await offload.run(cls._read_and_write, model, messages, options, stream)
         place = cls._place(base_url, api_key, transport)
         await cls._complete(body, place)
         path = cls.path(model) if stream else cls._whole_path(model)
         answer = cls._answer()(cls.label, body)
-        asking, root = place.call("POST", path, body), place.root
-        del body, messages, options, place  # they may be large, and the answer may take long
-        async with asking as call:
-            try:
-                async for notice in call.send():
-                    yield notice
-            except ServiceError as error:
-                if not (advice := answer.advice(error, root)):
-                    raise
-                said = f"{error}\n{advice}"
-                raise type(error)(said, error.status, error.retry_after) from None
-            decoder = cls.decoder() if stream else None
-            idle = transport.idle_timeout
-            async for event in _reader.read(call.content, answer, decoder, idle):
-                yield event
+        decoder = cls.decoder() if stream else None
+        call = place.call("POST", path, body)
+        return _reader.Asked(call, answer, decoder, transport.idle_timeout, place.root)
 
     @classmethod
     async def cards(

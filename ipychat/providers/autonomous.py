@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from ipychat.messages import Event, Message, to_base64
-from ipychat.providers import _completions
+from ipychat.providers import _completions, _reader
 from ipychat.providers._browser import USER_AGENT
+from ipychat.providers._questions import Json
 from ipychat.providers.provider import FullProvider, Messages
 from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
@@ -58,7 +60,7 @@ class AutonomousAI(FullProvider):
         return PATHS[model]
 
     @classmethod
-    async def create_async_generator(
+    def create_async_generator(
         cls,
         model: str,
         messages: Messages,
@@ -69,20 +71,24 @@ class AutonomousAI(FullProvider):
         **options: Any,
     ) -> AsyncIterator[Event]:
         """Ask, and give the answer's events, whichever of its two forms the service chose."""
-        transport, _ = Transport.split({"proxy": proxy, **options})
+        given = {"proxy": proxy, **options}
+        return _reader.read(partial(cls._ask, model, messages, base_url, given, stream=stream))
+
+    @classmethod
+    async def _ask(
+        cls, model: str, messages: Messages, base_url: str | None, options: Json, *, stream: bool
+    ) -> _reader.Asked:
+        transport, _ = Transport.split(options)
         model = cls.get_model(model)
         encoded = await offload.run(_encode, messages)
-        async with Call(
+        call = Call(
             "POST",
             cls.root(base_url) + cls.path(model),
             headers=HEADERS,
             json={"messages": encoded, "threadId": model, "stream": stream, "aiAgent": model},
             transport=transport,
-        ) as call:
-            async for notice in call.send():
-                yield notice
-            async for event in _completions.read(call.content, cls.label, transport.idle_timeout):
-                yield event
+        )
+        return _reader.Asked(call, _completions.Completion(cls.label), None, transport.idle_timeout)
 
 
 def _encode(messages: Messages) -> str:

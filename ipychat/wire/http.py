@@ -241,7 +241,7 @@ class Call:
     async def _read(self) -> AsyncGenerator[bytes, None]:
         content, taken = self.response.content, 0
         with _translated(self._url, self._transport, reading=True):
-            async for chunk in content.iter_any():
+            while chunk := await content.readany():
                 taken += len(chunk)
                 if taken > FREE_BYTES:
                     self._check_ratio(taken)
