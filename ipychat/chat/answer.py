@@ -55,6 +55,12 @@ GATEWAY_IDLE_TIMEOUT = 3600.0
 class Answer:
     """An answer while it grows: iterate `events()` once; `reply()` is what has come so far."""
 
+    __slots__ = (
+        "_at", "_begin", "_finish", "_first_text", "_hash", "_kept", "_last_kind", "_masked",
+        "_notices", "_others", "_reasoning", "_receipt", "_seconds", "_text", "_tool_calls",
+        "_usage", "request",
+    )  # fmt: skip
+
     def __init__(self, request: Question, *, fallbacks: bool = True) -> None:
         self.request = request
         self._others = resolve.fallbacks(request.model) if fallbacks else []

@@ -338,7 +338,7 @@ async def read(ask: Callable[[], Awaitable[Asked]]) -> AsyncIterator[Event]:
     """Ask, and give the events of the answer, whichever form it has.
 
     These are server-sent events, one JSON body, or lines, which need their decoder, since they
-    begin as JSON does. What goes wrong behind the finish is said, and takes nothing from the answer.
+    begin as JSON does. What is wrong behind the finish is said, and takes nothing from the answer.
     """
     asked = await ask()
     answer, decoder = asked.answer, asked.decoder

@@ -13,6 +13,8 @@ class Lines:
     Bytes that are not UTF-8 become U+FFFD; a byte order mark at the very start is dropped.
     """
 
+    __slots__ = ("_after_cr", "_at_start", "_size", "_unfinished")
+
     def __init__(self) -> None:
         self._unfinished: list[bytes] = []
         self._size = 0

@@ -31,6 +31,8 @@ class ServerSentEvent(NamedTuple):
 class EventDecoder:
     """Feed it chunks of any size; it gives whole events. Linear time, bounded memory."""
 
+    __slots__ = ("_count", "_id", "_lines", "_retry", "_size", "_unfinished")
+
     def __init__(self) -> None:
         self._lines = Lines()
         self._unfinished: list[str] = []  # whole lines of an event that has not ended
