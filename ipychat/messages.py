@@ -131,7 +131,9 @@ class Message:
     @property
     def text(self) -> str:
         """The text alone, without images and files."""
-        return "\n".join(part.text for part in self.parts if isinstance(part, TextPart))
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
 
     def to_dict(self) -> dict[str, Any]:
         """As chat-completion protocols write it."""

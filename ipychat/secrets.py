@@ -227,11 +227,14 @@ def masked(value: Any) -> Any:
     """Return a value that JSON can carry, with every known secret in its texts replaced."""
     match value:
         case str():
-            return mask_url(value)
+            return value if len(value) < MIN_LENGTH else mask_url(value)
         case None | bool() | int() | float():
             return value
         case dict():
-            return {mask(str(name)): masked(one) for name, one in value.items()}
+            return {
+                name if len(name) < MIN_LENGTH else mask(name): masked(one)
+                for name, one in zip(map(str, value), value.values(), strict=True)
+            }
         case list() | tuple():
             return [masked(one) for one in value]
     return mask(repr(value))
@@ -247,7 +250,7 @@ def mask_bytes(data: bytes) -> bytes:
 
 def mask_url(url: str) -> str:
     """As `mask`; what a `data:` URL carries in base64 stays as long as it was."""
-    head, data = parts(url)
+    head, data = parts(url) if ";" in url else ("", url)
     if not head:
         return mask(url)
     for secret in _in_urls:

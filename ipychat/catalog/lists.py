@@ -163,6 +163,11 @@ def estimate_tokens(request: Question) -> int:
 # -- on disk
 
 
+def version() -> tuple[int, ...] | None:
+    """Return what changes when a list is kept."""
+    return files.version(files.home() / "lists")
+
+
 def _file(name: str) -> Path:
     return files.home() / "lists" / f"{name}.json"
 

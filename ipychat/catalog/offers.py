@@ -224,8 +224,59 @@ def servers() -> list[Server]:
     return found
 
 
-def names_of(model: ModelId) -> set[str]:
+def names_of(cls: type[FullProvider], model: str) -> set[str]:
     """Return the model's own name and its aliases."""
+    return {model, *(alias for alias, target in cls.model_aliases.items() if target == model)}
+
+
+class _Index(NamedTuple):
+    """Who offers a bare name, as long as `state` is what it was."""
+
+    state: tuple[Any, ...]
+    variables: tuple[str, ...]
+    """Those of the environment that say where services are."""
+    models: dict[str, list[ModelId]]
+
+
+_index: _Index | None = None
+
+
+def offering(name: str) -> list[ModelId]:
+    """Return the models that have a bare name, whoever offers them, ready or not."""
+    return _current_index().models.get(name, [])
+
+
+def every_name() -> Iterator[str]:
+    """Give every bare name."""
+    yield from _current_index().models
+
+
+def _current_index() -> _Index:
+    global _index  # noqa: PLW0603 - what is known, until something that it is made of changes
+    if _index is None or _index.state != _state(_index.variables):
+        variables: dict[str, None] = {}
+        models: dict[str, list[ModelId]] = {}
+        for provider, cls in registry.loaded():
+            variables |= dict.fromkeys(cls.url_variables)
+            for model in _known(provider, cls):
+                for name in names_of(cls, model):
+                    models.setdefault(name, []).append(ModelId(provider, model))
+        _index = _Index(_state(tuple(variables)), tuple(variables), models)
+    return _index
+
+
+def _state(variables: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return what changes when the offered names do."""
+    return (
+        config.current(),
+        registry.generation(),
+        lists.version(),
+        *map(os.environ.get, variables),
+    )
+
+
+def is_ready(model: ModelId) -> bool:
+    """Whether a model can be asked now."""
     cls = registry.load(model.provider)
-    others = (alias for alias, target in cls.model_aliases.items() if target == model.name)
-    return {model.name, *others}
+    refused = policy.refusal()
+    return not (refused(model.provider, model.name) or _missing(model.provider, cls))

@@ -167,6 +167,11 @@ def found_at(name: str, root: str) -> None:
     _found[name] = root
 
 
+def generation() -> tuple[Any, ...]:
+    """Return what changes when a provider is registered, or a server found."""
+    return (*_registered.items(), *_found.items())
+
+
 def is_offline(name: str, cls: type[FullProvider] | None = None) -> bool:
     """Whether a provider's service is gone and the user has named no other address for it."""
     cls = cls or load(name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ipychat import config, secrets
 from ipychat.catalog import lists, registry
-from ipychat.catalog.offers import names_of, offers, servers
+from ipychat.catalog.offers import every_name, is_ready, offering, servers
 from ipychat.errors import ModelNotSupportedError, PolicyError, UsageError
 from ipychat.messages import ModelId, Recorded
 from ipychat.providers.presets import PRESETS
@@ -247,20 +247,18 @@ def recorded_behind() -> ModelId | None:
 
 def _look_up(name: str) -> ModelId:
     """Find a bare name among what the providers offer."""
-    everything = offers()
-    found = [offer for offer in everything if name in names_of(offer.model)]
-    ready = [offer for offer in found if offer.missing is None]
-    if len(found) == 1 or len(ready) == 1:
-        return (ready or found)[0].model
+    found = offering(name)
+    ready = [model for model in found if is_ready(model)] if len(found) > 1 else found
+    if len(ready) == 1:
+        return ready[0]
     if found:
-        full = ", ".join(str(offer.model) for offer in found)
+        full = ", ".join(map(str, found))
         raise ModelNotSupportedError(f"Several providers offer {name!r}. Name one of: {full}.")
     before, colon, after = name.partition(":")
     if colon and (near := difflib.get_close_matches(before, registry.names(), n=1)):
         hint = f" Did you mean {near[0]}:{after}?"
     else:
-        models = (known for offer in everything for known in names_of(offer.model))
-        hint = words.near(name, {*registry.names(), *models})
+        hint = words.near(name, {*registry.names(), *every_name()})
     nor = f", and no provider {before!r}" if colon else ""
     said = f"There is no model {name!r}{nor}.{hint}"
     if not (hint and colon):

@@ -157,7 +157,8 @@ def place(name: str) -> Path:
 
 def there() -> list[str]:
     """Return the names of the weights that are there."""
-    return [name for name, one in OFFERS.items() if (folder() / one.file).exists()]
+    kept = folder()
+    return [name for name, one in OFFERS.items() if (kept / one.file).exists()]
 
 
 def check(path: Path) -> None:

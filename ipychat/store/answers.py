@@ -13,10 +13,10 @@ import functools
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,6 +32,8 @@ MAX_FILE = 16 << 20
 """Bytes of an entry; a cassette comes from anywhere."""
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 """How a file is opened that may be anything: not through a link, and without waiting for it."""
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+"""A text as JSON writes it."""
 NO_MESSAGES = '\n "messages": []'
 """In the receipt of a question that has none, and there but once: what is nested is further in."""
 MAX_SPLIT = 1 << 20
@@ -299,27 +301,22 @@ def text_of(given: str | list[str]) -> str:
 
 
 def _written(value: Any, line: str = "\n") -> str:
-    """Write what JSON can carry with sorted names, line by line, as `json` does with an indent.
-
-    That takes it twice as long, and each question and answer is written so.
-    """
-    inner = f"{line} "
-    if isinstance(value, dict) and value:
-        named = [f"{_quoted(name)}: {_written(value[name], inner)}" for name in sorted(value)]
-        return f"{{{inner}{f',{inner}'.join(named)}{line}}}"
-    if isinstance(value, list) and value:
-        return f"[{inner}{f',{inner}'.join([_written(one, inner) for one in value])}{line}]"
-    return _quoted(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _quoted(text: str) -> str:
-    if text.isascii():
-        return encode_basestring(text)
+    """Write what JSON can carry with sorted names, line by line, each behind `line`."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 can't
-        return json.dumps(text)
-    return encode_basestring(text)
+        text = re.sub(QUOTED, lambda found: _quoted(found[0]), text)
+    return text.replace("\n", line)
+
+
+def _quoted(text: str) -> str:
+    """Return a text of JSON, in ASCII if UTF-8 can't write it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text))
+    return text
 
 
 def _hash(text: str) -> str:

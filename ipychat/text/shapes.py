@@ -63,6 +63,8 @@ OTHERS = {
     "a token of a Jupyter server": ("token=", "(?<=[?&]token=)([0-9a-f]{32,})"),
 }
 """The same for what may stand within a word; where only a group of it is secret, that."""
+SHORTEST = 10
+"""Characters of the shortest text in which something may look like a secret: ://a:bcd@e."""
 PLACEHOLDER = (
     "(?i)(?<![a-z0-9])(?:example|placeholder|your|dummy|redacted|change.?me)|example$"
     r"|([xX0*._-])\1{5}"
@@ -158,9 +160,12 @@ def masked(value: Any) -> Any:
     """Return a value that JSON can carry without what is a secret in its texts, or looks so."""
     match value:
         case str():
-            return mask_url(value)
+            return value if len(value) < SHORTEST else mask_url(value)
         case dict():
-            return {mask(str(name)): masked(one) for name, one in value.items()}
+            return {
+                name if len(name) < SHORTEST else mask(name): masked(one)
+                for name, one in zip(map(str, value), value.values(), strict=True)
+            }
         case list() | tuple():
             return [masked(one) for one in value]
     return secrets.masked(value)
@@ -178,7 +183,7 @@ def _last_first(text: str) -> list[tuple[int, int]]:
 
 def _data(url: str) -> bytes | None:
     """Return what a `data:` URL carries in base64; None of another text."""
-    head, data = secrets.parts(url)
+    head, data = secrets.parts(url) if ";" in url else ("", "")
     if not head:
         return None
     try:
