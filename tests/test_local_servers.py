@@ -1,6 +1,6 @@
 """Servers that run on this machine: what is found, what is left alone, and how long it takes."""
 
-import functools
+import asyncio
 import itertools
 import json
 import os
@@ -19,6 +19,7 @@ from ipychat import config
 from ipychat.catalog import offers, resolve
 from ipychat.local import servers
 from ipychat.local.servers import Server
+from ipychat.messages import ModelId
 from ipychat.providers.presets import PRESETS
 from tests.loopback import FIN, HANG, Service, answer, byte_by_byte, chunk, head
 from tests.protocols import ONLINE, OPENAI
@@ -416,9 +417,10 @@ ENDLESS = {
 @pytest.mark.parametrize("script", ENDLESS.values(), ids=ENDLESS)
 def test_what_does_not_end_is_left_early_and_takes_little_memory(start, script):
     start("vllm", v1_models=script)
+    limit = 1 if script is ENDLESS["answers to come"] else PATIENT  # the client waits for the last
     tracemalloc.start()
     try:
-        found, took = seconds(servers.find, PATIENT)
+        found, took = seconds(servers.find, limit)
         assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024  # the decoy's own included
     finally:
         tracemalloc.stop()
@@ -578,22 +580,21 @@ def test_ollama_is_asked_on_ipv6_where_its_variable_says_so(over_ipv6, monkeypat
 # -- what is remembered
 
 
-@pytest.fixture
-def _in_time(monkeypatch):
-    """What is asked anew has all the time that it wants."""
-    monkeypatch.setattr(servers, "find", functools.partial(servers.find, PATIENT))
-
-
-@pytest.mark.usefixtures("_in_time")
 def test_what_was_found_is_known_until_it_is_too_old(start):
     service = start("ollama", api_tags=tags("m"))
-    found = servers.known()
-    found.clear()  # a list of the caller's own
+    assert not servers.is_fresh()
+    servers.find(PATIENT).clear()  # a list of the caller's own
     assert only(servers.known()).models == ("m",)
+    assert servers.is_fresh()
     assert len(service.requests) == 1
-    service.on("/api/tags", tags("new"))
-    assert only(servers.known(-1)).models == ("new",)
-    assert len(service.requests) == 2
+    assert not servers.is_fresh(-1)
+
+
+def test_the_list_of_models_looks_for_them_once_in_half_a_minute(start, found_without_asking):
+    service = start("ollama", api_tags=tags("m"))
+    assert only(offers.look_for_servers()).models == ("m",)
+    assert only(offers.look_for_servers()).models == ("m",)
+    assert len(service.requests) == 1
 
 
 def test_whoever_looks_anew_renews_what_is_known(start):
@@ -612,19 +613,10 @@ def test_that_there_is_none_is_known_as_well(start):
 
 
 @pytest.mark.heavy
-def test_looking_for_servers_imports_no_http_client():
-    loaded = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from ipychat.local import servers; servers.PORTS.clear(); servers.find();"
-            "print(*sys.modules)",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    assert {"aiohttp", "requests", "urllib3"}.isdisjoint(loaded)
+def test_knowing_of_servers_imports_no_http_client():
+    code = "import sys; from ipychat.local import servers; servers.known(); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"aiohttp", "requests", "urllib3"}.isdisjoint(run.stdout.split())
 
 
 # -- who answers where nothing is named
@@ -634,7 +626,13 @@ def test_looking_for_servers_imports_no_http_client():
 def found_without_asking(monkeypatch):
     """The user has not forbidden it, and has no key."""
     monkeypatch.delenv("IPYCHAT_SERVERS")
-    monkeypatch.setattr(servers.find, "__defaults__", (PATIENT,))  # the limit has tests of its own
+    monkeypatch.setattr(servers.look, "__defaults__", (PATIENT,))  # the limit has tests of its own
+
+
+def default() -> ModelId:
+    """Who answers the first question where nothing is named."""
+    asyncio.run(resolve.ready())
+    return resolve.resolve()
 
 
 def completions(text):
@@ -654,6 +652,7 @@ async def test_a_server_that_runs_answers_where_no_model_is_named(
 async def test_a_key_goes_before_a_server(start, found_without_asking, monkeypatch):
     service = start("llamacpp", v1_models=listed("qwen3", owner="llamacpp"))
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-a-key-of-the-tests")
+    await resolve.ready()
     assert resolve.resolve().provider == "anthropic"
     assert not service.requests, "it is not even looked for"
 
@@ -667,11 +666,9 @@ def test_a_server_is_not_used_unasked(start, found_without_asking, monkeypatch, 
         monkeypatch.setenv("JUPYTERHUB_USER", "me")
     else:
         config.use(config.Config(urls={"llamacpp": "http://192.0.2.1/v1"}))
-        assert resolve.resolve().provider == "llamacpp", (
-            "it is named, and asked where the user says"
-        )
+        assert default().provider == "llamacpp", "it is named, and asked where the user says"
         return
-    assert resolve.resolve().provider == "helper"
+    assert default().provider == "helper"
     assert bool(service.requests) == (why == "jupyterhub")
 
 
@@ -687,7 +684,8 @@ def test_the_setup_lists_what_runs_and_why_it_is_not_used(start, found_without_a
 
 async def test_the_list_of_models_says_where_they_are(start, found_without_asking, sessions):
     found = start("vllm", v1_models=listed("qwen3", owner="llamacpp"))  # not where it usually is
-    assert "llamacpp" in {one.provider for one in resolve.servers()}
+    await resolve.ready()
+    assert "llamacpp" in {one.provider for one in offers.servers()}
     await offers.refresh()
     [offer] = offers.models("llamacpp:qwen3")
     assert offer.state == f"ready at {found.url}/v1"

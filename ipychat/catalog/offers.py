@@ -51,7 +51,7 @@ def offers() -> list[Offer]:
     """Return what each provider offers; one that can't be imported is logged and left out."""
     found: list[Offer] = []
     refused = policy.refusal()
-    servers()  # some providers ask where one was found
+    look_for_servers()  # some providers ask where one was found
     for name, cls in registry.loaded():
         missing, at = _missing(name, cls), _here(name, cls)
         for model, card in _known(name, cls).items():
@@ -195,7 +195,7 @@ def found() -> list[Found]:
             given = name in config.current().urls
             where = "%config IPyChat.urls" if given else " or ".join(cls.url_variables)
             addresses.append(Found("address", name, f"{secrets.without_login(place)} ({where})"))
-    here = [Found("server", one.product, _told(one)) for one in servers()]
+    here = [Found("server", one.product, _told(one)) for one in look_for_servers()]
     no_key = Found("key", "none", "%chat_login PROVIDER asks for one")
     return [*(keys or [no_key]), *addresses, *here]
 
@@ -207,13 +207,17 @@ def _told(server: Server) -> str:
     return f"{models}, at {server.root}{why_not}"
 
 
-def servers() -> list[Server]:
-    """Return the servers that run on this machine, the preferred one first.
+def looks_for_servers() -> bool:
+    """Whether servers on this machine are looked for: the user can forbid it."""
+    return os.environ.get(SERVERS_VARIABLE) != "off" and not replay.is_on()
 
-    They are looked for twice a minute at most. The user can forbid it. From now on their providers
-    ask them where they are.
+
+def servers() -> list[Server]:
+    """Return the servers that are known to run on this machine, the preferred one first.
+
+    From now on their providers ask them where they are.
     """
-    if os.environ.get(SERVERS_VARIABLE) == "off" or replay.is_on():
+    if not looks_for_servers():
         return []
     from ipychat.local import servers
 
@@ -222,6 +226,15 @@ def servers() -> list[Server]:
         if server.why_not is None:
             registry.found_at(server.provider, server.root)
     return found
+
+
+def look_for_servers() -> list[Server]:
+    """As `servers`, but look for them now, where that was not done in the last half minute."""
+    from ipychat.local import servers as local
+
+    if looks_for_servers() and not local.is_fresh():
+        local.find()
+    return servers()
 
 
 def names_of(cls: type[FullProvider], model: str) -> set[str]:
@@ -249,6 +262,11 @@ def offering(name: str) -> list[ModelId]:
 def every_name() -> Iterator[str]:
     """Give every bare name."""
     yield from _current_index().models
+
+
+def is_known() -> bool:
+    """Whether all that is known is read already."""
+    return _index is not None and _index.state == _state(_index.variables)
 
 
 def _current_index() -> _Index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import difflib
 import os
@@ -11,13 +12,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ipychat import config, secrets
 from ipychat.catalog import lists, registry
-from ipychat.catalog.offers import every_name, is_ready, offering, servers
+from ipychat.catalog.offers import (
+    every_name,
+    is_known,
+    is_ready,
+    looks_for_servers,
+    offering,
+    servers,
+)
 from ipychat.errors import ModelNotSupportedError, PolicyError, UsageError
 from ipychat.messages import ModelId, Recorded
 from ipychat.providers.presets import PRESETS
 from ipychat.store import credentials, replay
 from ipychat.text import words
-from ipychat.wire import policy
+from ipychat.wire import aside, policy
 
 if TYPE_CHECKING:
     pass
@@ -54,7 +62,40 @@ def resolve(name: str | None = None) -> ModelId:
 
 
 async def ready(name: str | None = None) -> None:
-    """Have what is known be looked at before a question is made, off the loop."""
+    """Read what is known of models and keys in a thread, before a question is made.
+
+    Where nobody is named who would answer, servers on this machine are looked for: that takes a
+    third of a second at most. Who is named is asked without looking at what else runs here.
+    """
+    if not is_known():
+        await aside.run(_read)
+    if not looks_for_servers():
+        return
+    from ipychat.local import servers as local
+
+    if not local.is_fresh() and _is_left_to_the_rules(name):
+        await asyncio.shield(local.search())
+
+
+def _read() -> None:
+    learn_secrets()
+    for _ in every_name():
+        break
+    for _ in policy.in_force():
+        break
+
+
+def _is_left_to_the_rules(name: str | None) -> bool:
+    """Whether no key and no setting says who answers."""
+    if next(_named_rules(), None):
+        return False
+    written, followed = _names(name)
+    if not written:
+        return True
+    try:
+        return registry.is_offline(_resolve(followed).provider)  # the default answers for it
+    except UsageError:
+        return False
 
 
 def resolve_question(name: str | None = None) -> tuple[ModelId, Recorded | None]:
@@ -192,6 +233,20 @@ def default() -> Default:
 
 def _rules() -> Iterator[Default]:
     """Give what each rule that holds chooses, the first one first; the last always holds."""
+    yield from _named_rules()
+    for server in servers():
+        if server.why_not is None:
+            said = f"{server.product} runs at {server.root}"
+            yield Default(f"{server.provider}:{server.models[0]}", said, said)
+    if _has_weights():
+        yield Default(registry.LOCAL, "its weights are on this machine")
+    yield Default(
+        registry.HELPER, "no key, server or weights: the built-in helper, which is no AI model"
+    )
+
+
+def _named_rules() -> Iterator[Default]:
+    """Give what settings and keys choose."""
     if model := config.current().model:
         yield Default(model, "set by %config IPyChat.model")
     elif replay.is_on() and (recorded := _recorded("")):
@@ -205,15 +260,6 @@ def _rules() -> Iterator[Default]:
     for name in dict.fromkeys(KEYS.values()):
         if name in kept and _has_kept_key(name):
             yield Default(name, f"%chat_login {name} has kept a key")
-    for server in servers():
-        if server.why_not is None:
-            said = f"{server.product} runs at {server.root}"
-            yield Default(f"{server.provider}:{server.models[0]}", said, said)
-    if _has_weights():
-        yield Default(registry.LOCAL, "its weights are on this machine")
-    yield Default(
-        registry.HELPER, "no key, server or weights: the built-in helper, which is no AI model"
-    )
 
 
 def _has_weights() -> bool:

@@ -7,24 +7,26 @@ without a key, without a proxy, and with nothing of the user's.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import io
 import json
 import os
 import re
-import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ipychat import config
+from ipychat._lazy import load
 from ipychat.text.characters import harmless
+
+if TYPE_CHECKING:
+    import aiohttp
 
 HOST = "127.0.0.1"
 """Never `localhost`: that may be another address, where another process listens."""
@@ -42,6 +44,8 @@ JAN = ("Invalid or missing authorization token", "Missing authorization header")
 
 LIMIT = 0.3
 """Seconds for all of it."""
+MAX_AGE = 30.0
+"""Seconds for which what was found is not looked for anew by itself."""
 MAX_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer with its headers, room for 5,000 models; a longer one counts as none."""
 MAX_MODELS = 500
@@ -83,29 +87,52 @@ class Server:
 
 _last: tuple[float, tuple[Server, ...]] | None = None
 """When it was last looked for servers, and which there were."""
+_search: asyncio.Task[list[Server]] | None = None
+"""The last search that a question began."""
 
 
-def known(max_age: float = 30.0) -> list[Server]:
-    """Return what `find` found last; it is asked again after `max_age` seconds."""
-    if _last is None or time.monotonic() - _last[0] > max_age:
-        return find()
-    return list(_last[1])
+def known() -> list[Server]:
+    """Return the servers that were found last."""
+    return list(_last[1]) if _last else []
+
+
+def is_fresh(max_age: float = MAX_AGE) -> bool:
+    """Whether it was looked for servers in the last `max_age` seconds."""
+    return _last is not None and time.monotonic() - _last[0] <= max_age
+
+
+def search() -> asyncio.Task[list[Server]]:
+    """Begin to look for servers on the running loop, where that is not done already."""
+    global _search  # noqa: PLW0603 - the one search that runs
+    loop = asyncio.get_running_loop()
+    if _search is None or _search.done() or _search.get_loop() is not loop:
+        _search = loop.create_task(look())
+    return _search
 
 
 def find(limit: float = LIMIT) -> list[Server]:
+    """As `look`, for who has no loop to wait on."""
+    found: list[Server] = []
+    thread = threading.Thread(target=lambda: found.extend(asyncio.run(look(limit))), daemon=True)
+    thread.start()
+    thread.join()
+    return found
+
+
+async def look(limit: float = LIMIT) -> list[Server]:
     """Return the servers that answer within `limit` seconds, the preferred one first."""
     global _last  # noqa: PLW0603 - the one value that `known` returns
+    await load("aiohttp")
+    import aiohttp
+
     places = _places()
-    until = time.monotonic() + limit
     found: dict[str, Server] = {}
-    threads = [
-        threading.Thread(target=_note, args=(root, usual, until, found), daemon=True)
-        for root, usual in places.items()
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(until - time.monotonic(), 0))
+    alone = aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(auto_decompress=False, cookie_jar=alone) as session:
+        asked = (_note(_Asker(session), root, usual, found) for root, usual in places.items())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await asyncio.gather(*asked)
     servers = tuple(found[root] for root in places if root in found)
     _last = time.monotonic(), servers
     return list(servers)
@@ -127,32 +154,34 @@ def _places() -> dict[str, str]:
     return places
 
 
-def _note(root: str, usual: str, until: float, found: dict[str, Server]) -> None:
-    with contextlib.suppress(OSError, ValueError, HTTPException, RecursionError):
-        if server := _look(root, usual, until):
+async def _note(asker: _Asker, root: str, usual: str, found: dict[str, Server]) -> None:
+    import aiohttp
+
+    with contextlib.suppress(OSError, ValueError, aiohttp.ClientError, RecursionError):
+        if server := await _look(asker, root, usual):
             found[root] = server
 
 
 # -- what is asked
 
 
-def _look(root: str, usual: str, until: float) -> Server | None:
+async def _look(asker: _Asker, root: str, usual: str) -> Server | None:
     if usual == "ollama":
-        answer = _get(root, "/api/tags", until)
+        answer = await asker.get(root, "/api/tags")
         rows = answer.rows("name")
         # llama.cpp has the list as well, and speaks OpenAI's protocol behind it
         if rows is None or answer.server in PRODUCTS:
             return None
-        return _server("Ollama", usual, root, _names(rows, "name"))
+        return await _server("Ollama", usual, root, _names(rows, "name"))
     base = f"{root}/v1"
     if usual == "lmstudio":  # its own list says what is loaded
-        rows = _get(root, "/api/v0/models", until).rows("id")
+        rows = (await asker.get(root, "/api/v0/models")).rows("id")
         if rows is not None:
-            return _server("LM Studio", usual, base, _names(rows, "id"))
-    answer = _get(root, "/v1/models", until)
+            return await _server("LM Studio", usual, base, _names(rows, "id"))
+    answer = await asker.get(root, "/v1/models")
     if answer.status == 401:
         product = _wants_key(answer)
-        return _server(product, usual, base, (), KEY) if product else None
+        return await _server(product, usual, base, (), KEY) if product else None
     rows = answer.rows("id")
     if rows is None:
         return None
@@ -160,14 +189,15 @@ def _look(root: str, usual: str, until: float) -> Server | None:
     owner = owners.pop() if len(owners) == 1 else ""  # one that serves others' has several
     product, provider = PRODUCTS.get(answer.server) or PRODUCTS.get(owner) or (UNNAMED, usual)
     # whoever has no key is shown its models all the same
-    locked = product == "llama.cpp" and _get(root, "/props", until).status == 401
-    return _server(product, provider, base, _names(rows, "id"), KEY if locked else None)
+    locked = product == "llama.cpp" and (await asker.get(root, "/props")).status == 401
+    why_not = KEY if locked else None
+    return await _server(product, provider, base, _names(rows, "id"), why_not)
 
 
-def _server(
+async def _server(
     product: str, provider: str, root: str, models: tuple[str, ...], why_not: str | None = None
 ) -> Server:
-    if not _is_trusted(urlsplit(root).port or 80):
+    if not await asyncio.to_thread(_is_trusted, urlsplit(root).port or 80):
         why_not = NOT_OURS
     elif any(name.startswith("JUPYTERHUB_") for name in os.environ):
         why_not = HUB
@@ -216,46 +246,22 @@ class _Answer(NamedTuple):
         return None
 
 
-class _Bounded(io.RawIOBase):
-    """What comes through a connection, for as long and as much as it may."""
+class _Asker:
+    """Asks the servers of one search."""
 
-    def __init__(self, connection: socket.socket, until: float) -> None:
-        self._connection, self._until, self._left = connection, until, MAX_ANSWER
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._connection.settimeout(_left(self._until))
-        size = self._connection.recv_into(buffer)
-        self._left -= size
-        if self._left < 0:
-            raise ValueError("too long")
-        return size
-
-    def makefile(self, mode: str) -> io.BufferedReader:  # noqa: ARG002 - a socket's
-        """Return what is read from, as an HTTPResponse asks its socket for it."""
-        return io.BufferedReader(self)
-
-
-def _left(until: float) -> float:
-    left = until - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _get(root: str, path: str, until: float) -> _Answer:
-    parts = urlsplit(root)
-    head = f"GET {parts.path}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
-    address = parts.hostname or HOST, parts.port or 80
-    with socket.create_connection(address, _left(until)) as connection:
-        connection.sendall(head.encode())
-        received: Any = _Bounded(connection, until)
-        with HTTPResponse(received, method="GET") as answer:
-            answer.begin()
-            # in pieces: memory for a whole body is taken before it comes
-            body = b"".join(iter(lambda: answer.read(65536), b""))
+    async def get(self, root: str, path: str) -> _Answer:
+        """Ask for what stands at `path`; raise ValueError where it is too long."""
+        headers = {"Accept-Encoding": "identity", "Connection": "close"}
+        asked = self._session.get(f"{root}{path}", headers=headers, allow_redirects=False)
+        async with asked as answer:
+            body = bytearray()
+            while chunk := await answer.content.readany():
+                body += chunk
+                if len(body) > MAX_ANSWER:
+                    raise ValueError("too long")
             said = str(answer.headers.get("Server"))
             return _Answer(answer.status, said, body.decode(errors="replace"))
 
