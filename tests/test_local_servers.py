@@ -631,7 +631,8 @@ def found_without_asking(monkeypatch):
 
 def default() -> ModelId:
     """Who answers the first question where nothing is named."""
-    asyncio.run(resolve.ready())
+    with asyncio.Runner() as runner:
+        runner.run(resolve.ready())
     return resolve.resolve()
 
 

@@ -113,7 +113,12 @@ def search() -> asyncio.Task[list[Server]]:
 def find(limit: float = LIMIT) -> list[Server]:
     """As `look`, for who has no loop to wait on."""
     found: list[Server] = []
-    thread = threading.Thread(target=lambda: found.extend(asyncio.run(look(limit))), daemon=True)
+
+    def work() -> None:
+        with asyncio.Runner() as runner:  # asyncio.run may be nest_asyncio's, which closes no loop
+            found.extend(runner.run(look(limit)))
+
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join()
     return found
