@@ -22,14 +22,14 @@ MIN_LENGTH = 12
 MASK = "•••"
 
 # patterns are compiled when they are first wanted: loading must not wait for that
-_NAMES = (
-    "(?i:key(?!board|word|map)|token(?!i[sz])|secret|passw|passphrase|(?<![a-z])pass(?![a-z])"
+NAMES = (
+    "(?i:(?<!mon)(?<!tur)(?<!hoc)key(?!board|word|map|error)|token(?!i[sz])|secret|passw|passphrase|(?<![a-z])pass(?![a-z])"
     "|(?<=_)(?:pwd|pat)(?![a-z])|credential|auth(?!or)|authoriz|connection_?str)"
 )
 """What the name of a secret has in it."""
 _LOGIN = r"//[^/?#\s]*@"
-_QUERY = rf"([?&][^=&#\s]*{_NAMES}[^=&#\s]*=)[^&#\s]+"
-_ASSIGNED = rf"{_NAMES}\w{{0,20}}=([^&;\s\"'$(){{}}<>]+)"
+_QUERY = rf"([?&][^=&#\s]*{NAMES}[^=&#\s]*=)[^&#\s]+"
+_ASSIGNED = rf"{NAMES}\w{{0,20}}=([^&;\s\"'$(){{}}<>]+)"
 
 _LIKE_A_PATH = r"[/~.\\]|[A-Za-z]:[/\\]"
 _PLACES = "(?i:path|file|dir|home|sock)$"
@@ -133,7 +133,7 @@ def register_environment(environment: Mapping[str, str], also: Iterable[str] = (
 
 
 def _register_variable(name: str, value: str) -> None:
-    is_named = re.search(_NAMES, name)
+    is_named = re.search(NAMES, name)
     if "://" in value:
         register_url(value, name)
     elif is_named and not _is_path(name, value):
@@ -172,7 +172,7 @@ def register_option(name: str, value: Any) -> Any:
     Return the value with each of them as a Secret.
     """
     match value:
-        case str() if re.search(_NAMES, name):
+        case str() if re.search(NAMES, name):
             register(value, name)
             return Secret(value)
         case str() if "://" in value:
@@ -192,9 +192,14 @@ def hide(options: dict[str, Any]) -> None:
         options |= register_option("", options)
 
 
+def is_name(name: str) -> bool:
+    """Whether a name says that what it stands for is secret."""
+    return bool(re.search(NAMES, name))
+
+
 def holds_secret(name: str, value: Any) -> bool:
     """Whether an option's name, or one within its value, says that it is a secret."""
-    return any(re.search(_NAMES, inner) for inner, _ in _texts(name, value))
+    return any(is_name(inner) for inner, _ in _texts(name, value))
 
 
 def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:

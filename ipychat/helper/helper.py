@@ -21,10 +21,8 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from ipychat import secrets
-from ipychat.context import failures, values
+from ipychat.context import cells, failures, values
 from ipychat.context.failures import file_of
-from ipychat.helper import advice
-from ipychat.helper.advice import Failure
 from ipychat.messages import Message, TextPart
 from ipychat.providers.provider import FullProvider, Messages, read_messages
 
@@ -50,21 +48,37 @@ MOST_NAMES = 50
 SHORTEST_SECRET = 6
 """Characters; a shorter one can't be told from an ordinary word."""
 DOC_LINES = 15
-MESSAGE = 600
+MAX_MESSAGE = 600
 """Characters of an error's message."""
 AROUND = 2
 """Lines of source before and after the one that failed."""
 
-NAMES_OF_SECRETS = (
-    r"(?:\w*_)?(?:api)?_?(?:key|token|password|passwd|pwd|passphrase|secret|credential)s?(?:_\w*)?"
-)
-_secret_name = re.compile(rf"(?i:{NAMES_OF_SECRETS})|\w+(?:Key|Token|Password|Secret)")
-_secret_value = re.compile(
-    rf"(\b(?:(?i:{NAMES_OF_SECRETS})|\w+(?:Key|Token|Password|Secret))\b[\"'\])]*\s*[:=!]=?\s*(?:\w+\s*=\s*)?)"
-    r"(?:[rbfuRBFU]{0,2}(\"\"\"|'''|\"|')(?:\\.|(?!\2).)*(?:\2|$)|\d{4,}\w*)",
+_SECRET_VALUE = re.compile(
+    rf"(\b\w*{secrets.NAMES}\w*\b[\"'\])]*\s*[:=!]=?\s*(?:\w+\s*=\s*)?)"
+    r"(?:[rbfuRBFU]{0,2}(\"\"\"|\'\'\'|\"|')(?:\\.|(?!\2).)*(?:\2|$)|\d{4,}\w*)",
     re.MULTILINE,
 )
-_url_password = re.compile(r"(://[^/\s:@]*:)[^@\s/]+(?=@)")
+"""A text in source that a name says is secret."""
+_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^@\s/]+(?=@)")
+_NAME = r"`?(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)(?:\(\))?`?"
+_KIND = r"(?:the |an? )?(?:function |class |method |module |variable |object )?"
+QUESTIONS = {
+    "error": r"(?:please )?(?:explain|fix|debug)(?: the| this| my| last)*"
+    r"(?: \w*(?:error|exception|traceback))?|what went wrong|why did (?:it|this|my cell) fail"
+    r"|what does (?:the|this) \w*(?:error|exception) mean.{0,60}",
+    "variables": r"(?:what|which|list|show)(?: me)?(?: the| my)*(?: variables| names)"
+    r"(?: do i have| are there)?|what have i defined|variables|whos?",
+    "setup": r"set ?up|(?:api )?key|model"
+    r"|how (?:do|can) i (?:use|get|set up|add) (?:an?|my) (?:model|(?:api )?key)",
+    "name": rf"(?:what is|what's|what does|explain|describe) {_KIND}{_NAME}(?: do| mean| for)?"
+    rf"|how (?:do i|can i|to) use {_KIND}{_NAME.replace('name', 'used', 1)}"
+    rf"|(?:show me the |the )?(?:help|docs?|documentation|signature)(?: of| for| on)? "
+    rf"{_KIND}{_NAME.replace('name', 'doc', 1)}"
+    rf"|help\({_NAME.replace('name', 'helped', 1)}\)"
+    rf"|\?{{1,2}}{_NAME.replace('name', 'before', 1)}"
+    rf"|{_NAME.replace('name', 'behind', 1)}\?{{1,2}}",
+}
+"""What is asked → how. A question that is put otherwise is not answered."""
 
 
 class Helper(FullProvider):
@@ -89,82 +103,26 @@ class Helper(FullProvider):
         yield secrets.mask(answer(_asked(read_messages(messages))))
 
 
-def is_secret(name: str) -> bool:
-    """Whether the value of that name should not be shown."""
-    return bool(_secret_name.fullmatch(name))
-
-
 def hide(text: str) -> str:
     """Take out what stands behind names such as `api_key`, and the passwords in addresses."""
-    text = _secret_value.sub(rf"\1{secrets.MASK}", text)
-    return _url_password.sub(rf"\1{secrets.MASK}", text)
+    text = _SECRET_VALUE.sub(rf"\1{secrets.MASK}", text)
+    return _PASSWORD.sub(rf"\1{secrets.MASK}", text)
 
 
 # -- what is asked
 
 
-def _words_of(text: str) -> set[str]:
-    return set(re.findall(r"[\w'.]*\w", text.replace("\u2019", "'").lower()))
-
-
-_WORDS = _words_of(
-    """a about again an all and any are at available be can cell code could current currently did do
-    does don't explain exist for from get getting give got had hand happened happening happens has
-    have hello help here hi how i i'm in into is isn't it it's its just keep last latest list me
-    mean means my name notebook now of on our out please previous raised recent run running same
-    say says show so tell that the there these this to up us use using values want was we went were
-    what what's where which why with work would you your"""
-)
-_ERROR = _words_of(
-    """broke broken crash crashed debug error errors exception exceptions fail failed failing fails
-    failure fix fixed stacktrace traceback wrong"""
-)
-_VARIABLES = _words_of("defined namespace variable variables vars names who whos")
-_SETUP = _words_of(
-    """account ai api configure connect install key keys llm login model models ollama openai
-    provider providers server service set setup"""
-)
-_KIND = r"(?:the |an? )?(?:function |class |method |module |variable |object )?"
-_NAME = r"`?(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)(?:\(\))?`?"
-_DOC = r"(?:help|docs?|documentation|docstring|signature|parameters|arguments)"
-_PLEASE = r"(?:(?:please|show|give|tell|me|what is|what's|the) )*"
-_ABOUT_A_NAME = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"(?:what is|what's|what are|what does) {_KIND}{_NAME}(?: do| mean| for| used for)?\W*",
-        rf"how (?:do i|can i|do you|to) use {_KIND}{_NAME}\W*",
-        rf"{_PLEASE}{_DOC}(?: of| for| on| about| with)? {_KIND}{_NAME}\W*",
-        rf"help\({_NAME}\)",
-        rf"(?:explain|describe) {_KIND}{_NAME}\W*",
-        rf"\?{{1,2}}{_NAME}|{_NAME.replace('?P<name>', '?P<other>')}\?{{1,2}}",
-    )
-]
-_TRACEBACK = re.compile(
-    r'Traceback \(most recent call last\)|^[ \t]*(?:File ".+"|Cell In\[\d+\]), line \d+',
-    re.MULTILINE,
-)
-_LAST_LINE = re.compile(
-    r"^(?:[\w.]{1,200}\.)?"
-    r"(\w{0,100}(?:Error|Exception|Interrupt|Iteration|Warning|Exit)\w*)(?:: (.*))?$",
-    re.MULTILINE,
-)
-
-
 def _asked(messages: tuple[Message, ...]) -> str:
-    """What the user wrote last; of a conversation in one text, its last `User:` part."""
+    """Return what the user wrote last; of a conversation in one text, its last `User:` part."""
     content = next((m.content for m in reversed(messages) if m.role == "user"), "")
-    if isinstance(content, str):
-        return _last_part(content)
-    texts = [part.text for part in content if isinstance(part, TextPart)]
-    # what goes along stands before the question, unless an error was attached on purpose
-    return _last_part(texts[-1] if texts else "")
-
-
-def _last_part(text: str) -> str:
-    text = text.strip()
-    if not text.endswith("\nAssistant:"):
-        return text
-    return re.split(r"^User: ", text.removesuffix("Assistant:"), flags=re.MULTILINE)[-1].strip()
+    if not isinstance(content, str):  # what goes along stands before the question
+        texts = [part.text for part in content if isinstance(part, TextPart)]
+        content = texts[-1] if texts else ""
+    content = content.strip()
+    if content.endswith("\nAssistant:"):
+        parts = re.split(r"^User: ", content.removesuffix("Assistant:"), flags=re.MULTILINE)
+        content = parts[-1].strip()
+    return content.rpartition("\n")[2].strip()
 
 
 def answer(asked: str) -> str:
@@ -172,65 +130,29 @@ def answer(asked: str) -> str:
     from IPython.core.getipython import get_ipython
 
     notebook = Notebook(get_ipython())
-    if _TRACEBACK.search(asked) and (pasted := _pasted(asked)):
-        return notebook.explain(pasted)
-    for text in dict.fromkeys([asked, asked.rpartition("\n")[2]]):
-        told = _told(notebook, text.strip())
-        if told:
-            return told
-    words = _words_of(asked)
-    if len(words) <= MOST_WORDS and not _ERROR.isdisjoint(words) and notebook.error():
-        about = "If you mean the last error, this is what it knows of that:"
-        return f"{CANNOT} `setup` tells how to get one. {about}\n\n{notebook.explain()}"
-    name = _name_in(asked)
+    subject, name = _read(asked)
+    match subject:
+        case "setup":
+            return SETUP
+        case "error" | "variables" | "name" if not notebook:
+            return NO_NOTEBOOK
+        case "error":
+            return notebook.explain()
+        case "variables":
+            return notebook.variables()
+        case "name" if doc := notebook.document(name):
+            return doc
     unknown = f"Nothing at hand is called `{name}`. " if name else ""
     return f"{unknown}{CANNOT} {CAN}\n\n{SETUP}"
 
 
-MOST_WORDS = 15
-"""A longer question that mentions an error is hardly about the last one."""
-
-
-def _told(notebook: Notebook, asked: str) -> str | None:
-    """What is asked for in so many words; nothing for a question that has any other in it."""
-    name = _name_in(asked)
-    if name and name.lower() not in _ERROR and (doc := notebook.document(name)):
-        return doc
-    if _is_about(_VARIABLES, asked):
-        return notebook.variables()
-    if _is_about(_ERROR, asked):
-        return notebook.explain()
-    if _is_about(_SETUP, asked):
-        return SETUP
-    if name and name.lower() not in _WORDS and not notebook:
-        return NO_NOTEBOOK
-    return None
-
-
-def _is_about(subject: set[str], text: str) -> bool:
-    """Whether a text is of the subject's words and the helper's few others, no more."""
-    words = _words_of(text)
-    of_errors = {word for word in words if word.endswith(("error", "exception"))}
-    if subject is _ERROR:
-        subject = subject | of_errors
-    return bool(words & subject) and words <= subject | _WORDS
-
-
-def _name_in(text: str) -> str | None:
-    for pattern in _ABOUT_A_NAME:
-        if found := pattern.fullmatch(text):
-            return found["name"] or found.groupdict().get("other")
-    return None
-
-
-def _pasted(text: str) -> Failure | None:
-    """The error that a text with a traceback ends with."""
-    found = list(_LAST_LINE.finditer(text))
-    if not found:
-        return None
-    before = [line.strip() for line in text[: found[-1].start()].splitlines()]
-    code = [line for line in before if line.strip("^~ ") and not line.startswith(("File ", "```"))]
-    return Failure(found[-1][1], found[-1][2] or "", line=code[-1] if code else "")
+def _read(asked: str) -> tuple[str, str]:
+    """Return what a question is about, and the name in it."""
+    for subject, how in QUESTIONS.items():
+        ending = r"\W*" if subject != "name" else r"[^\w?]*\??"
+        if found := re.fullmatch(f"(?:{how}){ending}", asked, re.IGNORECASE):
+            return subject, next(filter(None, found.groupdict().values()), "")
+    return "", ""
 
 
 # -- what is at hand
@@ -261,43 +183,29 @@ class Notebook:
         """Return what the user has defined."""
         return self._visible(self._shell.user_ns) if self else {}
 
-    def error(self) -> BaseException | None:
-        """Return the last error of a cell."""
-        return failures.last_error() if self else None
-
-    def explain(self, pasted: Failure | None = None) -> str:
-        """Tell the last error, or one that the user has only the text of."""
-        error = self.error()
-        if pasted:
-            same = error and (type(error).__name__, _message(error).partition("\n")[0])
-            if error is None or same != (pasted.kind, pasted.message):
-                about = "This is said from the text alone; its values are not at hand."
-                return self._hide(
-                    "\n\n".join([_headline(pasted), *_source_of(pasted), _look(pasted), about])
-                )
+    def explain(self) -> str:
+        """Tell the last error: what it says, where it stands, and the values there."""
+        error = failures.last_error()
         if error is None:
-            return NO_ERROR if self else NO_NOTEBOOK
-        failure, parts = self._failure(error)
+            return NO_ERROR
+        parts, names = self._place_of(error)
         caused = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         if caused:
-            parts.append(f"It came up from:\n\n{_headline(_as_failure(caused))}")
-        text = "\n\n".join(filter(None, [_headline(failure), *parts, _look(failure)]))
-        return self._hide(text, failure.names)
+            parts.append(f"It came up from:\n\n{_headline(caused)}")
+        return self._hide("\n\n".join(filter(None, [_headline(error), *parts])), names)
 
-    def _failure(self, error: BaseException) -> tuple[Failure, list[str]]:
-        """What is known of an error, and where it stands with the values there."""
+    def _place_of(self, error: BaseException) -> tuple[list[str], Mapping[str, Any]]:
+        """Return where an error stands, with the values there, and all names that are there."""
         if isinstance(error, SyntaxError) and error.filename and error.lineno:
             place = Place(error.filename, error.lineno, text=error.text or "")
-            line = _lines(place)
-            return _as_failure(error, line=line), [self._where(place)]
+            return [self._where(place)], {}
         frames = failures.frames(error)
         first = next((n for n, each in enumerate(frames) if self._cell(file_of(each))), 0)
         own = [each for each in frames[first:] if self._is_own(file_of(each))] or frames[-1:]
         if not own:
-            return _as_failure(error), []
+            return [], {}
         frame, place = own[-1].tb_frame, _place(own[-1])
         names = self._visible({**frame.f_globals, **frame.f_locals})
-        failure = _as_failure(error, line=_lines(place), names=names)
         parts = [self._where(place)]
         if own[-1] is not frames[-1]:
             deepest = _place(frames[-1])
@@ -306,13 +214,14 @@ class Notebook:
                 f"in `{deepest.function}`, which raised it."
             )
         inside = {} if frame.f_locals is frame.f_globals else self._visible(frame.f_locals)
-        return failure, [*parts, _values({**failure.mentioned(), **inside})]
+        mentioned = {name: names[name] for name in cells.names_in(_lines(place)) if name in names}
+        return [*parts, _values({**mentioned, **inside})], names
 
     def _hide(self, text: str, names: Mapping[str, Any] | None = None) -> str:
         """As `hide`, and wherever else the values of such names come up."""
         text = hide(secrets.mask(text))
         for name, value in {**self.names(), **(names or {})}.items():
-            if is_secret(name) and isinstance(value, str) and len(value) >= SHORTEST_SECRET:
+            if secrets.is_name(name) and isinstance(value, str) and len(value) >= SHORTEST_SECRET:
                 text = text.replace(value, secrets.MASK)
         return text
 
@@ -373,7 +282,7 @@ class Notebook:
         modules = [name for name, value in names.items() if isinstance(value, ModuleType)]
         others = [name for name in names if name not in modules]
         if not names:
-            return "Nothing is defined in this notebook yet." if self else NO_NOTEBOOK
+            return "Nothing is defined in this notebook yet."
         rows = [_row(name, names[name]) for name in others[-MOST_NAMES:]]
         table = ["| name | type | what it is |", "|---|---|---|", *rows] if rows else []
         parts = ["\n".join(table)] if table else []
@@ -387,36 +296,16 @@ class Notebook:
 # -- errors
 
 
-def _as_failure(
-    error: BaseException, line: str = "", names: Mapping[str, Any] | None = None
-) -> Failure:
+def _headline(error: BaseException) -> str:
     kind = type(error).__name__
     if kind == "_IncompleteInputError":  # what Python 3.13 has below SyntaxError, for itself
         kind = SyntaxError.__name__
-    return Failure(kind, _message(error), error, line, names or {})
-
-
-def _message(error: BaseException) -> str:
     try:
         text = error.msg if isinstance(error, SyntaxError) else str(error)
     except Exception:  # noqa: BLE001 - an error's own text is the user's code
         text = ""
-    return secrets.mask(text)[:MESSAGE]
-
-
-def _headline(failure: Failure) -> str:
-    return _fenced(f"{failure.kind}: {failure.message}" if failure.message else failure.kind)
-
-
-def _source_of(failure: Failure) -> list[str]:
-    return [_fenced(f"→ {failure.line}")] if failure.line else []
-
-
-def _look(failure: Failure) -> str:
-    found = advice.advise(failure)
-    if not found:
-        return f"The helper has no advice for `{failure.kind}`."
-    return "What to look at:\n\n" + "\n".join(f"- {each}" for each in found)
+    text = secrets.mask(text)[:MAX_MESSAGE]
+    return _fenced(f"{kind}: {text}" if text else kind)
 
 
 def _place(trace: TracebackType) -> Place:
@@ -441,7 +330,7 @@ def _values(names: Mapping[str, Any]) -> str:
             or len(shown) >= MOST_VALUES
         ):
             continue
-        if is_secret(name):
+        if secrets.is_name(name):
             shown.append(f"{name}: not shown, for its name is a secret's")
         else:
             shown.append(values.summarise(name, value, VALUE_BUDGET))
@@ -466,7 +355,7 @@ def _document(name: str, value: Any) -> Iterator[str]:
             yield _fenced(f"{name}{signature}")
     elif isinstance(value, ModuleType | property):
         yield f"`{name}`: {kind}"
-    elif is_secret(name.rpartition(".")[2]):
+    elif secrets.is_name(name.rpartition(".")[2]):
         yield f"`{name}`: {kind}; its value is not shown, for its name is a secret's."
     else:
         yield _fenced(values.summarise(name, value, 600))
@@ -507,7 +396,7 @@ def _signature(value: Any) -> str:
 
 def _row(name: str, value: Any) -> str:
     kind = type(value).__name__
-    if is_secret(name):
+    if secrets.is_name(name):
         told = "not shown"
     elif isinstance(value, type) or inspect.isroutine(value):
         told = f"{value.__name__}{_signature(value)}"
