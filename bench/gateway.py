@@ -21,7 +21,7 @@ from subprocess import DEVNULL, PIPE, Popen
 import ipychat
 from bench.rows import Figure
 from bench.wire import END, http_chunk, packets
-from ipychat.gateway.backend import Answers
+from ipychat.gateway.backend import Backend
 from ipychat.gateway.server import Gateway
 from ipychat.messages import Text
 from ipychat.wire import http
@@ -173,7 +173,7 @@ async def measure() -> AsyncIterator[Figure]:
         os.environ |= {"IPYCHAT_HOME": home, "OPENAI_BASE_URL": url}
         copy = functools.partial(relay, port=int(url.rpartition(":")[2]))
         server = await asyncio.start_server(copy, "127.0.0.1", 0)
-        gateway = Gateway(Answers(model=MODEL))
+        gateway = Gateway(Backend(model=MODEL))
         all_ways = ways(url, await gateway.start()) | {RELAY: (MODEL, address(server))}
         for figure in through("until the first word", await waits(all_ways)):
             yield figure

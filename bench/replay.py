@@ -19,7 +19,7 @@ from ipychat import config
 from ipychat.catalog import receipts
 from ipychat.chat.question import question as request
 from ipychat.messages import Reply, Text
-from ipychat.store.answers import Answers, Entry, lines
+from ipychat.store.answers import AnswerStore, Entry, lines
 from ipychat.wire import http
 
 ENTRIES, HITS, ASKS = 20_000, 500, 100
@@ -32,7 +32,7 @@ def asked(number: int):
 
 def fill(folder: Path) -> None:
     """Keep so many answers; alone, no lock is needed."""
-    answers = Answers(folder, shared=False)
+    answers = AnswerStore(folder, shared=False)
     for number in range(ENTRIES):
         one = asked(number)
         record = Reply(one, TEXT, finish="stop", seconds=1.0).to_record() | {"text": lines(TEXT)}

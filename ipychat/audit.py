@@ -53,7 +53,7 @@ class Finding:
     is_fault: bool = False
 
     def row(self) -> tuple[str, str, str]:
-        """Return what a table shows."""
+        """Return the cells of a table's row."""
         return _shown(str(self.path)), _shown(self.where), _shown(self.what)
 
     def __str__(self) -> str:
@@ -122,7 +122,7 @@ def _there(path: Path) -> Path:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Give what is to be looked at in a folder, and folders that can't be listed; or the file."""
+    """Yield the files to scan in a folder, and folders that can't be listed; or the file itself."""
     if not path.is_dir():
         yield path
         return

@@ -84,7 +84,7 @@ def register(secret: str, name: str = "a secret") -> None:
 
 
 def _with(known: dict[T, str], forms: set[T], name: str) -> dict[T, str]:
-    """Return what is known and `forms` beside it."""
+    """Return the known secrets plus `forms`."""
     both = {**dict.fromkeys(forms, name), **known}
     return dict(sorted(both.items(), key=lambda one: len(one[0]), reverse=True))
 
@@ -107,7 +107,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _quoted(text: str) -> Iterator[str]:
-    """Give what JSON and Python make of a text between quotes; Python chooses which."""
+    """Yield the text as JSON and Python escape it between quotes."""
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
     yield repr(text)[1:-1]
@@ -115,7 +115,7 @@ def _quoted(text: str) -> Iterator[str]:
 
 
 def _in_base64(data: bytes) -> Iterator[str]:
-    """Give what is the same of `data` in every base64 that holds it, wherever it begins there."""
+    """Yield the stretch of base64 that `data` always has, for each offset at which it can start."""
     for before in range(3):
         written = base64.b64encode(bytes(before) + data).decode()
         written = written[(0, 2, 3)[before] : (before + len(data)) * 8 // 6]
@@ -273,7 +273,7 @@ def parts(text: str) -> tuple[str, str]:
 
 
 def names_in(content: str | bytes) -> set[str]:
-    """Return what the known secrets in `content` are called."""
+    """Return the names of the known secrets in `content`."""
     if isinstance(content, bytes):
         return {name for secret, name in _in_bytes.items() if secret in content}
     head, data = parts(content)

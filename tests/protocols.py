@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 
 import ipychat
-from ipychat.gateway.backend import Answers
+from ipychat.gateway.backend import Backend
 from ipychat.gateway.server import Gateway
 from ipychat.messages import Reasoning, Text
 from ipychat.providers import AutonomousAI, Koala, OpenAI, RobocodersAPI
@@ -222,7 +222,7 @@ class RunningGateway(_Threaded):
         super().__init__()
 
     async def start(self) -> Sequence[Listening]:
-        self._gateway = Gateway(Answers(model="openai:m"), path="")
+        self._gateway = Gateway(Backend(model="openai:m"), path="")
         await self._gateway.start()
         [site] = self._gateway._runner.sites
         return site._server.sockets

@@ -17,7 +17,7 @@ import pytest
 from ipychat import audit, config, secrets
 from ipychat.messages import Message, ModelId, Question, Reply
 from ipychat.store import replay
-from ipychat.store.answers import Answers, Entry, Receipt
+from ipychat.store.answers import AnswerStore, Entry, Receipt
 from ipychat.text import shapes
 
 ROOT = Path(__file__).parents[1]
@@ -225,7 +225,7 @@ async def test_it_is_found_in_a_cassettes_entry_and_no_masked_one_is(tmp_path, m
 
 def test_a_cassette_elsewhere_is_known_by_its_entries_names(tmp_path):
     entry = Entry(Receipt.of({"messages": [TOKEN]}), {"text": "hi"})
-    Answers(tmp_path / "answers", shared=False).keep(entry, {})
+    AnswerStore(tmp_path / "answers", shared=False).keep(entry, {})
     assert whats(tmp_path) == [("asked", "a personal token of GitHub's")]
 
 

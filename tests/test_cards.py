@@ -26,7 +26,7 @@ def listing(*models):
 
 @pytest.fixture(autouse=True)
 def _nothing_was_asked_in_vain():
-    lists._in_vain.clear()
+    lists._not_before.clear()
 
 
 @pytest.fixture

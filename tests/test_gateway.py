@@ -16,7 +16,7 @@ import ipychat
 from ipychat import config, errors
 from ipychat.catalog import registry
 from ipychat.gateway import replies, server, tokens
-from ipychat.gateway.backend import Answers
+from ipychat.gateway.backend import Backend
 from ipychat.gateway.server import Gateway
 from ipychat.messages import FinishReason, Reasoning, Usage
 from ipychat.providers import RobocodersAPI
@@ -60,7 +60,7 @@ def model(monkeypatch):
 
 @pytest.fixture
 async def root():
-    gateway = Gateway(Answers(model="model:m"))
+    gateway = Gateway(Backend(model="model:m"))
     yield await gateway.start()
     await gateway.close()
 
@@ -175,7 +175,7 @@ def test_a_token_is_accepted_until_it_expires_or_is_tampered_with(monkeypatch):
 
 async def test_a_token_of_one_kernel_is_accepted_by_the_next_kernels_gateway(model):
     for _ in range(2):
-        gateway = Gateway(Answers(model="model:m"))
+        gateway = Gateway(Backend(model="model:m"))
         root = await gateway.start()
         options = {"base_url": f"{root}/robocoders", "kept_as": "gateway"}
         reply = await ipychat.ask("Hi", model="robocoders:RepoAgent", **options)
@@ -454,7 +454,7 @@ async def test_where_the_protocol_has_no_finish_the_text_says_how_it_ended(
 
 async def test_closing_finishes_what_is_streaming(model):
     model.pieces = ("a", 0.5, "b")
-    gateway = Gateway(Answers(model="model:m"))
+    gateway = Gateway(Backend(model="model:m"))
     root = await gateway.start()
     asked = asyncio.create_task(
         ipychat.ask("Hi", model="koala:gpt-4o-mini", base_url=f"{root}/koala")

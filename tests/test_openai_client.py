@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ipychat.gateway.backend import Answers
+from ipychat.gateway.backend import Backend
 from ipychat.gateway.server import Gateway
 from tests.loopback import answer
 from tests.protocols import PROTOCOLS, completion, sse
@@ -32,7 +32,7 @@ def raises(*names: str, match: str | None = None):
 @pytest.fixture
 async def client(service, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", service.url)
-    gateway = Gateway(Answers(model="openai:m"))
+    gateway = Gateway(Backend(model="openai:m"))
     root = await gateway.start()
     key = "sk-no-key-is-needed"
     async with library().AsyncOpenAI(

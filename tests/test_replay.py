@@ -19,7 +19,7 @@ from ipychat.chat import conversations
 from ipychat.chat.question import question as request
 from ipychat.messages import FilePart, ImagePart, Message, ModelId, TextPart, date
 from ipychat.store import files, ledger, replay
-from ipychat.store.answers import Answers, Entry, Receipt
+from ipychat.store.answers import AnswerStore, Entry, Receipt
 from tests.loopback import Service, answer
 from tests.protocols import OPENAI, completion, sse
 from tests.test_magics import PATH
@@ -653,7 +653,7 @@ async def test_a_hit_lists_the_notebook_that_had_not_asked_before(openai, casset
     cassette("auto", notebook="other.ipynb")
     assert (await ask()).cached
     assert json.loads(entries(folder)[0].read_bytes())["notebooks"] == ["n.ipynb", "other.ipynb"]
-    assert set(Answers(folder, shared=True).names()) == {"n.ipynb", "other.ipynb"}
+    assert set(AnswerStore(folder, shared=True).names()) == {"n.ipynb", "other.ipynb"}
 
 
 async def test_locks_and_leftovers_are_not_for_committing(openai, cassette):
@@ -1163,7 +1163,7 @@ def test_of_eight_kernels_on_one_cassette_no_entry_and_no_notebook_is_lost(opena
     for question, entry in kept.items():
         assert entry.answered["text"] == f"re {question}"
         assert sorted(entry.notebooks) == [f"{who}.ipynb" for who in range(8)]
-    assert len(Answers(cassette.folder, shared=True).names()) == 8
+    assert len(AnswerStore(cassette.folder, shared=True).names()) == 8
 
 
 @pytest.mark.slow("13 interpreters start one after the other")
@@ -1302,7 +1302,7 @@ def test_what_is_asked_no_more_is_pruned(kernel, service, tmp_path):
     assert whole(tmp_path / "__chat__") == before, "it only lists them"
     assert now.run("%chat_cassette prune --yes").stdout.startswith("Removed 2 answers")
     assert {*whole(tmp_path / "__chat__")} == {"shown", "asked again", "the other's"}
-    assert "gone.ipynb" not in Answers(tmp_path / "__chat__", shared=True).names()
+    assert "gone.ipynb" not in AnswerStore(tmp_path / "__chat__", shared=True).names()
 
 
 LONG = "\n\n".join(

@@ -146,6 +146,21 @@ def test_any_stream_at_any_cuts_agrees_with_the_reference(parts, cuts):
     assert decode(*chunks) == reference(stream)
 
 
+def data_alone(*chunks: bytes) -> list[str]:
+    """The data of the events, by the short way where a chunk is one event of one line."""
+    decoder, found = EventDecoder(), []
+    for c in chunks:
+        one = decoder.data_of(c)
+        found += [event.data for event in decoder.feed(c)] if one is None else [one]
+    return found + [event.data for event in decoder.close()]
+
+
+@given(st.lists(pieces, max_size=20))
+@settings(deadline=None)
+def test_the_short_way_to_an_events_data_leads_to_the_same(parts):
+    assert data_alone(*parts) == [event.data for event in decode(*parts)]
+
+
 def test_a_line_of_two_mebibytes_is_whole_however_it_is_cut():
     text = "x" * (2 << 20)
     stream = f"data: {text}\n\n".encode()

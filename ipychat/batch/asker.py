@@ -49,7 +49,7 @@ PASSING = (AnswerError, ServerError, ServiceTimeoutError, UnreachableError)
 """Errors after which the same prompt may be answered."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the same prompt is asked again; doubled each time."""
-PATIENCE = 600.0
+MAX_REFUSED = 600.0
 """Seconds for which a service may refuse whatever is asked, before that is an error."""
 
 
@@ -104,7 +104,7 @@ class Asker:
                 await self._listen(answer)
             except RateLimitError as refusal:
                 if isinstance(refusal, QuotaError) or (
-                    self._pace.refused(refusal.retry_after) > PATIENCE
+                    self._pace.refused(refusal.retry_after) > MAX_REFUSED
                 ):
                     raise StopError(_bare(refusal)) from None
                 continue
@@ -172,7 +172,7 @@ class _Attempts:
         self._usage = _sum(self._usage, reply.usage)
 
     def ended(self, reply: Reply, value: Any = None, error: ChatError | None = None) -> Answered:
-        """Return what became of it."""
+        """Return the outcome."""
         return Answered(reply, value, error and _bare(error), self.count, self._usage)
 
 

@@ -27,7 +27,7 @@ class Sum:
             self.amount += amount
 
 
-class Purse:
+class Budget:
     """What may be spent: what is on its way is counted before it has its price."""
 
     def __init__(self, most: float | None, base: Question) -> None:
@@ -70,7 +70,7 @@ class Purse:
         return True
 
     def release(self, key: int) -> None:
-        """Have what was put aside back: it was not spent."""
+        """Release a reservation that was not spent."""
         self._reserved.pop(key, None)
         self._settled.set()
 

@@ -86,7 +86,7 @@ class Cluster(Executor):
         self._max_workers = max(sum(self._client.nthreads().values()), 1)
 
     def submit(self, work: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
-        """Have a worker do it; if that worker dies, another one."""
+        """Run it on a worker; if that worker dies, on another."""
         back: Future[Any] = Future()
         back.set_running_or_notify_cancel()
         key = f"ipychat-{uuid.uuid4().hex}"

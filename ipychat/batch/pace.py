@@ -39,7 +39,7 @@ class _Clock:
         return max(self._due - now, 0.0) if self.rate else 0.0
 
     def spend(self, amount: float, now: float) -> None:
-        """Have what is sent now put off those behind it."""
+        """Delay the following requests by the one that is sent now."""
         if self.rate:
             self._due = max(self._due, now - CATCH_UP) + amount / self.rate
 

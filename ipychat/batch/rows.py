@@ -59,7 +59,7 @@ def _tuples(frame: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def labels(data: Any) -> Any:
-    """Return what the rows are called by; None where it is by their numbers."""
+    """Return the rows' labels, or None if they are only numbered."""
     if is_frame(data) or (is_series(data) and hasattr(data, "index")):
         return data.index
     return tuple(data) if isinstance(data, Mapping) else None
@@ -71,7 +71,7 @@ def count(data: Any) -> int | None:
 
 
 def parse_template(template: Template) -> Callable[[Any], Prompt]:
-    """Return what makes the prompt of a row.
+    """Return a function that makes a row's prompt.
 
     In a text `{{it}}` is the row's value, `{{it.name}}` and `{{it["name"]}}` its columns. Other
     braces stay as written. Raises UsageError for a text that has none of these.
@@ -129,7 +129,7 @@ def _follow(path: list[Hashable], value: Any) -> Any:
 
 
 def _part(value: Any, name: Hashable) -> Any:
-    """Return what of an object has a name: an attribute, else an item."""
+    """Return an object's attribute of that name, else its item."""
     if isinstance(name, str) and hasattr(value, name):
         return getattr(value, name)
     return value[name]

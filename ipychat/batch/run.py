@@ -22,13 +22,13 @@ from typing import Any
 from ipychat import config, secrets
 from ipychat.batch import rows
 from ipychat.batch.asker import Answered, Asker, StopError
-from ipychat.batch.budget import ASSUMED, Purse, Sum, longest
+from ipychat.batch.budget import ASSUMED, Budget, Sum, longest
 from ipychat.batch.cluster import Cluster
 from ipychat.batch.keeping import Keeping
 from ipychat.batch.pace import Pace
 from ipychat.batch.results import SKIPPED, Plan, Progress, Results, Row, Status
 from ipychat.batch.schemas import misfit, parse_schema, value_in
-from ipychat.batch.workers import SIZE, Elsewhere, parted
+from ipychat.batch.workers import SIZE, Workers, parted
 from ipychat.catalog import lists, receipts, routes
 from ipychat.chat.question import ASKING, check_size, question
 from ipychat.chat.waiting import Wait, call
@@ -281,11 +281,11 @@ class Batch:
         self.stopped = error.error
 
     @contextlib.asynccontextmanager
-    async def _elsewhere(self) -> AsyncIterator[Elsewhere | None]:
+    async def _elsewhere(self) -> AsyncIterator[Workers | None]:
         """Give the workers of the executor, or of the cluster in the settings; None without."""
         how = self.how
         there = partial(
-            Elsewhere, base=self._base, schema=self.schema,
+            Workers, base=self._base, schema=self.schema,
             rpm=how.rpm, tpm=how.tpm, retries=how.retries, concurrency=how.concurrency,
         )  # fmt: skip
         address = config.current().dask
@@ -305,21 +305,21 @@ class Batch:
             yield None
 
     def _workers(
-        self, missing: asyncio.Queue[RowQuestion | None], others: Elsewhere | None
+        self, missing: asyncio.Queue[RowQuestion | None], others: Workers | None
     ) -> Iterator[Coroutine[Any, Any, None]]:
-        """Give what asks: as many as may be asked side by side, or as the executor has workers."""
+        """Yield the coroutines that ask: one per concurrent prompt, or per worker."""
         how = self.how
         if others:
             for _ in range(others.workers):
                 yield self._send(missing, others)
             return
         asker = Asker(self._base, self.schema, self._pace, how.retries)
-        afford = Purse(how.max_cost, self._base)
+        afford = Budget(how.max_cost, self._base)
         for _ in range(how.concurrency):
             yield self._work(missing, asker, afford)
 
-    async def _send(self, missing: asyncio.Queue[RowQuestion | None], others: Elsewhere) -> None:
-        """Have a worker of the executor ask, one share after the other."""
+    async def _send(self, missing: asyncio.Queue[RowQuestion | None], others: Workers) -> None:
+        """Let a worker of the executor ask, one share after the other."""
         is_last = False
         while not (is_last or self._is_stopped()):
             share: list[RowQuestion] = []
@@ -338,7 +338,7 @@ class Batch:
                     raise StopError(stopped)
 
     async def _work(
-        self, missing: asyncio.Queue[RowQuestion | None], asker: Asker, afford: Purse
+        self, missing: asyncio.Queue[RowQuestion | None], asker: Asker, afford: Budget
     ) -> None:
         while not self._is_stopped():
             question = await missing.get()
@@ -447,7 +447,7 @@ class Batch:
         return Results([*both.values()], results.labels, again.stopped, self._again)
 
     def plan(self) -> Plan:
-        """Return what `run` would do, and do nothing."""
+        """Return what `run` would do, without doing it."""
         if iter(self._data) is self._data:
             raise UsageError("A plan would use up what it goes through: make a list of the data.")
         looked_up = config.replay() != "refresh" and self._base.cached
@@ -478,7 +478,7 @@ class Batch:
 
 
 def _twin(row: Row) -> Row:
-    """Return what becomes of a row by that of an earlier one, which has paid for it."""
+    """Return a row's outcome, copied from an earlier row, which paid for it."""
     return replace(row, status="cached" if row.is_answered else row.status, attempts=0, usage=None)
 
 
@@ -520,7 +520,7 @@ async def map(  # noqa: A001 - ipychat.map
 
 
 def plan(data: Any, template: rows.Template, **given: Any) -> Plan:
-    """Return what `map`, called with the same, would do: how many prompts, tokens, dollars."""
+    """Return what `map` would do with the same arguments: how many prompts, tokens, dollars."""
     own = {one.name for one in fields(How)} - {"options"}
     how = {name: value for name, value in given.items() if name in own}
     options = {name: value for name, value in given.items() if name not in own}

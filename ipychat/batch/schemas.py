@@ -101,7 +101,7 @@ class Schema:
 
 
 def value_in(text: str, schema: Schema | None) -> Any:
-    """Return what an answer says: its text where no form was asked for. Raises ValueError."""
+    """Parse an answer's value; its text if no schema was given. Raises ValueError."""
     return schema.parse(text) if schema else text
 
 
@@ -246,7 +246,7 @@ Rule: TypeAlias = Callable[[Any, Any, Json], "str | None"]
 
 
 def _rule(kinds: str | None, fits: Callable[[Any, Any], bool], said: str) -> Rule:
-    """Return what checks values of one kind, and says what others are not."""
+    """Return a function that checks values of one kind and describes a mismatch."""
 
     def rule(given: Any, value: Any, _: Json) -> str | None:
         concerned = kinds is None or _is(kinds, value)

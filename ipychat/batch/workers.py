@@ -62,7 +62,7 @@ Back = tuple[list[Returned | None], ChatError | None]
 """For each prompt what became of it, None where it was not asked; and what stopped the share."""
 
 
-class Elsewhere:
+class Workers:
     """The workers of an executor, as a run sees them."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Elsewhere:
     async def ask(
         self, requests: Sequence[Question]
     ) -> tuple[list[Answered | None], ChatError | None]:
-        """Return what becomes of each, None where it was not asked, and what stopped the share."""
+        """Return each outcome, None if not asked, and the error that stopped the share."""
         share = replace(self._share, prompts=tuple(one.messages for one in requests))
         loop = asyncio.get_running_loop()
         returned, stopped = await loop.run_in_executor(self._executor, ask_share, share)
@@ -121,7 +121,7 @@ def _here() -> str:
 
 
 def parted(base: Question) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options for machines that know nothing of this one, the secret ones apart.
+    """Resolve the options for remote workers, the secret ones apart.
 
     The address and the key that the provider would find here go along.
     """

@@ -20,11 +20,11 @@ from ipychat.messages import FilePart, ImagePart, Question, TextPart, Usage
 from ipychat.providers.provider import AsyncGeneratorProvider, Card
 from ipychat.store import files
 
-MOST = 5_000
+MAX_MODELS = 5_000
 """Models of one service that are kept."""
-LONGEST = 200
+MAX_NAME = 200
 """Characters of a model's name."""
-PATIENCE = 300.0
+RETRY_AFTER = 300.0
 """Seconds for which a service that gave no list is not asked again by itself."""
 DAY = 86_400.0
 """Seconds for which a list is not asked for again."""
@@ -32,8 +32,8 @@ TABLE = Path(__file__).with_name("models.json")
 
 Provider = type[AsyncGeneratorProvider]
 
-_in_vain: dict[tuple[str, str], float] = {}
-"""Until when those are not asked again that gave no list."""
+_not_before: dict[tuple[str, str], float] = {}
+"""Monotonic time before which a failed listing is not retried, by provider and root."""
 
 
 class Table(NamedTuple):
@@ -72,7 +72,7 @@ def known(name: str, cls: Provider, root: str) -> dict[str, Card]:
 
 
 def _of(name: str, cls: Provider, root: str, model: str) -> Card | None:
-    """Return what `known` has of one model."""
+    """As `known`, for a single model."""
     ours, listed = _ours(name, cls, root).get(model), _read(name, root)
     if listed is None:
         return ours
@@ -93,7 +93,7 @@ def is_stale(name: str, root: str) -> bool:
 
     One that was asked for in vain just now is not.
     """
-    if time.monotonic() < _in_vain.get((name, root), 0.0):
+    if time.monotonic() < _not_before.get((name, root), 0.0):
         return False
     listed = _read(name, root)
     return listed is None or not 0 <= time.time() - listed.at < DAY
@@ -101,26 +101,28 @@ def is_stale(name: str, root: str) -> bool:
 
 async def refresh(name: str, cls: Provider, root: str, **options: Any) -> None:
     """Ask a provider for its list, and keep it. Raises ChatError where it gives none."""
-    _in_vain[name, root] = time.monotonic() + PATIENCE
+    _not_before[name, root] = time.monotonic() + RETRY_AFTER
     keep(name, root, await cls.cards(base_url=root, **options))
 
 
 def keep(name: str, root: str, listed: Iterable[Card]) -> None:
     """Keep what a provider at `root` lists, but for names that would act on a terminal."""
-    good = [card for card in listed if card.name.isprintable() and 0 < len(card.name) <= LONGEST]
-    if len(good) > MOST:
-        secrets.log.warning("%s lists %s models; the first %s are kept.", name, len(good), MOST)
-    good = good[:MOST]
+    good = [card for card in listed if card.name.isprintable() and 0 < len(card.name) <= MAX_NAME]
+    if len(good) > MAX_MODELS:
+        secrets.log.warning(
+            "%s lists %s models; the first %s are kept.", name, len(good), MAX_MODELS
+        )
+    good = good[:MAX_MODELS]
     if good:
         try:
             _write(name, root, good)
-            _in_vain.pop((name, root), None)
+            _not_before.pop((name, root), None)
         except StoreError as error:
             secrets.log.warning("%s", error)
 
 
 def cost(name: str, cls: Provider, root: str, model: str, usage: Usage) -> float | None:
-    """Return what an answer cost, in dollars; None where a price is not known."""
+    """Return an answer's cost in dollars, or None if a price is unknown."""
     card = _of(name, cls, root, model)
     if card is None or card.input is None or card.output is None:
         return None
@@ -164,7 +166,7 @@ def estimate_tokens(request: Question) -> int:
 
 
 def version() -> tuple[int, ...] | None:
-    """Return what changes when a list is kept."""
+    """Return a key that changes whenever a list is written."""
     return files.version(files.home() / "lists")
 
 

@@ -26,7 +26,7 @@ LISTING: dict[str, Any] = {"retries": 0, "connect_timeout": 3.0, "timeout": 10.0
 """How a question for a list of models travels."""
 FACTS = "context · takes · $ a million"
 SCREEN = 40
-"""Lines of a list from which on those that aren't ready are drawn together."""
+"""Above this many rows, unready models collapse to one row per provider."""
 SERVERS_VARIABLE = "IPYCHAT_SERVERS"
 """Where it says off, servers on this machine are not looked for."""
 
@@ -48,7 +48,7 @@ class Offer:
 
 
 def offers() -> list[Offer]:
-    """Return what each provider offers; one that can't be imported is logged and left out."""
+    """List every provider's models; a provider that can't be imported is logged and skipped."""
     found: list[Offer] = []
     refused = policy.refusal()
     look_for_servers()  # some providers ask where one was found
@@ -118,7 +118,7 @@ class Models(tuple[Offer, ...]):
     __slots__ = ()
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
-        """Give what is ready, then the rest: in a long list one line for each provider."""
+        """Yield the ready models, then the others: in a long list, one line per provider."""
         for offer in self:
             if offer.missing is None:
                 yield str(offer.model), offer.state, _facts(offer.card)
@@ -169,7 +169,7 @@ def _rounded(tokens: int) -> str:
 
 
 def models(words: str = "") -> Models:
-    """Return what can be asked and whether it is ready, narrowed to names with all the words."""
+    """List the models whose names contain all the words, each with whether it is ready."""
     wanted = words.lower().split()
     return Models(o for o in offers() if all(word in str(o.model).lower() for word in wanted))
 
@@ -284,7 +284,7 @@ def _current_index() -> _Index:
 
 
 def _state(variables: tuple[str, ...]) -> tuple[Any, ...]:
-    """Return what changes when the offered names do."""
+    """Return a key that changes whenever the index has to be rebuilt."""
     return (
         config.current(),
         registry.generation(),

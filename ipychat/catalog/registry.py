@@ -134,7 +134,7 @@ def is_ours(name: str) -> bool:
 
 
 def known_options(name: str) -> frozenset[str] | None:
-    """Return what options a provider takes, by their names; None: any.
+    """Return the names of the options a provider takes, or None if it takes any.
 
     One of another package takes any, unless its signature says otherwise.
     """
@@ -163,12 +163,12 @@ def root(name: str, cls: type[FullProvider]) -> str:
 
 
 def found_at(name: str, root: str) -> None:
-    """Have a provider asked where its server was found, if the user names no other address."""
+    """Use the address where a provider's server was found, unless the user names another."""
     _found[name] = root
 
 
 def generation() -> tuple[Any, ...]:
-    """Return what changes when a provider is registered, or a server found."""
+    """Return a key that changes when a provider is registered or a server is found."""
     return (*_registered.items(), *_found.items())
 
 

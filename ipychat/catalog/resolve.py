@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -115,7 +114,7 @@ def resolve_question(name: str | None = None) -> tuple[ModelId, Recorded | None]
 
 
 def lasting(name: str) -> str:
-    """Return what `name` is kept as: in full, or as it stands where a cassette has its own word.
+    """Return the name to store for `name`: the full one, or as written if a cassette overrides it.
 
     So what a cassette says ends with it, and the user's own rules hold again.
     """
@@ -131,7 +130,7 @@ def lasting(name: str) -> str:
 
 
 def remember(names: Iterable[str], model: ModelId) -> None:
-    """Have it kept, with the next answer, that names stood for `model`."""
+    """Record, along with the next answer, that these names meant `model`."""
     for name in {*names}:
         replay.remember(name, str(model))
 
@@ -176,7 +175,7 @@ def learn_secrets() -> None:
 
 
 def _followed(name: str) -> str:
-    """Return what the user's aliases make of a name."""
+    """Follow the user's aliases."""
     aliases = config.current().aliases
     followed: set[str] = set()
     while name in aliases and name not in followed:
@@ -232,7 +231,7 @@ def default() -> Default:
 
 
 def _rules() -> Iterator[Default]:
-    """Give what each rule that holds chooses, the first one first; the last always holds."""
+    """Yield the choice of each rule that applies, in order; the last always does."""
     yield from _named_rules()
     for server in servers():
         if server.why_not is None:
@@ -246,7 +245,7 @@ def _rules() -> Iterator[Default]:
 
 
 def _named_rules() -> Iterator[Default]:
-    """Give what settings and keys choose."""
+    """Yield the choices that settings and keys make."""
     if model := config.current().model:
         yield Default(model, "set by %config IPyChat.model")
     elif replay.is_on() and (recorded := _recorded("")):
@@ -301,7 +300,7 @@ def _look_up(name: str) -> ModelId:
         full = ", ".join(map(str, found))
         raise ModelNotSupportedError(f"Several providers offer {name!r}. Name one of: {full}.")
     before, colon, after = name.partition(":")
-    if colon and (near := difflib.get_close_matches(before, registry.names(), n=1)):
+    if colon and (near := words.nearest(before, registry.names(), 1)):
         hint = f" Did you mean {near[0]}:{after}?"
     else:
         hint = words.near(name, {*registry.names(), *every_name()})

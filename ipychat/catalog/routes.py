@@ -47,7 +47,7 @@ def format_of(question: Question) -> str | None:
 
 
 def cost(question: Question, usage: Usage) -> float | None:
-    """Return what an answer cost in dollars, by the prices that are known; None where none is."""
+    """Return an answer's cost in dollars at the known prices, or None."""
     way, model = of(question), question.model
     if way.root is None or way.behind or way.root != way.provider.base_url.rstrip("/"):
         return None  # prices hold at the service itself

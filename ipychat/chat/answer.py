@@ -155,7 +155,7 @@ class Answer:
         return [self.add(Notice(fault))] if fault else []
 
     def _take(self, kept: Reply) -> Iterator[Event]:
-        """Have an earlier reply as the answer; give its events."""
+        """Use an earlier reply as the answer and yield its events."""
         if not replay.is_on():  # else all is as it was
             said = f"Cached: answered by {kept.model} at {date(kept.at or '')}. Nothing was sent."
             usage = kept.usage and dataclasses.replace(kept.usage, cost=0.0)
@@ -238,7 +238,7 @@ class Answer:
         raise fault
 
     def _fault(self, error: Exception) -> ChatError:
-        """Return what is raised for an error of a provider."""
+        """Return the error to raise for a provider's."""
         way = routes.of(self.request)
         match error:
             case NotFoundError():
@@ -285,13 +285,13 @@ class Answer:
             ledger.add(self.request.model, self._usage, chat=self.request.place.chat, at=self._at)
 
     def left(self) -> Reply:
-        """Return what has come of an answer that was cut off: what may begin a secret goes, too."""
+        """Return the reply of an answer that was cut off, without what may begin a secret."""
         reply = self.reply()
         texts = secrets.mask_cut(reply.text), secrets.mask_cut(reply.reasoning)
         return dataclasses.replace(reply, text=texts[0], reasoning=texts[1])
 
     def reply(self) -> Reply:
-        """Return what has come so far."""
+        """Return the reply as far as it has come."""
         if self._kept is not None:
             return self._kept
         return Reply(

@@ -66,7 +66,7 @@ class Conversation:
         self.keep_in(transcript)
 
     def keep_in(self, transcript: Transcript | None) -> None:
-        """Have it kept in a file from now on."""
+        """Keep it in a file from now on."""
         self.journal.transcript = transcript
         if self.is_apart and transcript and transcript.path.exists():
             self.journal.record({"type": "new"}, {"type": "set", "model": None, "system": None})
@@ -225,7 +225,7 @@ class Conversation:
         return self.turns[number - 1]
 
     def keep(self, number: int) -> Turn:
-        """Have the answer of that number, the first being 1, stand for the last race."""
+        """Choose the answer of that number, starting at 1, as the last race's winner."""
         race = next((turn.race for turn in reversed(self.turns) if turn.race), [])
         if not race:
             raise UsageError(f"{self.name} has no race: %%chat -m A -m B asks several models.")
@@ -238,7 +238,7 @@ class Conversation:
         return turn
 
     def adopt(self, turn: Turn) -> None:
-        """Have `turn` in the place of the one of its race that stands here, if one does."""
+        """Put `turn` in the place of the turn of its race that is in this conversation, if any."""
         if turn not in self.turns and any(one in self.turns for one in turn.race):
             adopt(self.turns, turn)
             self.changed({"type": "kept", "turn": turn.id})
@@ -267,7 +267,7 @@ class Conversation:
         self.changes.tell(lasting=True)
 
     def receipt(self, turn: Turn) -> Receipt | None:
-        """Return what `turn` asked, exactly; None where that can't be known any more."""
+        """Return the receipt of what `turn` asked, or None if that can no longer be known."""
         place = self.turns.index(turn) if turn in self.turns else len(self.turns)
         asked = turn.reply.request
         # of a turn that was read from disk, what went along is what still stands before it
@@ -400,7 +400,7 @@ def names() -> list[str]:
 async def _ask(
     prompt: Prompt, chat: str | None, model: str | None, system: str | None, options: dict[str, Any]
 ) -> Turn | Answer:
-    """Return what is asked: a turn of a conversation, or an answer on its own."""
+    """Begin a turn of a conversation, or an answer on its own."""
     secrets.hide(options)  # the caller's own frame holds them, too
     with Wait(lambda: InterruptedAnswerError("Interrupted before anything was asked.")):
         await resolve.ready(model)

@@ -43,7 +43,7 @@ class Journal:
         """Whether the user knows that another process holds the lock."""
 
     def record(self, *records: Record) -> None:
-        """Have `records` written by the next `save`; where nothing is kept, what forgets is."""
+        """Queue `records` for the next `save`; if nothing is kept, only those that forget."""
         is_kept = config.current().keep and config.replay() != "replay"
         self._unsaved += [one for one in records if is_kept or one["type"] in FORGETTING]
 
@@ -116,7 +116,7 @@ class Journal:
             await asyncio.to_thread(saving.join, MAX_WAIT)
 
     def change(self, *records: Record) -> None:
-        """Have `records` written, on a loop soon; a disk that does not take them is logged."""
+        """Write `records`, soon if a loop runs; log a disk that refuses them."""
         self.record(*records)
         try:
             asyncio.get_running_loop()

@@ -80,7 +80,7 @@ def insert(turns: list[T], turn: T, instead_of: T | None = None) -> None:
 
 
 def bring_back(turn: T) -> None:
-    """Put the answers that `turn` replaced before it again, if it ended without one of its own.
+    """If `turn` ended without an answer, restore the turns it replaced.
 
     Of a race, none is brought back as long as one of them may answer.
     """
@@ -107,6 +107,6 @@ def adopt(turns: list[T], turn: T) -> None:
 
 
 def _age(later: Iterable[T]) -> None:
-    """Have turns count as answers to what stands there no more: those that have, or get, one."""
+    """Mark turns that have, or will have, an answer as stale."""
     for turn in later:
         turn.stale = turn.stale or turn.state == "running" or bool(turn.text.strip())

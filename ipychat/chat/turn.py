@@ -166,7 +166,7 @@ class Turn:
                     await self.journal.save_now()
 
     def take(self, reply: Reply) -> None:
-        """Have `reply` as the answer."""
+        """Set the answer."""
         self._reply = reply
 
     def _end(self, state: State, error: Exception | None = None) -> None:

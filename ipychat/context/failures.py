@@ -31,7 +31,7 @@ def last_error() -> BaseException | None:
 
 
 def frames(error: BaseException) -> list[TracebackType]:
-    """Return what the error came through, the outermost first."""
+    """Return the error's frames, the outermost first."""
     found = []
     trace = error.__traceback__ or getattr(sys, "last_traceback", None)
     while trace:

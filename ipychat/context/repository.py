@@ -121,7 +121,7 @@ def _same(top: Path, told: str) -> bool:
 
 
 async def _git(folder: Path, *arguments: str) -> tuple[bytes, bool]:
-    """Return what git prints, up to its bounds, and whether that is all of it."""
+    """Return git's output, up to its bounds, and whether it is complete."""
     git = shutil.which("git")
     if git is None or not Path(git).is_absolute():  # a relative one could be the repository's own
         raise _NothingToShow("git is not installed here, so the repository can't be seen.")

@@ -25,7 +25,7 @@ class Told:
         self._lengths: dict[tuple[str, str], int] = {}
 
     def news(self, info: dict[str, Any], turns: list[Turn]) -> dict[str, Any]:
-        """Return what the page doesn't know yet, by the fields of a `sync` message."""
+        """Return the fields of a `sync` message with everything that is new to the page."""
         news: dict[str, Any] = {"all": True} if self._order is None else {}
         if (written := json.dumps(info)) != self._info:
             self._info, news["info"] = written, info

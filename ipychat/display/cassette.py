@@ -17,12 +17,12 @@ LONGEST = 60
 
 
 def entries(listed: Sequence[Entry]) -> dict[str, str]:
-    """Return what a cell shows of a list of entries."""
+    """Return the MIME bundle of a list of entries."""
     return tables.bundle([_row(entry) for entry in listed], HEADS)
 
 
 def entry(one: Entry) -> dict[str, str]:
-    """Return what a cell shows of one entry."""
+    """Return the MIME bundle of one entry."""
     text = harmless("".join(map(str, one.answered.get("text", ""))))
     rows = list(zip(HEADS, (one.receipt.hash, *_row(one)[1:]), strict=True))
     exact = escape(one.receipt.text)

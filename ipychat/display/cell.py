@@ -187,7 +187,7 @@ class _Work:
         self._since = time.thread_time()
 
     async def do(self, work: Callable[[], T], *, heavy: bool) -> T:
-        """Return what `work` returns."""
+        """Run `work` and return its result."""
         if heavy:
             self._pause()
             loop = asyncio.get_running_loop()
@@ -584,7 +584,7 @@ class CellView:
             self._wake.set()
 
     def _fitting(self, kind: type[Event], text: str) -> str:
-        """Return what of `text` is shown while it grows."""
+        """Return the part of a growing text that can be shown."""
         room = self._room[kind]
         self._room[kind] = room - len(text)
         return text if len(text) <= room else text[: max(room, 0)]

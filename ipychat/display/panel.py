@@ -224,7 +224,7 @@ class Panel(anywidget.AnyWidget):
         return resolve.lasting(name) if name not in {"", self._conversation.model} else name
 
     def _take_model(self, change: Any) -> None:
-        """Have the trait's value, which another widget may have set, as the model."""
+        """Use the trait's value, which another widget may have set, as the model."""
         if change["new"] != _name_of(self._conversation):
             self._conversation.model = change["new"]
 
@@ -302,7 +302,7 @@ class Panel(anywidget.AnyWidget):
     # -- what stays
 
     def _write(self) -> None:
-        """Have the notebook hold the conversation as it stands."""
+        """Write the conversation into the notebook's output."""
         if data := self._transcript.news(self._conversation):
             publish = self._publisher()  # of the cell that runs: headless, no other is heard
             for display_id in self._shown:

@@ -54,7 +54,7 @@ class Line:
 def shown(
     publish: Publish | None, *, watched: bool, stream: TextIO | None = None
 ) -> Callable[[Progress], None] | None:
-    """Return what shows a run's reports: in a cell where there is one, else in the terminal."""
+    """Return a function that shows a run's progress, in a cell or in the terminal."""
     if not watched:
         return None
     if publish is not None:
@@ -65,7 +65,7 @@ def shown(
 
 
 def fetched(publish: Publish) -> weights.Progress:
-    """Return what shows in a cell how much of a download is there."""
+    """Return a function that shows a download's progress in a cell."""
     from ipychat.local.weights import size
 
     bar = Bar(publish)

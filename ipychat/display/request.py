@@ -28,7 +28,7 @@ MAX_URL = 60
 
 
 def bundle(request: Question) -> dict[str, str]:
-    """Return what a cell shows of a request that is not sent."""
+    """Return the MIME bundle of a question that is not sent."""
     receipts.check_named(request)
     receipt = receipts.receipt(request)
     tokens = lists.estimate_tokens(request)
@@ -49,7 +49,7 @@ def bundle(request: Question) -> dict[str, str]:
 
 
 def receipt(reply: Reply, receipt: Receipt | None) -> dict[str, str]:
-    """Return what a cell shows of an answer's receipt; None: its question is not known whole."""
+    """Return the MIME bundle of an answer's receipt; None if its question is not known in full."""
     rows = [
         ("model", str(reply.model)),
         ("asked at", date(reply.at) if reply.at else "not known"),

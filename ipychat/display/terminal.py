@@ -135,11 +135,11 @@ class _CodeBlocks:
         self._line = ""
 
     def take(self, text: str) -> str:
-        """Return what can be written by now."""
+        """Return the text that can be written now."""
         return "".join(map(self._take, re.findall(r"[^\n]*\n|[^\n]+", text)))
 
     def rest(self) -> str:
-        """Return what was held back for a fence that nothing closed."""
+        """Return the text held back for a fence that was never closed."""
         code, self._code, self._fence = "".join(self._code), [], ""
         return _coloured(code, self._language) if code else ""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ipychat import secrets
 from ipychat.errors import ChatError, UsageError
-from ipychat.gateway.backend import Answers
+from ipychat.gateway.backend import Backend
 from ipychat.gateway.server import Gateway
 from ipychat.wire import http
 
@@ -55,7 +55,7 @@ def path_of(host: str, token_path: str) -> str | None:
 
 async def serve(given: argparse.Namespace) -> None:
     """Serve until the process is told to stop; then finish what is being streamed."""
-    answers = Answers(model=given.model, repository=given.repo)
+    answers = Backend(model=given.model, repository=given.repo)
     answers.model_id()  # an unknown model is told now, not at the first request
     path = path_of(given.host, given.token_path)
     gateway = Gateway(answers, host=given.host, path=path)

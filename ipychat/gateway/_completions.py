@@ -51,7 +51,7 @@ class _Chunks:
         """What comes before all else."""
 
     def write(self, event: Event) -> bytes:
-        """Return what `event` looks like on the wire; nothing where it has no place there."""
+        """Return the bytes of an event; none if the protocol has no place for it."""
         written = self._write(event)
         if written and self._role:
             written, self._role = self._role + written, b""

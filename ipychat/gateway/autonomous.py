@@ -11,13 +11,13 @@ from typing import Any
 from aiohttp import web
 
 from ipychat.gateway import _completions
-from ipychat.gateway.backend import Answers
+from ipychat.gateway.backend import Backend
 from ipychat.gateway.replies import read_messages, read_object, refuse
 from ipychat.messages import Message
 from ipychat.providers.autonomous import PATHS
 
 
-def routes(answers: Answers) -> list[web.RouteDef]:
+def routes(answers: Backend) -> list[web.RouteDef]:
     """Return the service's four addresses.
 
     As upstream, an answer is an event stream even where `stream` is false; a client that asks for

@@ -30,7 +30,7 @@ MAX_CONTINUATIONS = 4
 CONTINUE = "Go on exactly where you stopped, without repeating anything."
 
 
-class Answers(NamedTuple):
+class Backend(NamedTuple):
     """What stands behind a gateway."""
 
     model: str | None = None

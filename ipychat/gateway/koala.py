@@ -8,12 +8,12 @@ from typing import Any
 
 from aiohttp import web
 
-from ipychat.gateway.backend import Answers
+from ipychat.gateway.backend import Backend
 from ipychat.gateway.replies import read_object, refuse, sse, stream
 from ipychat.messages import Message, Text
 
 
-def routes(answers: Answers) -> list[web.RouteDef]:
+def routes(answers: Backend) -> list[web.RouteDef]:
     """Return the service's one address."""
 
     async def gpt(request: web.Request) -> web.StreamResponse:

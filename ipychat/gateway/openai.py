@@ -9,7 +9,7 @@ from aiohttp import web
 from ipychat.catalog import offers, resolve
 from ipychat.errors import UsageError
 from ipychat.gateway import _completions
-from ipychat.gateway.backend import Answers
+from ipychat.gateway.backend import Backend
 from ipychat.gateway.replies import not_valid, read_messages, read_object, refuse
 
 DEFAULT = "default"
@@ -24,7 +24,7 @@ OPTIONS = (
 ONE_ANSWER = "This gateway gives one answer, without logprobs."
 
 
-def routes(answers: Answers) -> list[web.RouteDef]:
+def routes(answers: Backend) -> list[web.RouteDef]:
     """Return the two addresses below `/v1`."""
 
     async def completions(request: web.Request) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from ipychat.gateway import tokens
-from ipychat.gateway.backend import Answers
+from ipychat.gateway.backend import Backend
 from ipychat.gateway.replies import read_object, refuse, stream
 from ipychat.messages import Event, Message, Text
 from ipychat.providers import RobocodersAPI
@@ -23,7 +23,7 @@ LINE = (
 )
 
 
-def routes(answers: Answers) -> list[web.RouteDef]:
+def routes(answers: Backend) -> list[web.RouteDef]:
     """Return the service's three addresses."""
 
     async def auth(_: web.Request) -> web.Response:

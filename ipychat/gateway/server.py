@@ -13,7 +13,7 @@ from aiohttp import web
 from ipychat import secrets
 from ipychat.errors import ChatError
 from ipychat.gateway import autonomous, koala, openai, robocoders
-from ipychat.gateway.backend import Answers
+from ipychat.gateway.backend import Backend
 from ipychat.gateway.replies import MAX_BODY, not_valid, refuse
 from ipychat.wire import policy
 from ipychat.wire.http import is_loopback
@@ -43,7 +43,7 @@ class Gateway:
     """One running gateway: every service below its root, by the service's name."""
 
     def __init__(
-        self, answers: Answers, *, host: str = "127.0.0.1", path: str | None = None
+        self, answers: Backend, *, host: str = "127.0.0.1", path: str | None = None
     ) -> None:
         self._host = host
         self._path = path
@@ -59,7 +59,7 @@ class Gateway:
         )
         self.root = ""
 
-    def _application(self, answers: Answers) -> web.Application:
+    def _application(self, answers: Backend) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[self._guard])
         for root in {self._path or "/", f"{self._path}/"}:
             app.router.add_get(root, _welcome)
@@ -134,7 +134,7 @@ async def in_kernel() -> str:
 
 
 async def _start() -> Gateway:
-    gateway = Gateway(Answers(repository=Path.cwd(), notebook=True))
+    gateway = Gateway(Backend(repository=Path.cwd(), notebook=True))
     policy.own(await gateway.start())
     return gateway
 

@@ -113,7 +113,7 @@ def hide(text: str) -> str:
 
 
 def _asked(messages: tuple[Message, ...]) -> str:
-    """Return what the user wrote last; of a conversation in one text, its last `User:` part."""
+    """Return the user's last message; of a conversation in one text, its last `User:` part."""
     content = next((m.content for m in reversed(messages) if m.role == "user"), "")
     if not isinstance(content, str):  # what goes along stands before the question
         texts = [part.text for part in content if isinstance(part, TextPart)]
@@ -126,7 +126,7 @@ def _asked(messages: tuple[Message, ...]) -> str:
 
 
 def answer(asked: str) -> str:
-    """Return what can truly be said, without the first line."""
+    """Return the answer without its first line."""
     from IPython.core.getipython import get_ipython
 
     notebook = Notebook(get_ipython())
@@ -147,7 +147,7 @@ def answer(asked: str) -> str:
 
 
 def _read(asked: str) -> tuple[str, str]:
-    """Return what a question is about, and the name in it."""
+    """Return a question's subject and the name it mentions."""
     for subject, how in QUESTIONS.items():
         ending = r"\W*" if subject != "name" else r"[^\w?]*\??"
         if found := re.fullmatch(f"(?:{how}){ending}", asked, re.IGNORECASE):
@@ -180,7 +180,7 @@ class Notebook:
         return self._shell is not None
 
     def names(self) -> dict[str, Any]:
-        """Return what the user has defined."""
+        """Return the names that the user has defined."""
         return self._visible(self._shell.user_ns) if self else {}
 
     def explain(self) -> str:

@@ -46,7 +46,7 @@ def running_cell(shell: InteractiveShell) -> tuple[str | None, str]:
 
 
 def names_in_sight(shell: InteractiveShell) -> dict[str, Any]:
-    """Return what the user's code that is running can see: a function's locals, and the globals."""
+    """Return the names visible to the user's running code: a function's locals and the globals."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - whose names they are, it alone says
     while frame and frame.f_globals is not shell.user_global_ns:
         frame = frame.f_back
@@ -73,7 +73,7 @@ def _is_captured(shell: InteractiveShell) -> bool:
 
 
 def name(shell: InteractiveShell) -> str:
-    """Return what stands for this notebook.
+    """Return the name under which this notebook's conversations are kept.
 
     Its path where the front end tells it, else a name that no other kernel or terminal has.
     """

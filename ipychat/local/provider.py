@@ -21,7 +21,7 @@ from ipychat.messages import Event, Notice
 from ipychat.providers.openai import compatible
 from ipychat.providers.provider import Card, FullProvider, Messages
 
-PATIENCE = 3600.0
+IDLE_TIMEOUT = 3600.0
 """Seconds that the engine may be silent: it waits for its turn, or reads a long prompt slowly. Its
 end is noticed at once."""
 SUFFIX = ".gguf"
@@ -71,7 +71,7 @@ class Local(FullProvider):
 
     @classmethod
     def missing(cls, root: str) -> str | None:  # noqa: ARG003 - it has none
-        """Return what is missing before it can be asked: the engine, or weights for it."""
+        """Return what is missing: the engine, or weights for it."""
         return engine.missing() or (None if weights.there() else "no weights: %chat_setup local")
 
     @classmethod
@@ -100,7 +100,7 @@ class Local(FullProvider):
         own = weights.OFFERS.get(model)
         if own and own.remark:
             yield Notice(own.remark)
-        options = {"idle_timeout": PATIENCE, **(own.options if own else {}), **options}
+        options = {"idle_timeout": IDLE_TIMEOUT, **(own.options if own else {}), **options}
         asked = SPOKEN.create_async_generator(
             model, messages, base_url=f"{running.root}/v1", api_key=running.key, **options
         )

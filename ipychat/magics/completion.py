@@ -99,7 +99,7 @@ def _accounts(_session: Session, _word: str) -> Iterable[str]:
 
 
 def _names(session: Session, word: str) -> list[str]:
-    """Give what may stand in an expression: variables, or the attributes of one."""
+    """List what may stand in an expression: variables, or the attributes of one."""
     if "." in word:
         return list(session.shell.Completer.attr_matches(word))
     return sorted(_variables(session, word))

@@ -98,7 +98,7 @@ def _value(flag: str, expression: str, scope: dict[str, Any]) -> Any:
 
 
 def _template(text: str, scope: dict[str, Any]) -> Callable[[Any], str]:
-    """Return what makes a row's prompt; `it` is the row, beside the notebook's names."""
+    """Return a function that makes a row's prompt; `it` is the row, beside the notebook's names."""
     from ipychat.context import expressions
     from ipychat.text.characters import whole
 
@@ -117,7 +117,7 @@ def _template(text: str, scope: dict[str, Any]) -> Callable[[Any], str]:
 
 
 def _target(into: str, scope: dict[str, Any], names: dict[str, Any]) -> Callable[[Results], None]:
-    """Return what puts the values of results where `into` says. Raises UsageError."""
+    """Return a function that stores the results where `into` says. Raises UsageError."""
     wrong = UsageError(
         f'--into wants a column, df.name or df["name"], or a variable, not {into!r}.'
     )

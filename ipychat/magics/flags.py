@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ipychat.errors import UsageError
+from ipychat.text import words
 
 if TYPE_CHECKING:
     import argparse
@@ -97,26 +98,24 @@ def _take_flags(
 ) -> tuple[list[str], str]:
     """Return the flags that `rest` begins with, as words for argparse, and the text behind them."""
     known = parser._option_string_actions  # noqa: SLF001 - argparse has no public way to ask
-    words: list[str] = []
+    taken: list[str] = []
     while match := re.match(FLAG, rest):
         flag = match[0]
         if flag not in known:
-            import difflib
-
-            near = [] if flag in HELP else difflib.get_close_matches(flag, known, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"{parser.prog}? shows all flags."
-            more = "" if near else " A prompt that begins like a flag stands behind --."
-            raise UsageError(f"There is no flag {flag}. {hint}{more}")
+            near = "" if flag in HELP else words.near(flag, known, 1)
+            behind = "A prompt that begins like a flag stands behind --."
+            hint = near or f" {parser.prog}? shows all flags. {behind}"
+            raise UsageError(f"There is no flag {flag}.{hint}")
         rest = rest[match.end() :]
-        words.append(flag)
+        taken.append(flag)
         if known[flag].nargs != 0:
             rest = rest.removeprefix("=").lstrip()
             value, rest = _value(rest, flag)
-            words[-1] = f"{flag}={expand(value)}" if flag.startswith("--") else flag
+            taken[-1] = f"{flag}={expand(value)}" if flag.startswith("--") else flag
             if not flag.startswith("--"):
-                words.append(expand(value))
+                taken.append(expand(value))
         rest = rest.lstrip()
-    return words, rest
+    return taken, rest
 
 
 def _value(text: str, flag: str) -> tuple[str, str]:
@@ -181,7 +180,7 @@ def _parse_option(text: str) -> tuple[str, Any]:
 
 
 def at_least(least: float, kind: type[float] = float) -> Callable[[str], float]:
-    """Return what reads a flag's value: a number, whole if `kind` is int, not below `least`."""
+    """Return a parser for a flag's number of at least `least`, whole if `kind` is int."""
 
     def read(text: str) -> float:
         import argparse
@@ -204,7 +203,7 @@ def flag_names(magic: Any) -> Iterator[str]:
 
 
 def options_of(flags: argparse.Namespace) -> dict[str, Any]:
-    """Return what the flags say that a provider takes."""
+    """Return the provider options that the flags set."""
     return {
         "temperature": flags.temperature,
         "max_tokens": flags.max_tokens,

@@ -177,7 +177,7 @@ class Session:
         return " · ".join([*said, *(self.standing(conversation) if turn.journal else ())])
 
     def standing(self, conversation: Conversation) -> Iterator[str]:
-        """Give what must be known of the conversation that goes on."""
+        """Yield what the user must know about a conversation that continues."""
         if conversation.continues and conversation not in self._greeted:
             turns = words.counted(conversation.continues, "turn")
             yield f"continues {turns}; %chat_new starts clean"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 from ipychat import config
 
+DEFAULT = config.Config()
 FORMATS = ("markdown", "text", "code", "json", "html")
 
 
@@ -41,7 +42,7 @@ class IPyChat(Configurable):
     system = Unicode(
         None, allow_none=True, help="What every conversation tells its model first."
     ).tag(config=True)
-    format = Enum(FORMATS, "markdown", help="How answers are shown.").tag(config=True)
+    format = Enum(FORMATS, DEFAULT.format, help="How answers are shown.").tag(config=True)
     urls = Dict(
         key_trait=Unicode(),
         value_trait=Unicode(),
@@ -63,9 +64,11 @@ class IPyChat(Configurable):
         allow_none=True,
         help="For every request that leaves this machine; else the environment's proxies hold.",
     ).tag(config=True)
-    connect_timeout = Float(10.0, min=0, help="Seconds to connect within.").tag(config=True)
+    connect_timeout = Float(DEFAULT.connect_timeout, min=0, help="Seconds to connect within.").tag(
+        config=True
+    )
     idle_timeout = Float(
-        120.0,
+        DEFAULT.idle_timeout,
         min=0,
         help="Seconds in which something of an answer has to come; comments and blank lines, "
         "which some services send while a question waits its turn, don't count.",
@@ -74,16 +77,18 @@ class IPyChat(Configurable):
         config=True
     )
     max_answer = Integer(
-        32 << 20,
+        DEFAULT.max_answer,
         min=1,
         help="Bytes of text, reasoning and tool calls that an answer may have; a longer one is cut "
         "off there.",
     ).tag(config=True)
     retries = Integer(
-        2, min=0, help="How often a request is sent again after a 429 or 5xx before the first byte."
+        DEFAULT.retries,
+        min=0,
+        help="How often a request is sent again after a 429 or 5xx before the first byte.",
     ).tag(config=True)
     large = Integer(
-        100_000,
+        DEFAULT.large,
         allow_none=True,
         min=0,
         help="Tokens from which on a question is sent with --large only; 0 or None: all are.",
@@ -93,7 +98,7 @@ class IPyChat(Configurable):
     ).tag(config=True)
     replay = Enum(
         config.REPLAY,
-        "off",
+        DEFAULT.replay,
         help="Whether answers that are kept are looked up: off; auto, before a service is asked; "
         "refresh, which only keeps anew; replay, and nothing is ever sent. "
         "IPYCHAT_REPLAY goes before it.",
@@ -110,10 +115,12 @@ class IPyChat(Configurable):
         help="The scheduler of a Dask cluster, tcp://…, whose workers ask many prompts.",
     ).tag(config=True)
     local_context = Integer(
-        8192, min=256, help="Tokens of a question and its answer at the engine on this machine."
+        DEFAULT.local_context,
+        min=256,
+        help="Tokens of a question and its answer at the engine on this machine.",
     ).tag(config=True)
     local_idle = Float(
-        10.0, min=0.1, help="Minutes after which that engine lets go of its weights."
+        DEFAULT.local_idle, min=0.1, help="Minutes after which that engine lets go of its weights."
     ).tag(config=True)
     secrets = List(
         Unicode(),
@@ -131,7 +138,7 @@ class IPyChat(Configurable):
         allow_none=True,
         help="Hosts that requests may go to, with *; narrows an administrator's.",
     ).tag(config=True)
-    keep = Bool(default_value=True, help="Whether conversations are kept on disk.").tag(config=True)
+    keep = Bool(DEFAULT.keep, help="Whether conversations are kept on disk.").tag(config=True)
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ class Completion(Answer):
         return events
 
     def end(self) -> Iterator[Event]:
-        """Give what is known only at the end; some services say nothing else of it than `done`."""
+        """Yield the events that are known only at the end; some services only say `done`."""
         if self.closed and self._chose and not self.finish:
             self.finish = "tool_calls" if self.open_calls else "stop"
         return super().end()

@@ -62,7 +62,7 @@ class Chunks:
         return ("json" if head[:1] in b"{[" else "stream"), head
 
     def next(self, *, ends: bool = False) -> Awaitable[bytes]:
-        """Return what gives the next chunk, an empty one at the end, which is soon if it `ends`."""
+        """Return an awaitable of the next chunk, empty at the end, which is near if it `ends`."""
         if ends:
             self.end_soon()
         return anext(self._chunks, b"") if self._idle is None else self._next(self._idle)

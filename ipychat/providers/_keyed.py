@@ -82,7 +82,7 @@ class Keyed(FullProvider):
 
     @classmethod
     def missing(cls, root: str) -> str | None:
-        """Return what is missing before it can be asked at `root`."""
+        """Return what is missing before `root` can be asked."""
         try:
             key = cls.key(root)
         except MissingKeyError as error:

@@ -21,7 +21,7 @@ PDF = "application/pdf"
 BASE64 = re.compile("[A-Za-z0-9+/]*={0,2}")
 
 
-class Asked(NamedTuple):
+class Draft(NamedTuple):
     """All that a body is written of."""
 
     model: str
@@ -107,7 +107,7 @@ def read_stop(given: Any) -> Any:
 
 
 def read_format(given: Any) -> Literal["json"] | Json | None:
-    """Return what a `response_format` asks for: a schema, any JSON, or nothing."""
+    """Parse a `response_format`: a schema, any JSON, or nothing."""
     match given:
         case None | {"type": "text"}:
             return None
@@ -145,7 +145,7 @@ class Choice(NamedTuple):
 
 
 def read_choice(given: Any) -> Choice:
-    """Return what a `tool_choice` says."""
+    """Parse a `tool_choice`."""
     match given:
         case "auto" | "none" | "required":
             return Choice(given)

@@ -144,7 +144,7 @@ class Answer:
         self._texts: list[str] = []  # of that kind, which stand behind all events
 
     def advice(self, error: ServiceError, root: str) -> str:  # noqa: ARG002 - none
-        """Return what may help where the question is refused."""
+        """Return advice to add to a refusal, or an empty text."""
         return ""
 
     def _take(self, payload: dict[str, Any]) -> None:
@@ -214,7 +214,12 @@ class Answer:
         `last` is what the stream ended with, which may be torn.
         """
         try:
-            self._take_all(self._parse(data, last=last))
+            for payload in self._parse(data, last=last):
+                self._take(payload)
+                if payload.get("error"):
+                    raise self.error(payload)
+                if self.closed:
+                    break
         except ChatError as error:
             self.fault = error
         except WRONG:
@@ -233,7 +238,7 @@ class Answer:
             raise self.fault
 
     def end(self) -> Iterator[Event]:
-        """Give what is known only at the end."""
+        """Yield the events that are known only at the end."""
         for call in self.open_calls:
             yield ToolCall(call.id, call.name, call.arguments.getvalue() or call.otherwise)
         if self.usage:
@@ -241,14 +246,6 @@ class Answer:
         if self.finish:
             calls = self._whole and self.finish == "stop"
             yield FinishReason("tool_calls" if calls else self.finish)
-
-    def _take_all(self, payloads: Iterable[dict[str, Any]]) -> None:
-        for payload in payloads:
-            self._take(payload)
-            if payload.get("error"):
-                raise self.error(payload)
-            if self.closed:
-                return
 
     def _parse(self, data: list[str], *, last: bool) -> Iterable[dict[str, Any]]:
         try:
@@ -314,6 +311,8 @@ class Events:
 
     def feed(self, chunk: bytes) -> list[str]:
         """Return the data that `chunk` completes."""
+        if (data := self._decoder.data_of(chunk)) is not None:
+            return [data]
         return [event.data for event in self._decoder.feed(chunk)]
 
     def close(self) -> list[str]:
@@ -398,7 +397,7 @@ def _fault_behind(error: ChatError) -> Notice:
 
 
 def read_list(body: bytes, service: str, read: Callable[[Any], T]) -> T:
-    """Return what `read` makes of a list of models. Raises FormatError where it is none."""
+    """Parse a list of models with `read`. Raises FormatError if it is not one."""
     try:
         return read(parse_json(body.decode("utf-8-sig")))
     except (ValueError, *WRONG):

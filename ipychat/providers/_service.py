@@ -17,7 +17,7 @@ from ipychat.errors import FormatError
 from ipychat.messages import Event
 from ipychat.providers import _reader
 from ipychat.providers._keyed import Keyed
-from ipychat.providers._questions import Asked, Json
+from ipychat.providers._questions import Draft, Json
 from ipychat.providers._reader import Answer, Events
 from ipychat.providers.provider import Card, Messages, read_messages
 from ipychat.wire import offload
@@ -43,7 +43,7 @@ class Place:
         )
 
 
-class Spoken(Keyed):
+class HttpService(Keyed):
     """A provider whose subclass writes the question and reads the answer."""
 
     ends_with = "finish"
@@ -56,7 +56,7 @@ class Spoken(Keyed):
 
     @classmethod
     def _whole_path(cls, model: str) -> str:
-        """Return what stands behind the root where an answer in one body is asked for."""
+        """Return the path, below the root, for an answer in a single body."""
         return cls.path(model)
 
     @classmethod
@@ -65,13 +65,13 @@ class Spoken(Keyed):
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     @classmethod
-    def _write(cls, asked: Asked) -> Json:
+    def _write(cls, asked: Draft) -> Json:
         """Return the body that asks."""
         raise NotImplementedError
 
     @classmethod
     def _read_and_write(cls, model: str, messages: Messages, *how: Any) -> Json:
-        return cls._write(Asked(model, read_messages(messages), *how))
+        return cls._write(Draft(model, read_messages(messages), *how))
 
     @classmethod
     async def _complete(cls, body: Json, place: Place) -> None:
@@ -79,7 +79,7 @@ class Spoken(Keyed):
 
     @classmethod
     def _answer(cls) -> type[Answer]:
-        """Return what reads an answer."""
+        """Return the class that reads an answer."""
         raise NotImplementedError
 
     @classmethod

@@ -23,9 +23,9 @@ from ipychat.messages import (
     to_base64,
 )
 from ipychat.providers import _questions
-from ipychat.providers._questions import Asked, Conversation, Json
+from ipychat.providers._questions import Conversation, Draft, Json
 from ipychat.providers._reader import Answer, OpenCall, count_of, counts_of, id_of, name_of, text_of
-from ipychat.providers._service import Spoken
+from ipychat.providers._service import HttpService
 from ipychat.providers.provider import Card
 
 VERSION = "2023-06-01"
@@ -36,7 +36,7 @@ ANSWER = 8192
 """What is left of it at least behind thoughts of a given length."""
 
 
-class Anthropic(Spoken):
+class Anthropic(HttpService):
     """`anthropic:…`. The environment's key goes to the environment's address or Anthropic's."""
 
     name = "anthropic"
@@ -62,7 +62,7 @@ class Anthropic(Spoken):
 
     @classmethod
     def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
-        """Return what stands behind the root where `model` is asked."""
+        """Return the path, below the root, at which `model` is asked."""
         return "/v1/messages"
 
     @classmethod
@@ -70,7 +70,7 @@ class Anthropic(Spoken):
         return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
 
     @classmethod
-    def _write(cls, asked: Asked) -> Json:
+    def _write(cls, asked: Draft) -> Json:
         body = {"model": asked.model, "stream": asked.stream}
         return body | _write_messages(asked.messages) | _write_options(asked.options)
 

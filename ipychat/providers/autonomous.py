@@ -56,7 +56,7 @@ class AutonomousAI(FullProvider):
 
     @classmethod
     def path(cls, model: str) -> str:
-        """Return what stands behind the root where `model` is asked."""
+        """Return the path, below the root, at which `model` is asked."""
         return PATHS[model]
 
     @classmethod

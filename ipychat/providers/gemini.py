@@ -26,9 +26,9 @@ from ipychat.messages import (
     to_base64,
 )
 from ipychat.providers import _questions
-from ipychat.providers._questions import Asked, Conversation, Json
+from ipychat.providers._questions import Conversation, Draft, Json
 from ipychat.providers._reader import Answer, Events, count_of, counts_of, text_of
-from ipychat.providers._service import Spoken
+from ipychat.providers._service import HttpService
 from ipychat.providers.provider import Card
 
 VERSION = re.compile(r"/v\d+[a-z0-9]*$")
@@ -57,7 +57,7 @@ class _Events(Events):
         return super().close() + error
 
 
-class Gemini(Spoken):
+class Gemini(HttpService):
     """`gemini:…`. A root without a version at its end gets the protocol's own.
 
     The options `generationConfig` and `toolConfig` are laid over what OpenAI's are translated to.
@@ -87,7 +87,7 @@ class Gemini(Spoken):
 
     @classmethod
     def path(cls, model: str) -> str:
-        """Return what stands behind the root where `model` is asked."""
+        """Return the path, below the root, at which `model` is asked."""
         return f"/{_resource(model)}:streamGenerateContent?alt=sse"
 
     @classmethod
@@ -99,7 +99,7 @@ class Gemini(Spoken):
         return {"x-goog-api-key": key} if key else {}
 
     @classmethod
-    def _write(cls, asked: Asked) -> Json:
+    def _write(cls, asked: Draft) -> Json:
         return _write_messages(asked.messages) | _write_options(asked.options)
 
     @classmethod

@@ -68,7 +68,7 @@ class Koala(FullProvider):
 
     @classmethod
     def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
-        """Return what stands behind the root where `model` is asked."""
+        """Return the path, below the root, at which `model` is asked."""
         return "/api/gpt/"
 
     @classmethod

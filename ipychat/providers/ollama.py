@@ -21,9 +21,9 @@ from ipychat.errors import ChatError, NotFoundError, RequestError, ServiceError,
 from ipychat.messages import ImagePart, Message, TextPart, ToolCall, Usage
 from ipychat.providers import _questions, _reader
 from ipychat.providers._keyed import Key, Keyed
-from ipychat.providers._questions import Asked, Conversation, Json
+from ipychat.providers._questions import Conversation, Draft, Json
 from ipychat.providers._reader import Answer, counts_of, text_of
-from ipychat.providers._service import Place, Spoken
+from ipychat.providers._service import HttpService, Place
 from ipychat.providers.provider import Card
 from ipychat.wire.http import Transport, not_running
 from ipychat.wire.ndjson import LineDecoder
@@ -82,7 +82,7 @@ class _Cloud(Keyed):
     key_variables = ("OLLAMA_API_KEY",)
 
 
-class Ollama(Spoken):
+class Ollama(HttpService):
     """`ollama:…`. The environment's key goes to OLLAMA_HOST or to ollama.com, only.
 
     Options that Ollama calls runtime options (`num_ctx`, `top_k`, `seed`, …) go into the body's
@@ -122,7 +122,7 @@ class Ollama(Spoken):
 
     @classmethod
     def missing(cls, root: str) -> str | None:
-        """Return what is missing: ollama.com's key, or a server that runs on this machine."""
+        """Return what is missing: ollama.com's key, or a running server."""
         if root == CLOUD:
             return _Cloud.missing(root)
         said = not_running(root)
@@ -135,11 +135,11 @@ class Ollama(Spoken):
 
     @classmethod
     def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
-        """Return what stands behind the root where `model` is asked."""
+        """Return the path, below the root, at which `model` is asked."""
         return "/api/chat"
 
     @classmethod
-    def _write(cls, asked: Asked) -> Json:
+    def _write(cls, asked: Draft) -> Json:
         runtime, fields = _write_options(asked.options)
         messages = _write_messages(asked.messages)
         body = {"model": asked.model, "messages": messages, "stream": asked.stream}
@@ -216,7 +216,7 @@ def _address(text: str) -> str:
 
 
 def _write_options(options: Json) -> tuple[Json, Json]:
-    """Return what goes into the body's `options`, and what goes into the body itself."""
+    """Split the options into those for the body's `options` and those for the body itself."""
     runtime = _questions.read_dict(options, "options")
     fields: Json = {"truncate": False, "shift": False}
     given = _questions.read_options(options)
@@ -326,7 +326,7 @@ def _fitting(body: Json, sizes: _Sizes) -> int:
 
 
 async def _find_sizes(model: str, place: Place) -> _Sizes:
-    """Return what Ollama says of a model's context."""
+    """Return the context sizes that Ollama reports for a model."""
     if (place.root, model) not in _sizes:
         try:
             _sizes[place.root, model] = _read_sizes(await _show(model, place))
@@ -351,7 +351,7 @@ class _Chat(Answer):
         self._context = asked["options"]["num_ctx"]
 
     def advice(self, error: ServiceError, root: str) -> str:
-        """Return what may help where the question is refused."""
+        """Return advice to add to a refusal, or an empty text."""
         if root != CLOUD and isinstance(error, NotFoundError):
             return f"If the model is not there yet: ollama pull {self._model}"
         if root != CLOUD and isinstance(error, RequestError) and "context" in str(error):

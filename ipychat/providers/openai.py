@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from ipychat.config import Endpoint
 from ipychat.messages import FilePart, Message, Part, TextPart
 from ipychat.providers import _completions, _questions
-from ipychat.providers._questions import Asked, Json
+from ipychat.providers._questions import Draft, Json
 from ipychat.providers._reader import Answer
-from ipychat.providers._service import Place, Spoken
+from ipychat.providers._service import HttpService, Place
 from ipychat.providers.provider import COMMON_OPTIONS, Card
 from ipychat.wire.http import Transport
 
@@ -38,7 +38,7 @@ OPTIONS_OF_OTHERS = frozenset({
 """What services have added that speak this protocol, too."""
 
 
-class OpenAI(Spoken):
+class OpenAI(HttpService):
     """`openai:…`. The environment's key goes to the environment's address or OpenAI's, only."""
 
     name = "openai"
@@ -58,11 +58,11 @@ class OpenAI(Spoken):
 
     @classmethod
     def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
-        """Return what stands behind the root where `model` is asked."""
+        """Return the path, below the root, at which `model` is asked."""
         return "/chat/completions"
 
     @classmethod
-    def _write(cls, asked: Asked) -> Json:
+    def _write(cls, asked: Draft) -> Json:
         body = {
             "model": asked.model,
             "messages": [*map(cls._write_message, asked.messages)],

@@ -85,7 +85,7 @@ class Card:
     """The price of input that came from the service's cache."""
 
     def facts(self) -> dict[str, Any]:
-        """Return what is known, by the fields' names."""
+        """Return the known fields as a dict."""
         given = ((one.name, getattr(self, one.name)) for one in fields(self))
         return {name: value for name, value in given if value is not None}
 
@@ -156,7 +156,7 @@ class AsyncGeneratorProvider:
 
     @classmethod
     def path(cls, model: str) -> str:  # noqa: ARG003 - some services have one for each model
-        """Return what stands behind the root where `model` is asked."""
+        """Return the path, below the root, at which `model` is asked."""
         return ""
 
     @classmethod
@@ -166,7 +166,7 @@ class AsyncGeneratorProvider:
 
     @classmethod
     def missing(cls, root: str) -> str | None:  # noqa: ARG003 - a default
-        """Return what is missing before it can be asked at `root`; None if it is ready."""
+        """Return what is missing before `root` can be asked, or None if it is ready."""
         return None
 
     @classmethod

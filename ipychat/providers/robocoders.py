@@ -85,7 +85,7 @@ class RobocodersAPI(FullProvider):
 
     @classmethod
     def path(cls, model: str) -> str:  # noqa: ARG003 - one for all
-        """Return what stands behind the root where `model` is asked."""
+        """Return the path, below the root, at which `model` is asked."""
         return "/chat"
 
     @classmethod
@@ -264,7 +264,7 @@ class RobocodersAPI(FullProvider):
 
     @classmethod
     def _get_cached_data(cls) -> dict[str, str]:
-        """Return what is kept; empty where the file is missing or damaged."""
+        """Return what the file holds, or nothing if it is missing or damaged."""
         return cls._cache().read()
 
     @classmethod

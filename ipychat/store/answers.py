@@ -130,7 +130,7 @@ def _moved_out(text: str) -> str:
     return text.replace("\n ", "\n")
 
 
-class Answers:
+class AnswerStore:
     """The entries in one folder. `shared` with others: it is committed beside its notebooks."""
 
     def __init__(self, folder: Path, *, shared: bool) -> None:

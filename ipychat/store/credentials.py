@@ -49,7 +49,7 @@ class ServiceSession:
         return {n: value if n == ROOT else secrets.Secret(value) for n, value in texts.items()}
 
     def read_for(self, root: str) -> dict[str, str]:
-        """Return what `root` gave."""
+        """Return the service's data for `root`."""
         kept = self.read()
         return kept if kept.get(ROOT) == root else {}
 

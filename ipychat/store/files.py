@@ -88,7 +88,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def version(path: Path) -> tuple[int, ...] | None:
-    """Return what changes whenever the file does; None where there is none. Raises OSError."""
+    """Return a key that changes whenever the file does; None if there is none. Raises OSError."""
     try:
         found = os.stat(path)  # noqa: PTH116 - several times a question: a Path takes twice as long
     except (FileNotFoundError, NotADirectoryError):

@@ -31,7 +31,7 @@ _timer: threading.Timer | None = None
 def add(
     model: ModelId, usage: Usage | None, *, chat: str | None = None, at: str | None = None
 ) -> None:
-    """Have a line for an answer written soon; `chat` is the conversation that it is in.
+    """Queue an answer's line; `chat` is the conversation that it belongs to.
 
     While answers are replayed, those are counted, as they were, and nothing is written.
     """

@@ -20,7 +20,7 @@ from ipychat.config import NOTHING
 from ipychat.errors import NotRecordedError, StoreError, UsageError
 from ipychat.messages import Question, Reply
 from ipychat.store import files
-from ipychat.store.answers import Answers, Entry, Receipt, lines, text_of
+from ipychat.store.answers import AnswerStore, Entry, Receipt, lines, text_of
 from ipychat.text.characters import harmless
 
 KEPT = {"stop", "tool_calls"}
@@ -50,7 +50,7 @@ def is_apart() -> bool:
     return is_on() or config.cassette() is not None
 
 
-def place() -> Answers:
+def place() -> AnswerStore:
     """Return where answers are kept. Raises StoreError for a cassette that is a link.
 
     It may have come with a repository, and lead to any folder of the user's.
@@ -62,8 +62,8 @@ def place() -> Answers:
                 f"The cassette {folder.name} is a link, which is not followed.\n"
                 f"To use where it leads: %config IPyChat.cassette = {os.fspath(folder.resolve())!r}"
             )
-        return Answers(folder, shared=True)
-    return Answers(files.home() / "answers", shared=False)
+        return AnswerStore(folder, shared=True)
+    return AnswerStore(files.home() / "answers", shared=False)
 
 
 def notebook() -> str:
@@ -82,7 +82,7 @@ def notebook() -> str:
 
 
 def meaning(name: str) -> str | None:
-    """Return what a name stood for when the cassette was recorded, where answers are looked up.
+    """Return what a name meant when the cassette was recorded, if answers are looked up.
 
     Raises UsageError where it stood for several things, and nothing may be asked.
     """
@@ -105,7 +105,7 @@ def meaning(name: str) -> str | None:
 
 
 def remember(name: str, meant: str) -> None:
-    """Have it kept, with the next answer, what a name stands for."""
+    """Record, along with the next answer, what a name means."""
     if (cassette := config.cassette()) and not is_on():
         known = _stood_for.setdefault((cassette, notebook()), {}).setdefault(name, [])
         if meant not in known:
@@ -173,7 +173,7 @@ async def find_all(
 
 
 def _read_earlier(
-    answers: Answers, request: Question, receipt: Receipt
+    answers: AnswerStore, request: Question, receipt: Receipt
 ) -> tuple[Entry, Reply] | None:
     if receipt.unwritable or not receipt.repeatable:
         return None
@@ -189,7 +189,7 @@ def _read_earlier(
 
 
 async def _take_over(entry: Entry, meant: Mapping[str, str]) -> None:
-    """Have an entry of a cassette known as this notebook's, too, and what names stood for."""
+    """Add this notebook to an entry of a cassette, and what names meant."""
     for name, model in meant.items():
         remember(name, model)
     cassette, mine = config.cassette(), notebook()
@@ -290,7 +290,7 @@ def _reply(request: Question, entry: Entry) -> Reply:
     return reply
 
 
-def cassette() -> Answers:
+def cassette() -> AnswerStore:
     """Return the notebook's cassette. Raises UsageError where it has none."""
     if not config.cassette():
         raise UsageError(
@@ -340,7 +340,7 @@ def _saved() -> str:
         return ""
 
 
-def _not_recorded(answers: Answers, receipt: Receipt) -> NotRecordedError:
+def _not_recorded(answers: AnswerStore, receipt: Receipt) -> NotRecordedError:
     nearest, count = answers.nearest(receipt)
     # an output goes to other machines: where the folder is, only if it may be the wrong one
     where = answers.folder.name if count else f"{answers.folder}, which is empty"

@@ -173,7 +173,7 @@ def names(folder: Path) -> list[str]:
 
 
 def _name_of(path: Path) -> str:
-    """Return what the file name says; where that is a hash, the first record says the name."""
+    """Return the name in the file's name; if that is a hash, the one in the first record."""
     if path.name.startswith("~"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             match _parse(file.readline()):

@@ -117,7 +117,7 @@ def looks(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def names_in(content: str | bytes) -> set[str]:
-    """Return what the secrets in `content` are called, those that only look so too."""
+    """Return the names of the secrets in `content`, including what only looks like one."""
     names = secrets.names_in(content)
     if isinstance(content, bytes):
         content = content.decode("latin-1")
@@ -182,7 +182,7 @@ def _last_first(text: str) -> list[tuple[int, int]]:
 
 
 def _data(url: str) -> bytes | None:
-    """Return what a `data:` URL carries in base64; None of another text."""
+    """Decode the base64 of a `data:` URL; None for any other text."""
     head, data = secrets.parts(url) if ";" in url else ("", "")
     if not head:
         return None

@@ -29,7 +29,7 @@ def html(rows: Sequence[Row], heads: Row = ()) -> str:
 
 
 def bundle(rows: Sequence[Row], heads: Row = ()) -> dict[str, str]:
-    """Return what a cell shows."""
+    """Return the MIME bundle of a table."""
     return {"text/html": html(rows, heads), "text/plain": plain([heads, *rows] if heads else rows)}
 
 

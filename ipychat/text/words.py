@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def near(name: str, known: Iterable[str], most: int = 3) -> str:
-    """Ask whether what comes near was meant; empty where nothing does."""
+def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return which of the known names come near, the nearest first."""
     import difflib
 
     by_small_letters = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), by_small_letters, n=most, cutoff=0.6)
-    return f" Did you mean {' or '.join(by_small_letters[one] for one in near)}?" if near else ""
+    return [by_small_letters[one] for one in near]
+
+
+def near(name: str, known: Iterable[str], most: int = 3) -> str:
+    """Ask whether what comes near was meant; empty where nothing does."""
+    found = nearest(name, known, most)
+    return f" Did you mean {' or '.join(found)}?" if found else ""
 
 
 def counted(number: int, what: str) -> str:

@@ -39,6 +39,10 @@ class Lines:
         self._keep(chunk[end:])
         return self._decode(whole)
 
+    def begins_anew(self) -> bool:
+        """Whether what comes next is a line of its own, behind the start of the stream."""
+        return not (self._unfinished or self._after_cr or self._at_start)
+
     def close(self) -> str:
         r"""Return the last line if it had no line end, with a `\n` all the same."""
         last = b"".join(self._unfinished)

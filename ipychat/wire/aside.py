@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 async def run(work: Callable[..., T], *given: Any) -> T:
-    """Return what `work` makes of what is given."""
+    """Run `work` on the arguments in a thread of its own."""
     return await wait(start(work, *given))
 
 

@@ -110,7 +110,7 @@ class Transport:
 
     @classmethod
     def split(cls, options: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """Return what a provider's options say of travelling, and the others."""
+        """Split a provider's options into a transport and the rest."""
         names = cls.options()
         given = {n: value for n, value in options.items() if n in names and value is not None}
         return cls(**given), {n: value for n, value in options.items() if n not in names}
@@ -712,7 +712,7 @@ def _words(body: str) -> str:
 
 
 def said(error: Any) -> str:
-    """Return what the JSON of an error says, on one line that is not too long."""
+    """Return an error's message from its JSON, on one line of limited length."""
     text = " ".join(error_message(error)[:MAX_ERROR_BODY].split())
     return text if len(text) <= MAX_MESSAGE else secrets.mask_cut(text[:MAX_MESSAGE]) + " …"
 

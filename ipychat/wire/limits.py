@@ -55,7 +55,7 @@ _seen: dict[str, dict[Kind, Limit]] = {}
 
 
 def seen(host: str) -> Mapping[Kind, Limit]:
-    """Return what the last answer of `host`, which is written with its port, said."""
+    """Return the limits in the last answer of `host`, which includes the port."""
     return _seen.get(host, {})
 
 

@@ -21,7 +21,7 @@ and writing them takes some 15 ms a MiB each."""
 
 
 async def run(work: Callable[..., T], *given: Any) -> T:
-    """Return what `work` makes of what is given, of large things in a thread."""
+    """Run `work` on the arguments, in a thread if they are large."""
     if _size(given) > LARGE:
         return await asyncio.to_thread(work, *given)
     return work(*given)

@@ -56,7 +56,7 @@ def check_model(model: str) -> None:
 
 
 def refusal() -> Callable[[str, str], str | None]:
-    """Return what says in a few words that a model of a provider is not allowed, by now's limits.
+    """Return a function that says in a few words why a model is not allowed, or None.
 
     Without a model it says so of a provider none of whose models is.
     """

@@ -41,6 +41,22 @@ class EventDecoder:
         self._id = ""
         self._retry: int | None = None
 
+    def data_of(self, chunk: bytes) -> str | None:
+        """Return the data of a chunk that is one event of one line of data, as most chunks are.
+
+        None: it is anything else, and has to be fed.
+        """
+        if (
+            chunk[-2:] == b"\n\n"
+            and chunk[:6] == b"data: "
+            and chunk.count(b"\n") == 2
+            and b"\r" not in chunk
+            and not self._unfinished
+            and self._lines.begins_anew()
+        ):
+            return chunk[6:-2].decode("utf-8", "replace")
+        return None
+
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Return the events that `chunk` completes."""
         lines = self._lines.feed(chunk)
