@@ -83,6 +83,13 @@ PARTS = {
             Row("memory of a stream", "KiB", limit=20),
             Row("1,000 streams, at full speed", "events/s", OVER_HTTP, 2, goal=40_000, more=True),
             Row("1,000 streams, at a model's pace", "events/CPU s", OVER_HTTP, 2, more=True),
+            Row(
+                "1,000 `ipychat.stream`s, an event a packet",
+                "events/CPU s",
+                OVER_HTTP,
+                2.5,
+                more=True,
+            ),
             Row("in memory, 20 in a packet", "µs an event", SPLIT, times=1.3),
             Row("in memory, 5 in a packet", "µs an event", SPLIT, times=2),
             Row("in memory, 1 in a packet", "µs an event", SPLIT, times=3),

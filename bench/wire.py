@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+import ipychat
 from bench.rows import Figure
 from ipychat.messages import Event, FinishReason, Text
 from ipychat.providers import OpenAI, _completions, _reader
@@ -35,6 +36,8 @@ STREAMS = 1_000
 EVENTS_A_STREAM = 200
 PAUSE = 0.02
 """Seconds between two events where a stream goes at the pace of a model."""
+LONG_PAUSE = 0.1
+"""The same where every packet is read before the next one is sent."""
 MESSAGES = [{"role": "user", "content": "?"}]
 
 DATA = b"data: "
@@ -215,6 +218,12 @@ def ours(chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:
     return _reader.read(ask)
 
 
+async def through_ipychat(url: str) -> AsyncIterator[str | FinishReason]:
+    async for text in ipychat.stream("?", model="openai:m", base_url=url, api_key="k"):
+        yield text
+    yield FinishReason("stop")  # which `stream` keeps to itself
+
+
 def ours_over_http(url: str) -> AsyncIterator[Event]:
     return OpenAI.create_async_generator("m", MESSAGES, base_url=url)
 
@@ -234,6 +243,8 @@ async def drain(answer: AsyncIterator, opened: asyncio.Semaphore | None = None) 
             count += len(got)
         elif isinstance(got, Text):
             count += got.text.count(" ")
+        elif isinstance(got, str):
+            count += got.count(" ")
         elif isinstance(got, FinishReason):
             count += 1
     return count
@@ -318,6 +329,10 @@ async def many(url: str) -> AsyncIterator[Figure]:
     _, _, rate = await crowd(ours_over_http, url, STREAMS, PAUSE)
     _, _, most = await crowd(floor_over_http, url, STREAMS, PAUSE)
     yield Figure("1,000 streams, at a model's pace", rate, most)
+    await crowd(through_ipychat, url, 1)
+    _, _, rate = await crowd(through_ipychat, url, STREAMS, LONG_PAUSE)
+    _, _, most = await crowd(floor_over_http, url, STREAMS, LONG_PAUSE)
+    yield Figure("1,000 `ipychat.stream`s, an event a packet", rate, most)
 
 
 async def one(url: str) -> AsyncIterator[Figure | str]:

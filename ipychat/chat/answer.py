@@ -256,11 +256,12 @@ class Answer:
     def add(self, event: E) -> E:
         """Take an event into the reply, and return it; `events()` does it for all that it gives."""
         self._seconds = time.monotonic() - self._begin
+        if type(event) is Text:  # as most of them are
+            if self._first_text is None:
+                self._first_text = self._seconds
+            self._text.write(event.text)  # type: ignore[union-attr] # it is one
+            return event
         match event:
-            case Text(text):
-                if self._first_text is None:
-                    self._first_text = self._seconds
-                self._text.write(text)
             case Reasoning(text):
                 self._reasoning.write(text)
             case Notice(text, kind):

@@ -269,18 +269,20 @@ class Reader:
 
         Half a call would be none. `finish` tells how the answer ended.
         """
-        if type(piece) is not Text:  # as most of them are
+        if type(piece) is Text:  # as most of them are
+            size = len(piece.text)
+            if not self._half and piece.text.isascii() and size <= self._room:
+                self._room -= size
+                return piece if size else None
+        else:
             piece = self._parse(piece)
         match piece:
             case Text(text) | Reasoning(text):
-                if text.isascii() and not self._half:
-                    size = len(text)
-                else:
-                    text, self._half = split_half(self._half + text)
-                    self._kind = type(piece)
-                    text = whole(text)
-                    piece = self._kind(text)
-                    size = len(text.encode())
+                text, self._half = split_half(self._half + text)
+                self._kind = type(piece)
+                text = whole(text)
+                piece = self._kind(text)
+                size = len(text.encode())
                 if size > self._room:
                     piece = type(piece)(_beginning(text, self._room))
                 self._room -= size
