@@ -228,11 +228,26 @@ def servers() -> list[Server]:
     return found
 
 
-def look_for_servers() -> list[Server]:
-    """As `servers`, but look for them now, where that was not done in the last half minute."""
+def needs_search() -> bool:
+    """Whether it was not looked for servers in the last half minute, and may be."""
     from ipychat.local import servers as local
 
-    if looks_for_servers() and not local.is_fresh():
+    return looks_for_servers() and not local.is_fresh()
+
+
+async def search() -> None:
+    """Look for servers on this machine, if that is needed."""
+    from ipychat.local import servers as local
+
+    if needs_search():
+        await asyncio.shield(local.search())
+
+
+def look_for_servers() -> list[Server]:
+    """Return the servers on this machine; without a `search` before, this waits for one."""
+    from ipychat.local import servers as local
+
+    if needs_search():
         local.find()
     return servers()
 
@@ -262,6 +277,11 @@ def offering(name: str) -> list[ModelId]:
 def every_name() -> Iterator[str]:
     """Give every bare name."""
     yield from _current_index().models
+
+
+def every_model() -> set[ModelId]:
+    """Return all models that are known, ready or not."""
+    return {model for models in _current_index().models.values() for model in models}
 
 
 def is_known() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import re
@@ -15,8 +14,9 @@ from ipychat.catalog.offers import (
     every_name,
     is_known,
     is_ready,
-    looks_for_servers,
+    needs_search,
     offering,
+    search,
     servers,
 )
 from ipychat.errors import ModelNotSupportedError, PolicyError, UsageError
@@ -68,12 +68,8 @@ async def ready(name: str | None = None) -> None:
     """
     if not is_known():
         await aside.run(_read)
-    if not looks_for_servers():
-        return
-    from ipychat.local import servers as local
-
-    if not local.is_fresh() and _is_left_to_the_rules(name):
-        await asyncio.shield(local.search())
+    if needs_search() and _is_left_to_the_rules(name):
+        await search()
 
 
 def _read() -> None:

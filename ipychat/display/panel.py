@@ -104,6 +104,7 @@ class Panel(anywidget.AnyWidget):
         self._chats = conversations.names()
         self._told = Told()
         self._following: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._pages = 0
         """How many have said hello; only the first knows the outputs by their display ids."""
@@ -273,6 +274,8 @@ class Panel(anywidget.AnyWidget):
         if self._following is not None:
             self._following.cancel()
         self._following = self._loop.create_task(self._keep_telling(self._conversation))
+        # what a question needs to know is read before the user has typed one
+        self._looking = self._loop.create_task(_look(self._conversation.model))
 
     async def _keep_telling(self, conversation: Conversation) -> None:
         self._tell()
@@ -324,7 +327,7 @@ class Panel(anywidget.AnyWidget):
     def close(self) -> None:
         """Take it off the page; the conversation goes on."""
         self._leave()
-        for task in (self._following, self._refreshing):
+        for task in (self._following, self._looking, self._refreshing):
             if task is not None:
                 task.cancel()
         super().close()
@@ -335,6 +338,11 @@ def _let_go(*turns: Turn | None) -> None:
     for turn in turns:
         if turn is not None and turn.state == "running" and turn.stop:
             turn.stop()
+
+
+async def _look(model: str | None) -> None:
+    with contextlib.suppress(ChatError):  # which the question itself will say
+        await resolve.ready(model)
 
 
 async def _read(turn: Turn) -> None:

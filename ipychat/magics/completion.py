@@ -81,8 +81,8 @@ def _models() -> list[str]:
     from ipychat import config
     from ipychat.catalog import offers
 
-    offered = [offer.model for offer in offers.offers()]
-    return [*config.current().aliases, *(m.name for m in offered), *map(str, offered)]
+    models = sorted(map(str, offers.every_model()))
+    return [*config.current().aliases, *offers.every_name(), *models]
 
 
 def _chats(_session: Session, _word: str) -> Iterable[str]:

@@ -47,6 +47,7 @@ class ModelMagics(Magics):
         from ipychat.catalog import offers
 
         flags, words = flags_.parse_words(self.chat_models, line, self._session.questions.expand)
+        await stoppable(offers.search())
         faults = await stoppable(offers.refresh(stale_only=not flags.refresh))
         for name, fault in faults.items():
             print(f"{name} did not list its models: {fault.splitlines()[0]}")
@@ -114,7 +115,10 @@ class ModelMagics(Magics):
         """
         match line.split():
             case []:
+                from ipychat.catalog import offers
+
                 await self._session.conversation().load(turns=False)
+                await stoppable(offers.search())
                 self._show_setup()
             case ["local"]:
                 await self._set_up_local(None)
