@@ -108,6 +108,15 @@ async def test_a_provider_that_yields_something_else_is_told(yields, piece):
         await ipychat.ask("?", model="test:m")
 
 
+@pytest.mark.parametrize("reason", ["", "\x1b"])
+async def test_a_finish_without_a_reason_is_the_end_and_nobody_is_asked_again(yields, reason):
+    yields("a", FinishReason(reason))
+    async with asyncio.timeout(5):
+        reply = await ipychat.ask("?", model="test:m")
+    assert reply.text == "a"
+    assert reply.finish
+
+
 async def test_a_provider_that_must_say_its_finish_and_does_not_was_cut_off(yields):
     yields("a", ends_with="finish")
     with pytest.raises(errors.BrokenAnswerError):

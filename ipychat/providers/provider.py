@@ -321,7 +321,7 @@ class Reader:
             case str():
                 return Text(piece)
             case FinishReason(reason):
-                return FinishReason(harmless(reason[:MAX_REASON]))
+                return FinishReason(harmless(reason[:MAX_REASON]) or "stop")
             case ToolCall(id_, name, arguments):
                 return ToolCall(whole(id_[:MAX_ID]), whole(name[:MAX_NAME]), whole(arguments))
             case Notice(text, kind):
