@@ -115,7 +115,7 @@ class Answer:
                         yield self.add(rest)
                     self.add(reader.finish())
                 except Exception as error:  # noqa: BLE001 - a provider that anyone wrote
-                    yield self._ask_another(error)
+                    yield await self._ask_another(error)
         finally:
             if keeps:
                 self._count()
@@ -206,7 +206,7 @@ class Answer:
         self._masked = dataclasses.replace(request, options=options)
         return [self.add(Notice(one)) for one in said]
 
-    def _ask_another(self, error: Exception) -> Notice:
+    async def _ask_another(self, error: Exception) -> Notice:
         """Turn the question to the next of the others, if it may be; say who and why.
 
         Raises what is said of the error where it may not.
@@ -232,7 +232,7 @@ class Answer:
             except UsageError as refusal:
                 said.append(f"{name} can't be asked: {str(refusal).splitlines()[0]}")
             else:
-                self._hash = receipts.receipt(self.request).hash
+                self._hash = (await offload.run(receipts.receipt, self.request)).hash
                 said.append(f"{self.request.model} answers instead.")
                 return self.add(Notice("\n".join(said)))
         raise fault
