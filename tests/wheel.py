@@ -58,7 +58,7 @@ def look_into(wheel: Path) -> None:
         for path in (ROOT / "ipychat").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    for needed in ("py.typed", "models.json", "display/panel.js", "display/panel.css"):
+    for needed in ("py.typed", "catalog/models.json", "display/panel.js", "display/panel.css"):
         assert f"ipychat/{needed}" in package, needed
     about = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
     beside = {f"{about}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}

@@ -1,4 +1,4 @@
-"""Make `ipychat/models.json` of the table that the package litellm keeps (MIT licence).
+"""Make `ipychat/catalog/models.json` of the table that the package litellm keeps (MIT licence).
 
     pip download --no-deps litellm
     python tools/models.py litellm-*.whl
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-TARGET = Path(__file__).parents[1] / "ipychat" / "models.json"
+TARGET = Path(__file__).parents[1] / "ipychat" / "catalog" / "models.json"
 SOURCE = "litellm/model_prices_and_context_window_backup.json"
 NAMES = {
     "anthropic": "anthropic",

@@ -24,7 +24,7 @@ from ipychat import secrets
 from ipychat.context import cells, failures, values
 from ipychat.context.failures import file_of
 from ipychat.messages import Message, TextPart
-from ipychat.providers.provider import FullProvider, Messages, read_messages
+from ipychat.providers.provider import FullProvider, Given, read_messages
 
 FIRST_LINE = "*This is ipychat's built-in helper, which is no AI model.*"
 NO_NOTEBOOK = "There is no notebook here, so there is no error, name or variable to look at."
@@ -94,7 +94,7 @@ class Helper(FullProvider):
     async def create_async_generator(
         cls,
         model: str,
-        messages: Messages,
+        messages: Given,
         **options: Any,  # noqa: ARG003 - whatever others are asked with
     ) -> AsyncGenerator[str, None]:
         """Answer the last question, as Markdown."""

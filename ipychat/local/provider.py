@@ -19,7 +19,7 @@ from ipychat.errors import (
 from ipychat.local import engine, weights
 from ipychat.messages import Event, Notice
 from ipychat.providers.openai import compatible
-from ipychat.providers.provider import Card, FullProvider, Messages
+from ipychat.providers.provider import Card, FullProvider, Given
 
 IDLE_TIMEOUT = 3600.0
 """Seconds that the engine may be silent: it waits for its turn, or reads a long prompt slowly. Its
@@ -83,7 +83,7 @@ class Local(FullProvider):
     async def create_async_generator(
         cls,
         model: str,
-        messages: Messages,
+        messages: Given,
         proxy: str | None = None,  # noqa: ARG003 - nothing leaves this machine
         *,
         context: int | None = None,

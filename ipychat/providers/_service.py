@@ -19,7 +19,7 @@ from ipychat.providers import _reader
 from ipychat.providers._keyed import Keyed
 from ipychat.providers._questions import Draft, Json
 from ipychat.providers._reader import Answer, Events
-from ipychat.providers.provider import Card, Messages, read_messages
+from ipychat.providers.provider import Card, Given, read_messages
 from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.ndjson import LineDecoder
@@ -70,7 +70,7 @@ class HttpService(Keyed):
         raise NotImplementedError
 
     @classmethod
-    def _read_and_write(cls, model: str, messages: Messages, *how: Any) -> Json:
+    def _read_and_write(cls, model: str, messages: Given, *how: Any) -> Json:
         return cls._write(Draft(model, read_messages(messages), *how))
 
     @classmethod
@@ -96,7 +96,7 @@ class HttpService(Keyed):
     def create_async_generator(
         cls,
         model: str,
-        messages: Messages,
+        messages: Given,
         proxy: str | None = None,
         *,
         base_url: str | None = None,
@@ -118,7 +118,7 @@ class HttpService(Keyed):
     async def _ask(
         cls,
         model: str,
-        messages: Messages,
+        messages: Given,
         base_url: str | None,
         api_key: str | None,
         options: Json,

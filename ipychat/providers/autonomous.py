@@ -10,7 +10,7 @@ from ipychat.messages import Event, Message, to_base64
 from ipychat.providers import _completions, _reader
 from ipychat.providers._browser import USER_AGENT
 from ipychat.providers._questions import Json
-from ipychat.providers.provider import FullProvider, Messages
+from ipychat.providers.provider import FullProvider, Given
 from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 
@@ -63,7 +63,7 @@ class AutonomousAI(FullProvider):
     def create_async_generator(
         cls,
         model: str,
-        messages: Messages,
+        messages: Given,
         proxy: str | None = None,
         stream: bool = False,  # noqa: FBT001, FBT002 - the documented signature
         *,
@@ -76,7 +76,7 @@ class AutonomousAI(FullProvider):
 
     @classmethod
     async def _ask(
-        cls, model: str, messages: Messages, base_url: str | None, options: Json, *, stream: bool
+        cls, model: str, messages: Given, base_url: str | None, options: Json, *, stream: bool
     ) -> _reader.Asked:
         transport, _ = Transport.split(options)
         model = cls.get_model(model)
@@ -91,6 +91,6 @@ class AutonomousAI(FullProvider):
         return _reader.Asked(call, _completions.Completion(cls.label), None, transport.idle_timeout)
 
 
-def _encode(messages: Messages) -> str:
+def _encode(messages: Given) -> str:
     written = [one.to_dict() if isinstance(one, Message) else one for one in messages]
     return to_base64(offload.dump(written))

@@ -15,7 +15,7 @@ from ipychat.errors import FormatError
 from ipychat.providers import _form
 from ipychat.providers._browser import FIREFOX
 from ipychat.providers._reader import is_dense
-from ipychat.providers.provider import FullProvider, Messages, read_messages
+from ipychat.providers.provider import FullProvider, Given, read_messages
 from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.sse import EventDecoder
@@ -75,7 +75,7 @@ class Koala(FullProvider):
     async def create_async_generator(
         cls,
         model: str,
-        messages: Messages,
+        messages: Given,
         proxy: str | None = None,
         connector: aiohttp.BaseConnector | None = None,
         *,
@@ -149,7 +149,7 @@ def _payloads(data: str) -> Iterator[Any]:
             at = match.end()
 
 
-def _body(model: str, messages: Messages) -> dict[str, Any]:
+def _body(model: str, messages: Given) -> dict[str, Any]:
     *before, last = read_messages(messages)
     system = " ".join(m.text for m in [*before, last] if m.role == "system")
     return {

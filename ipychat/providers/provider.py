@@ -53,9 +53,10 @@ COMMON_OPTIONS = frozenset({
 })  # fmt: skip
 """OpenAI's words, as far as most services have something to do with them."""
 
-Messages: TypeAlias = list[dict[str, Any]] | tuple[Message, ...]
-"""Providers of other packages are given dicts with `role` and `content`, which is text or parts;
-those of this package are given messages, and take dicts, too."""
+Messages: TypeAlias = list[dict[str, Any]]
+"""What providers of other packages are given: dicts with `role` and `content`, text or parts."""
+Given: TypeAlias = Messages | tuple[Message, ...]
+"""What providers of this package are given: messages; called directly, they take dicts, too."""
 AsyncResult: TypeAlias = AsyncIterator[Any]
 """What providers return."""
 
@@ -253,11 +254,11 @@ class Reader:
 
     def ask(self, question: Question) -> AsyncGenerator[Any, None]:
         """Return the pieces of the answer; closing it closes the provider's connection at once."""
-        asked: Any = self._provider.create_async_generator(
+        ask: Any = self._provider.create_async_generator  # which takes messages, and is a generator
+        asked: AsyncGenerator[Any, None] = ask(
             model=question.model.name, messages=question.messages, **question.options
         )
-        given: AsyncGenerator[Any, None] = asked  # as that of each class of ours, or completed, is
-        return given
+        return asked
 
     @property
     def is_full(self) -> bool:

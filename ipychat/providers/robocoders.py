@@ -26,7 +26,7 @@ from ipychat.messages import FinishReason, Notice
 from ipychat.providers import _form
 from ipychat.providers._browser import USER_AGENT
 from ipychat.providers._reader import parse_json
-from ipychat.providers.provider import FullProvider, Messages, format_prompt
+from ipychat.providers.provider import FullProvider, Given, format_prompt
 from ipychat.store import files
 from ipychat.store.credentials import ROOT, ServiceSession
 from ipychat.wire import offload
@@ -92,7 +92,7 @@ class RobocodersAPI(FullProvider):
     async def create_async_generator(
         cls,
         model: str,
-        messages: Messages,
+        messages: Given,
         proxy: str | None = None,
         *,
         base_url: str | None = None,
