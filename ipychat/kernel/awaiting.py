@@ -18,7 +18,7 @@ import asyncio
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.inputtransformer2 import EscapedCommand, MagicAssign
 
@@ -27,6 +27,7 @@ from ipychat._lazy import load
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+T = TypeVar("T")
 Waiting = Callable[..., Coroutine[Any, Any, Any]]
 
 CELL, LINE = "_ipychat_cell", "_ipychat_line"
@@ -189,3 +190,21 @@ def _will_be_awaited(shell: InteractiveShell) -> bool:
     if caller in {"_run_cell", "run_cell"}:
         return asyncio._get_running_loop() is None  # noqa: SLF001 - the one that does not raise
     return False
+
+
+async def stoppable(work: Coroutine[Any, Any, T], so_far: str = "") -> T:
+    """Wait for work that an interrupt of the user's ends."""
+    from ipychat.errors import InterruptedAnswerError
+    from ipychat.kernel.run import Run, in_front
+
+    done: list[T] = []
+
+    async def do() -> None:
+        done.append(await work)
+
+    run = Run(do())
+    with in_front(run):
+        await run.wait()
+    if not done:
+        raise InterruptedAnswerError(f"Interrupted. {so_far}".rstrip())
+    return done[0]

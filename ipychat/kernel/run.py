@@ -11,11 +11,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
-
-from ipychat.errors import InterruptedAnswerError
-
-T = TypeVar("T")
+from typing import Any
 
 _in_front: list[Run] = []
 """The runs that an interrupt stops, oldest first."""
@@ -100,18 +96,3 @@ def stop_those_in_front(*_: object) -> None:
     """Stop every answer that a cell waits for, as an interrupt does."""
     for run in tuple(_in_front):
         run.interrupt()
-
-
-async def stoppable(work: Coroutine[Any, Any, T], so_far: str = "") -> T:
-    """Wait for work that an interrupt of the user's ends."""
-    done: list[T] = []
-
-    async def do() -> None:
-        done.append(await work)
-
-    run = Run(do())
-    with in_front(run):
-        await run.wait()
-    if not done:
-        raise InterruptedAnswerError(f"Interrupted. {so_far}".rstrip())
-    return done[0]

@@ -141,7 +141,7 @@ class ChatMagics(Magics):
         A line's prompt that begins like a flag stands behind --.
         """
         from ipychat.catalog import resolve
-        from ipychat.kernel.run import stoppable
+        from ipychat.kernel.awaiting import stoppable
 
         flags, text = flags_.parse(self.chat, line, self._session.questions.expand)
         if cell is not None and text:
@@ -228,7 +228,7 @@ class ChatMagics(Magics):
             raise UsageError(f"%chat_panel takes flags only, and {words[0]!r} is none.")
         from ipychat.display.panel import panel
         from ipychat.kernel import notebook
-        from ipychat.kernel.run import stoppable
+        from ipychat.kernel.awaiting import stoppable
 
         await stoppable(self._session.conversation(flags.chat).load())
         cell, _ = notebook.running_cell(self.shell)

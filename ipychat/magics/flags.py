@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ipychat.errors import UsageError
-from ipychat.text import words
 
 if TYPE_CHECKING:
     import argparse
@@ -102,6 +101,8 @@ def _take_flags(
     while match := re.match(FLAG, rest):
         flag = match[0]
         if flag not in known:
+            from ipychat.text import words
+
             near = "" if flag in HELP else words.near(flag, known, 1)
             behind = "A prompt that begins like a flag stands behind --."
             hint = near or f" {parser.prog}? shows all flags. {behind}"

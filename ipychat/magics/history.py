@@ -14,12 +14,10 @@ from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ipychat import config, secrets
 from ipychat.errors import UsageError
-from ipychat.kernel.awaiting import waits
-from ipychat.kernel.run import stoppable
+from ipychat.kernel.awaiting import stoppable, waits
 from ipychat.magics import flags as flags_
 from ipychat.magics.flags import flag
-from ipychat.text import words
-from ipychat.text.characters import harmless
+from ipychat.text.characters import counted, harmless
 
 if TYPE_CHECKING:
     from ipychat.chat.conversations import Conversation
@@ -76,7 +74,7 @@ class HistoryMagics(Magics):
     async def chat_new(self, line: str) -> None:
         """Clear the notebook's conversation, or the one with the name given."""
         conversation = await self._read(flags_.unquoted(line) or None)
-        turns = words.counted(len(conversation.turns), "turn")
+        turns = counted(len(conversation.turns), "turn")
         conversation.clear()
         print(f"Conversation cleared ({turns}).")
 
@@ -88,7 +86,7 @@ class HistoryMagics(Magics):
         if not name:
             raise UsageError("%chat_fork wants the name of the copy.")
         fork = (await self._read()).fork(name)
-        turns = words.counted(len(fork.turns), "turn")
+        turns = counted(len(fork.turns), "turn")
         print(f"Copied {turns} to {name}. To go on there: --chat {name}.")
 
     @line_magic
@@ -99,7 +97,7 @@ class HistoryMagics(Magics):
         if not conversation.turns:
             raise UsageError(f"{conversation.name} has no turn to drop.")
         conversation.undo()
-        print(f"Dropped the last turn; {words.counted(len(conversation.turns), 'turn')} left.")
+        print(f"Dropped the last turn; {counted(len(conversation.turns), 'turn')} left.")
 
     @flag("-c", "--chat", metavar="NAME", help="Conversation to use; by default the notebook's.")
     @no_var_expand
@@ -166,7 +164,7 @@ class HistoryMagics(Magics):
                 listed = list(answers.all())
                 if listed:
                     self._session.publish(shown.entries(listed))
-                print(f"{words.counted(len(listed), 'answer')} in {_beside(answers.folder)}")
+                print(f"{counted(len(listed), 'answer')} in {_beside(answers.folder)}")
             case ["show", name]:
                 found = [one for one in answers.all() if one.receipt.hash.startswith(name)]
                 if len(found) != 1:
@@ -176,10 +174,10 @@ class HistoryMagics(Magics):
                 found = [entry for entry, _ in replay.stale()]
                 if found:
                     self._session.publish(shown.entries(found))
-                said = words.counted(len(found), "answer")
+                said = counted(len(found), "answer")
                 print(f"{said} asked no more. %chat_cassette prune --yes takes the notebook off.")
             case ["prune", "--yes"]:
-                print(f"Removed {words.counted(len(replay.prune()), 'answer')}.")
+                print(f"Removed {counted(len(replay.prune()), 'answer')}.")
             case _:
                 raise UsageError("%chat_cassette takes nothing, show ENTRY, or prune [--yes].")
 

@@ -12,8 +12,7 @@ from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ipychat import config
 from ipychat.errors import InterruptedAnswerError, MissingRequirementsError, UsageError
-from ipychat.kernel.awaiting import waits
-from ipychat.kernel.run import stoppable
+from ipychat.kernel.awaiting import stoppable, waits
 from ipychat.magics import flags as flags_
 from ipychat.magics.flags import flag
 

@@ -52,7 +52,7 @@ class Questions:
     async def _along(self, flags: Namespace) -> Any:
         from ipychat.context import attachments, cells, values
         from ipychat.kernel import notebook
-        from ipychat.kernel.run import stoppable
+        from ipychat.kernel.awaiting import stoppable
         from ipychat.messages import TextPart
         from ipychat.wire import aside
 

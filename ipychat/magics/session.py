@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ipychat import config
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.magics.endings import ending, stopped
-from ipychat.text import words
+from ipychat.text.characters import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,11 +179,11 @@ class Session:
     def standing(self, conversation: Conversation) -> Iterator[str]:
         """Yield what the user must know about a conversation that continues."""
         if conversation.continues and conversation not in self._greeted:
-            turns = words.counted(conversation.continues, "turn")
+            turns = counted(conversation.continues, "turn")
             yield f"continues {turns}; %chat_new starts clean"
         self._greeted.append(conversation)
         if stale := conversation.stale_count:
-            yield f"{words.counted(stale, 'later turn')} {'is' if stale == 1 else 'are'} stale"
+            yield f"{counted(stale, 'later turn')} {'is' if stale == 1 else 'are'} stale"
 
     async def _settle(
         self, turn: Turn, run: Run, view: View, manner: Manner, *, alone: bool

@@ -340,11 +340,13 @@ async def read(ask: Callable[[], Awaitable[Asked]]) -> AsyncIterator[Event]:
     begin as JSON does. What is wrong behind the finish is said, and takes nothing from the answer.
     """
     asked = await ask()
-    answer, decoder = asked.answer, asked.decoder
+    del ask  # the question is in it: it may be large, and the answer may take long
+    answer, decoder, idle = asked.answer, asked.decoder, asked.idle
     async with asked.call as call:
         async for notice in _sent(call, answer, asked.root):
             yield notice
-        content = _form.Chunks(call.content, answer.service, asked.idle)
+        del asked
+        content = _form.Chunks(call.content, answer.service, idle)
         async with contextlib.aclosing(content) as chunks:
             form, chunk = await chunks.begin()
             try:

@@ -35,3 +35,8 @@ def shortened(text: str, longest: int | None) -> str:
     if longest is None or len(text) <= longest:
         return text
     return f"{text[:longest]} … ({len(text) - longest:,} more characters)"
+
+
+def counted(number: int, what: str) -> str:
+    """Return the number with its noun."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Words for people: near misses, and numbers with their nouns."""
+"""Near misses: which of the known words was meant."""
 
 from __future__ import annotations
 
@@ -18,8 +18,3 @@ def near(name: str, known: Iterable[str], most: int = 3) -> str:
     """Ask whether what comes near was meant; empty where nothing does."""
     found = nearest(name, known, most)
     return f" Did you mean {' or '.join(found)}?" if found else ""
-
-
-def counted(number: int, what: str) -> str:
-    """Return the number with its noun."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
