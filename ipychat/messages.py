@@ -1,7 +1,7 @@
 """Values that travel: model ids, messages, requests, events, replies.
 
 All are frozen. Whatever a caller gives as a prompt becomes messages once, in `parse_messages`;
-whatever a provider yields becomes an event once, in `ipychat.providers.provider.events`.
+whatever a provider yields becomes an event once, in `ipychat.providers.provider.Reader`.
 """
 
 from __future__ import annotations

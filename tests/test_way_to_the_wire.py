@@ -2,12 +2,9 @@
 
 import json
 import socket
-import time
 
 import pytest
 
-from tests.kernels import Kernel
-from tests.loopback import Service
 from tests.protocols import PROTOCOLS
 from tests.test_magics import PATH, echo
 
@@ -65,45 +62,37 @@ def test_the_loops_thread_touches_no_file_and_no_socket_of_its_own(shared, turns
 
 
 @pytest.fixture
-def silent(monkeypatch):
+def silent():
     """Five ports that take connections and say nothing."""
     ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
-    yield [one.getsockname()[1] for one in ports]
+    for one in ports:
+        one.setblocking(False)
+    yield ports
     for one in ports:
         one.close()
 
 
-def first_byte(env, ports) -> float:
-    """Seconds from the start of a kernel's first question to the first byte at the service."""
-    service = Service()
-    arrived = []
-
-    def answering(received):
-        arrived.append(time.monotonic())
-        return echo(received)
-
-    service.on(PATH, answering)
-    kernel = Kernel(
-        {**env, "OPENAI_BASE_URL": service.url, "OPENAI_API_KEY": "sk-a-key-of-the-tests"}
-    )
-    kernel.run("%load_ext ipychat")
-    kernel.run(
-        "from ipychat.local import servers; servers.PORTS.clear()\n"
-        f"servers.PORTS.update(dict.fromkeys({ports}, 'vllm')); import aiohttp, ipychat.wire.http"
-    )
-    begin = time.monotonic()
-    assert kernel.run("%chat -m openai:m hi").status == "ok"
-    kernel.close()
-    service.close()
-    return arrived[0] - begin
+def was_asked(port: socket.socket) -> bool:
+    """Whether anyone has connected."""
+    try:
+        port.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
 
 
-def test_silent_servers_on_this_machine_delay_no_one_who_names_a_model(
-    generation, silent, tmp_path
+@pytest.mark.parametrize(("cell", "asked"), [("%chat -m openai:m hi", False), ("%chat hi", True)])
+def test_who_names_a_model_waits_for_no_other_server_on_this_machine(
+    kernel, service, silent, cell, asked
 ):
-    env = {**generation, "IPYCHAT_HOME": str(tmp_path), "IPYCHAT_SERVERS": ""}
-    closed = [9, 11, 13, 17, 19]
-    # best of three of each, in turns: what shares the machine's cores is no part of it
-    took = [[first_byte(env, ports) for ports in (closed, silent)] for _ in range(3)]
-    none, five = (min(one) for one in zip(*took, strict=True))
-    assert five < none + 0.1
+    service.on(PATH, echo)
+    notebook = kernel(IPYCHAT_SERVERS="", IPYCHAT_MODEL="", OLLAMA_HOST="192.0.2.1")
+    if asked:
+        notebook.run("import os; del os.environ['OPENAI_API_KEY']")
+    ports = [one.getsockname()[1] for one in silent]
+    notebook.run(
+        "from ipychat.local import servers; servers.PORTS.clear()\n"
+        f"servers.PORTS.update(dict.fromkeys({ports}, 'vllm'))"
+    )
+    assert notebook.run(cell).status == "ok"
+    assert [was_asked(one) for one in silent] == [asked] * 5

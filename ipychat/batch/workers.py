@@ -149,7 +149,8 @@ async def _ask(share: Share) -> Back:
     options = {**share.options, **cluster.held(share.run)}
     for name, value in options.items():
         options[name] = secrets.register_option(name, value)
-    base = Question(share.model, (), MappingProxyType(options))
+    route = routes.find(share.model, options)
+    base = Question(share.model, (), MappingProxyType(options), route)
     asker = Asker(base, share.schema, Pace(*share.limits), share.retries)
     returned: list[Returned | None] = [None] * len(share.prompts)
     stopped: ChatError | None = None

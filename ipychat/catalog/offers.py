@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ipychat import config, secrets
 from ipychat.catalog import lists, registry
 from ipychat.errors import ChatError
+from ipychat.local import servers as local
 from ipychat.messages import ModelId
 from ipychat.store import replay
 from ipychat.wire import policy
@@ -88,8 +89,10 @@ def _missing(name: str, cls: type[FullProvider]) -> str | None:
 async def refresh(*, stale_only: bool = False) -> dict[str, str]:
     """Ask every service that is ready for its models, side by side; return who gave none, and why.
 
-    Those whose list is younger than a day are not asked if `stale_only`.
+    Those whose list is younger than a day are not asked if `stale_only`. Servers on this machine
+    are looked for, too.
     """
+    await search()
     asked = {}
     refused = policy.refusal()
     for name, cls in registry.loaded():
@@ -219,9 +222,7 @@ def servers() -> list[Server]:
     """
     if not looks_for_servers():
         return []
-    from ipychat.local import servers
-
-    found = servers.known()
+    found = local.known()
     for server in reversed(found):
         if server.why_not is None:
             registry.found_at(server.provider, server.root)
@@ -230,29 +231,23 @@ def servers() -> list[Server]:
 
 def needs_search() -> bool:
     """Whether it was not looked for servers in the last half minute, and may be."""
-    from ipychat.local import servers as local
-
     return looks_for_servers() and not local.is_fresh()
 
 
 async def search() -> None:
     """Look for servers on this machine, if that is needed."""
-    from ipychat.local import servers as local
-
     if needs_search():
         await asyncio.shield(local.search())
 
 
 def look_for_servers() -> list[Server]:
     """Return the servers on this machine; without a `search` before, this waits for one."""
-    from ipychat.local import servers as local
-
     if needs_search():
         local.find()
     return servers()
 
 
-def names_of(cls: type[FullProvider], model: str) -> set[str]:
+def _names_of(cls: type[FullProvider], model: str) -> set[str]:
     """Return the model's own name and its aliases."""
     return {model, *(alias for alias, target in cls.model_aliases.items() if target == model)}
 
@@ -284,20 +279,26 @@ def every_model() -> set[ModelId]:
     return {model for models in _current_index().models.values() for model in models}
 
 
-def is_known() -> bool:
-    """Whether all that is known is read already."""
+def is_read() -> bool:
+    """Whether what is offered is read, and nothing has changed since."""
     return _index is not None and _index.state == _state(_index.variables)
 
 
+def read() -> None:
+    """Read what is offered: from disk, which may take long."""
+    _current_index()
+
+
 def _current_index() -> _Index:
+    """Return the index, read anew where something that it is made of has changed."""
     global _index  # noqa: PLW0603 - what is known, until something that it is made of changes
-    if _index is None or _index.state != _state(_index.variables):
+    if _index is None or not is_read():
         variables: dict[str, None] = {}
         models: dict[str, list[ModelId]] = {}
         for provider, cls in registry.loaded():
             variables |= dict.fromkeys(cls.url_variables)
             for model in _known(provider, cls):
-                for name in names_of(cls, model):
+                for name in _names_of(cls, model):
                     models.setdefault(name, []).append(ModelId(provider, model))
         _index = _Index(_state(tuple(variables)), tuple(variables), models)
     return _index

@@ -16,7 +16,6 @@ from ipychat.messages import (
     FilePart,
     ImagePart,
     Message,
-    ModelId,
     Part,
     Question,
     Route,
@@ -53,7 +52,17 @@ def receipt(request: Question) -> Receipt:
 
 def receipts(request: Question) -> Callable[[Iterable[Message]], Receipt]:
     """Return a function that builds receipts for questions that differ only in their messages."""
-    return _receipts(request, routes.of(request))
+    model, way = request.model, routes.of(request)
+    seen = model.name in way.provider.sees_more
+    if way.behind:
+        at = str(way.behind)
+        seen = seen or way.behind.name in registry.load(way.behind.provider).sees_more
+    else:
+        at = _at(request, way)
+    options, unwritable = _options(request, way)
+    asked = {"model": str(model), "at": at, "options": options, "messages": []}
+    same = Receipt.of(asked, repeatable=not seen, unwritable=unwritable)
+    return lambda messages: same.to([*map(_message, messages)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +85,11 @@ def as_recorded(request: Question) -> AsRecorded | None:
             request, model=model, route=routes.find(model, request.options), recorded=None
         )
         meant = dict.fromkeys(request.recorded.names, str(model))
-    way = routes.of(then)
-    behind = resolve.recorded_behind() if way.behind and not replay.is_on() else None
-    if behind:
+    way, looked_up = routes.of(then), then
+    if way.behind and not replay.is_on() and (behind := resolve.recorded_behind()):
         meant[resolve.GATEWAY] = str(behind)
-    return AsRecorded(then, _receipts(then, way, behind), meant) if meant else None
+        looked_up = replace(then, route=replace(way, behind=behind))
+    return AsRecorded(then, receipts(looked_up), meant) if meant else None
 
 
 def turn_from_recorded(request: Question) -> tuple[Question, str]:
@@ -105,22 +114,6 @@ def check_named(request: Question) -> None:
             f"No answer to this is kept, and only the cassette says who {name} is: "
             f"nothing was sent.\n{recorded.fault}"
         )
-
-
-def _receipts(
-    request: Question, way: Route, behind: ModelId | None = None
-) -> Callable[[Iterable[Message]], Receipt]:
-    model = request.model
-    seen = model.name in way.provider.sees_more
-    if behind := way.behind and (behind or way.behind):
-        at = str(behind)
-        seen = seen or behind.name in registry.load(behind.provider).sees_more
-    else:
-        at = _at(request, way)
-    options, unwritable = _options(request, way)
-    asked = {"model": str(model), "at": at, "options": options, "messages": []}
-    same = Receipt.of(asked, repeatable=not seen, unwritable=unwritable)
-    return lambda messages: same.to([*map(_message, messages)])
 
 
 def _at(request: Question, way: Route) -> str:

@@ -9,16 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipychat import config, secrets
-from ipychat.catalog import lists, registry
-from ipychat.catalog.offers import (
-    every_name,
-    is_known,
-    is_ready,
-    needs_search,
-    offering,
-    search,
-    servers,
-)
+from ipychat.catalog import lists, offers, registry
+from ipychat.catalog.offers import every_name, is_ready, offering, servers
 from ipychat.errors import ModelNotSupportedError, PolicyError, UsageError
 from ipychat.messages import ModelId, Recorded
 from ipychat.providers.presets import PRESETS
@@ -66,18 +58,16 @@ async def ready(name: str | None = None) -> None:
     Where nobody is named who would answer, servers on this machine are looked for: that takes a
     third of a second at most. Who is named is asked without looking at what else runs here.
     """
-    if not is_known():
+    if not offers.is_read():
         await aside.run(_read)
-    if needs_search() and _is_left_to_the_rules(name):
-        await search()
+    if offers.needs_search() and _is_left_to_the_rules(name):
+        await offers.search()
 
 
 def _read() -> None:
     learn_secrets()
-    for _ in every_name():
-        break
-    for _ in policy.in_force():
-        break
+    offers.read()
+    policy.in_force()
 
 
 def _is_left_to_the_rules(name: str | None) -> bool:

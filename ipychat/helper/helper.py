@@ -63,20 +63,37 @@ _PASSWORD = re.compile(r"(://[^/\s:@]*:)[^@\s/]+(?=@)")
 _NAME = r"`?(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)(?:\(\))?`?"
 _KIND = r"(?:the |an? )?(?:function |class |method |module |variable |object )?"
 QUESTIONS = {
-    "error": r"(?:please )?(?:explain|fix|debug)(?: the| this| my| last)*"
-    r"(?: \w*(?:error|exception|traceback))?|what went wrong|why did (?:it|this|my cell) fail"
-    r"|what does (?:the|this) \w*(?:error|exception) mean.{0,60}",
-    "variables": r"(?:what|which|list|show)(?: me)?(?: the| my)*(?: variables| names)"
-    r"(?: do i have| are there)?|what have i defined|variables|whos?",
-    "setup": r"set ?up|(?:api )?key|model"
-    r"|how (?:do|can) i (?:use|get|set up|add) (?:an?|my) (?:model|(?:api )?key)",
-    "name": rf"(?:what is|what's|what does|explain|describe) {_KIND}{_NAME}(?: do| mean| for)?"
-    rf"|how (?:do i|can i|to) use {_KIND}{_NAME.replace('name', 'used', 1)}"
-    rf"|(?:show me the |the )?(?:help|docs?|documentation|signature)(?: of| for| on)? "
-    rf"{_KIND}{_NAME.replace('name', 'doc', 1)}"
-    rf"|help\({_NAME.replace('name', 'helped', 1)}\)"
-    rf"|\?{{1,2}}{_NAME.replace('name', 'before', 1)}"
-    rf"|{_NAME.replace('name', 'behind', 1)}\?{{1,2}}",
+    "error": (
+        (
+            r"(?:please )?(?:explain|fix|debug)(?: the| this| my| last)*"
+            r"(?: \w*(?:error|exception|traceback))?"
+        ),
+        r"what went wrong",
+        r"why did (?:it|this|my cell) fail",
+        r"what does (?:the|this) \w*(?:error|exception) mean.{0,60}",
+    ),
+    "variables": (
+        (
+            r"(?:what|which|list|show)(?: me)?(?: the| my)*(?: variables| names)"
+            r"(?: do i have| are there)?"
+        ),
+        r"what have i defined|variables|whos?",
+    ),
+    "setup": (
+        r"set ?up|(?:api )?key|model",
+        r"how (?:do|can) i (?:use|get|set up|add) (?:an?|my) (?:model|(?:api )?key)",
+    ),
+    "name": (
+        rf"(?:what is|what's|what does|explain|describe) {_KIND}{_NAME}(?: do| mean| for)?",
+        rf"how (?:do i|can i|to) use {_KIND}{_NAME}",
+        (
+            r"(?:show me the |the )?(?:help|docs?|documentation|signature)(?: of| for| on)? "
+            rf"{_KIND}{_NAME}"
+        ),
+        rf"help\({_NAME}\)",
+        rf"\?{{1,2}}{_NAME}",
+        rf"{_NAME}\?{{1,2}}",
+    ),
 }
 """What is asked → how. A question that is put otherwise is not answered."""
 
@@ -148,10 +165,11 @@ def answer(asked: str) -> str:
 
 def _read(asked: str) -> tuple[str, str]:
     """Return a question's subject and the name it mentions."""
-    for subject, how in QUESTIONS.items():
+    for subject, ways in QUESTIONS.items():
         ending = r"\W*" if subject != "name" else r"[^\w?]*\??"
-        if found := re.fullmatch(f"(?:{how}){ending}", asked, re.IGNORECASE):
-            return subject, next(filter(None, found.groupdict().values()), "")
+        for how in ways:
+            if found := re.fullmatch(f"(?:{how}){ending}", asked, re.IGNORECASE):
+                return subject, found.groupdict().get("name", "")
     return "", ""
 
 

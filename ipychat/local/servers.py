@@ -47,7 +47,7 @@ LIMIT = 0.3
 MAX_AGE = 30.0
 """Seconds for which what was found is not looked for anew by itself."""
 MAX_ANSWER = 4 * 1024 * 1024
-"""Bytes of an answer with its headers, room for 5,000 models; a longer one counts as none."""
+"""Bytes of an answer's body, room for 5,000 models; a longer one counts as none."""
 MAX_MODELS = 500
 """How many are kept."""
 MAX_NAME = 200
@@ -134,7 +134,7 @@ async def look(limit: float = LIMIT) -> list[Server]:
     found: dict[str, Server] = {}
     alone = aiohttp.DummyCookieJar()
     async with aiohttp.ClientSession(auto_decompress=False, cookie_jar=alone) as session:
-        asked = (_note(_Asker(session), root, usual, found) for root, usual in places.items())
+        asked = (_note(session, root, usual, found) for root, usual in places.items())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await asyncio.gather(*asked)
@@ -159,20 +159,22 @@ def _places() -> dict[str, str]:
     return places
 
 
-async def _note(asker: _Asker, root: str, usual: str, found: dict[str, Server]) -> None:
+async def _note(
+    session: aiohttp.ClientSession, root: str, usual: str, found: dict[str, Server]
+) -> None:
     import aiohttp
 
     with contextlib.suppress(OSError, ValueError, aiohttp.ClientError, RecursionError):
-        if server := await _look(asker, root, usual):
+        if server := await _look(session, root, usual):
             found[root] = server
 
 
 # -- what is asked
 
 
-async def _look(asker: _Asker, root: str, usual: str) -> Server | None:
+async def _look(session: aiohttp.ClientSession, root: str, usual: str) -> Server | None:
     if usual == "ollama":
-        answer = await asker.get(root, "/api/tags")
+        answer = await _get(session, root, "/api/tags")
         rows = answer.rows("name")
         # llama.cpp has the list as well, and speaks OpenAI's protocol behind it
         if rows is None or answer.server in PRODUCTS:
@@ -180,10 +182,10 @@ async def _look(asker: _Asker, root: str, usual: str) -> Server | None:
         return await _server("Ollama", usual, root, _names(rows, "name"))
     base = f"{root}/v1"
     if usual == "lmstudio":  # its own list says what is loaded
-        rows = (await asker.get(root, "/api/v0/models")).rows("id")
+        rows = (await _get(session, root, "/api/v0/models")).rows("id")
         if rows is not None:
             return await _server("LM Studio", usual, base, _names(rows, "id"))
-    answer = await asker.get(root, "/v1/models")
+    answer = await _get(session, root, "/v1/models")
     if answer.status == 401:
         product = _wants_key(answer)
         return await _server(product, usual, base, (), KEY) if product else None
@@ -194,7 +196,7 @@ async def _look(asker: _Asker, root: str, usual: str) -> Server | None:
     owner = owners.pop() if len(owners) == 1 else ""  # one that serves others' has several
     product, provider = PRODUCTS.get(answer.server) or PRODUCTS.get(owner) or (UNNAMED, usual)
     # whoever has no key is shown its models all the same
-    locked = product == "llama.cpp" and (await asker.get(root, "/props")).status == 401
+    locked = product == "llama.cpp" and (await _get(session, root, "/props")).status == 401
     why_not = KEY if locked else None
     return await _server(product, provider, base, _names(rows, "id"), why_not)
 
@@ -251,24 +253,18 @@ class _Answer(NamedTuple):
         return None
 
 
-class _Asker:
-    """Asks the servers of one search."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    async def get(self, root: str, path: str) -> _Answer:
-        """Ask for what stands at `path`; raise ValueError where it is too long."""
-        headers = {"Accept-Encoding": "identity", "Connection": "close"}
-        asked = self._session.get(f"{root}{path}", headers=headers, allow_redirects=False)
-        async with asked as answer:
-            body = bytearray()
-            while chunk := await answer.content.readany():
-                body += chunk
-                if len(body) > MAX_ANSWER:
-                    raise ValueError("too long")
-            said = str(answer.headers.get("Server"))
-            return _Answer(answer.status, said, body.decode(errors="replace"))
+async def _get(session: aiohttp.ClientSession, root: str, path: str) -> _Answer:
+    """Ask for what stands at `path`. Raises ValueError if it is too long."""
+    headers = {"Accept-Encoding": "identity", "Connection": "close"}
+    asked = session.get(f"{root}{path}", headers=headers, allow_redirects=False)
+    async with asked as answer:
+        body = bytearray()
+        while chunk := await answer.content.readany():
+            body += chunk
+            if len(body) > MAX_ANSWER:
+                raise ValueError("too long")
+        said = str(answer.headers.get("Server"))
+        return _Answer(answer.status, said, body.decode(errors="replace"))
 
 
 def _wants_key(answer: _Answer) -> str | None:

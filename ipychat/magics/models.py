@@ -46,7 +46,6 @@ class ModelMagics(Magics):
         from ipychat.catalog import offers
 
         flags, words = flags_.parse_words(self.chat_models, line, self._session.questions.expand)
-        await stoppable(offers.search())
         faults = await stoppable(offers.refresh(stale_only=not flags.refresh))
         for name, fault in faults.items():
             print(f"{name} did not list its models: {fault.splitlines()[0]}")

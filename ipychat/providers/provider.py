@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from ipychat import secrets
 from ipychat.errors import (
@@ -59,16 +59,6 @@ Given: TypeAlias = Messages | tuple[Message, ...]
 """What providers of this package are given: messages; called directly, they take dicts, too."""
 AsyncResult: TypeAlias = AsyncIterator[Any]
 """What providers return."""
-
-
-@runtime_checkable
-class Provider(Protocol):
-    """Any class that can be asked."""
-
-    @classmethod
-    def create_async_generator(cls, model: str, messages: Messages, **options: Any) -> AsyncResult:
-        """Return the answer, piece by piece."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
