@@ -9,10 +9,10 @@ import pytest
 
 from ipychat import ask, errors, messages
 from ipychat.messages import FinishReason, Notice, Reasoning, Text, ToolCall, Usage
-from ipychat.providers import OpenAI, _form
+from ipychat.providers import OpenAI
 from ipychat.providers.openai import compatible
 from ipychat.providers.presets import PRESETS
-from ipychat.wire import http
+from ipychat.wire import content, http
 from tests.loopback import END, FIN, HANG, answer, chunk, head
 from tests.protocols import CUTS, OPENAI, completion, sse
 
@@ -419,7 +419,7 @@ async def test_an_error_that_a_service_writes_at_length_is_cut(events):
 async def test_an_answer_that_is_whole_is_not_held_by_a_connection_that_stays_open(
     events, monkeypatch
 ):
-    monkeypatch.setattr(_form, "REST", 0.3)
+    monkeypatch.setattr(content, "REST", 0.3)
     usage = sse('{"choices": [], "usage": {"prompt_tokens": 1}}')
     pings = [step for _ in range(100) for step in (chunk(b": ping\n\n"), 0.05)]
     script = [head(), chunk(completion({"content": "a"}, "stop")), chunk(usage), *pings]

@@ -7,7 +7,6 @@ TypeError, which becomes a FormatError that names the service. Counts are not wo
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -328,8 +327,6 @@ class Asked:
     answer: Answer
     decoder: Events | LineDecoder | None = None
     """None: the service may answer with events or with one JSON body, and the first byte tells."""
-    idle: float | None = None
-    """Seconds within which a payload has to come."""
     root: str = ""
 
 
@@ -341,39 +338,37 @@ async def read(ask: Callable[[], Awaitable[Asked]]) -> AsyncIterator[Event]:
     """
     asked = await ask()
     del ask  # the question is in it: it may be large, and the answer may take long
-    answer, decoder, idle = asked.answer, asked.decoder, asked.idle
+    answer, decoder = asked.answer, asked.decoder
     async with asked.call as call:
         async for notice in _sent(call, answer, asked.root):
             yield notice
         del asked
-        content = _form.Chunks(call.content, answer.service, idle)
-        async with contextlib.aclosing(content) as chunks:
-            form, chunk = await chunks.begin()
-            try:
-                if form == "json" and not isinstance(decoder, LineDecoder):
-                    for event in answer.take_body(await chunks.whole(chunk)):
-                        yield event
-                    answer.check()
-                    chunk = b""
-                decoder = decoder or Events()
-                while chunk:
-                    data = decoder.feed(chunk)
-                    for event in answer.take(data):
-                        yield event
-                    answer.check()
-                    if answer.closed:
-                        break
-                    chunks.heard = bool(data)
-                    chunk = await chunks.next(ends=answer.finish is not None)
-                if not answer.closed:
-                    for event in answer.take(decoder.close(), last=True):
-                        yield event
+        content = call.content
+        form, chunk = await _form.begin(content, answer.service)
+        try:
+            if form == "json" and not isinstance(decoder, LineDecoder):
+                for event in answer.take_body(await _form.whole(content, chunk, answer.service)):
+                    yield event
                 answer.check()
-                await chunks.aclose()
-            except ChatError as error:
-                if not answer.finish:
-                    raise
-                yield _fault_behind(error)
+                chunk = b""
+            decoder = decoder or Events()
+            while chunk:
+                data = decoder.feed(chunk)
+                for event in answer.take(data):
+                    yield event
+                answer.check()
+                if answer.closed:
+                    break
+                content.heard |= bool(data)
+                chunk = await content.next(ends=answer.finish is not None)
+            if not answer.closed:
+                for event in answer.take(decoder.close(), last=True):
+                    yield event
+            answer.check()
+        except ChatError as error:
+            if not answer.finish:
+                raise
+            yield _fault_behind(error)
         for event in answer.end():
             yield event
 

@@ -134,7 +134,7 @@ class HttpService(Keyed):
         answer = cls._answer()(cls.label, body)
         decoder = cls.decoder() if stream else None
         call = place.call("POST", path, body)
-        return _reader.Asked(call, answer, decoder, transport.idle_timeout, place.root)
+        return _reader.Asked(call, answer, decoder, place.root)
 
     @classmethod
     async def cards(

@@ -88,7 +88,7 @@ class AutonomousAI(FullProvider):
             json={"messages": encoded, "threadId": model, "stream": stream, "aiAgent": model},
             transport=transport,
         )
-        return _reader.Asked(call, _completions.Completion(cls.label), None, transport.idle_timeout)
+        return _reader.Asked(call, _completions.Completion(cls.label))
 
 
 def _encode(messages: Given) -> str:

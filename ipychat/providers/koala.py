@@ -17,6 +17,7 @@ from ipychat.providers._browser import FIREFOX
 from ipychat.providers._reader import is_dense
 from ipychat.providers.provider import FullProvider, Given, read_messages
 from ipychat.wire import offload
+from ipychat.wire.content import Content
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.sse import EventDecoder
 
@@ -105,30 +106,28 @@ class Koala(FullProvider):
             )
             async for notice in call.send():
                 yield notice
-            async for payload in cls._parse_event_stream(call, transport.idle_timeout):
+            async for payload in cls._parse_event_stream(call):
                 yield payload
 
     @staticmethod
-    async def _parse_event_stream(
-        response: _Response, idle: float | None = None
-    ) -> AsyncIterator[Any]:
+    async def _parse_event_stream(response: _Response) -> AsyncIterator[Any]:
         """Give every JSON value of the stream, decoded, however the bytes are cut."""
-        async with contextlib.aclosing(_form.Chunks(response.content, "Koala", idle)) as chunks:
-            form, chunk = await chunks.begin()
-            if form == "json":
-                for payload in _payloads(await chunks.whole(chunk)):
-                    yield payload
-                return
-            decoder = EventDecoder()
-            while chunk:
-                for event in decoder.feed(chunk):
-                    chunks.heard = True
-                    for payload in _payloads(event.data):
-                        yield payload
-                chunk = await chunks.next()
-            for event in decoder.close():
+        content = Content.of(response.content)
+        form, chunk = await _form.begin(content, "Koala")
+        if form == "json":
+            for payload in _payloads(await _form.whole(content, chunk, "Koala")):
+                yield payload
+            return
+        decoder = EventDecoder()
+        while chunk:
+            for event in decoder.feed(chunk):
+                content.heard = True
                 for payload in _payloads(event.data):
                     yield payload
+            chunk = await content.next()
+        for event in decoder.close():
+            for payload in _payloads(event.data):
+                yield payload
 
 
 def _payloads(data: str) -> Iterator[Any]:

@@ -233,11 +233,13 @@ class Reader:
     Characters that were cut in two between pieces are joined. There is room for `size` bytes.
     """
 
-    __slots__ = ("_finish", "_half", "_kind", "_provider", "_room")
+    __slots__ = ("_finish", "_half", "_kind", "_provider", "_room", "is_full")
 
     def __init__(self, provider: type[FullProvider], size: int) -> None:
         self._provider = provider
         self._room = size
+        self.is_full = False
+        """Whether more came than there was room for."""
         self._half = ""
         self._kind: type[Text | Reasoning] = Text
         self._finish: FinishReason | None = None
@@ -249,11 +251,6 @@ class Reader:
             model=question.model.name, messages=question.messages, **question.options
         )
         return asked
-
-    @property
-    def is_full(self) -> bool:
-        """Whether more came than there was room for."""
-        return self._room < 0
 
     def take(self, piece: Any) -> Event | None:
         """Return the event that a piece is, as far as there is room; None if nothing is left of it.
@@ -275,8 +272,8 @@ class Reader:
                 piece = self._kind(text)
                 size = len(text.encode())
                 if size > self._room:
-                    piece = type(piece)(_beginning(text, self._room))
-                self._room -= size
+                    piece = self._kind(_beginning(text, self._room))
+                self._take_room(size)
                 return piece if piece.text else None
             case ToolCall():
                 size = sum(len(one.encode()) for one in (piece.id, piece.name, piece.arguments))
@@ -287,8 +284,12 @@ class Reader:
                 return None
             case Usage():
                 return piece
-        self._room -= size
+        self._take_room(size)
         return None if self.is_full else piece
+
+    def _take_room(self, size: int) -> None:
+        self._room -= size
+        self.is_full = self._room < 0
 
     def rest(self) -> Text | Reasoning | None:
         """Return the half of a character that the answer ended with, as U+FFFD."""

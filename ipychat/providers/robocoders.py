@@ -23,13 +23,13 @@ from ipychat.errors import (
     ServerError,
 )
 from ipychat.messages import FinishReason, Notice
-from ipychat.providers import _form
 from ipychat.providers._browser import USER_AGENT
 from ipychat.providers._reader import parse_json
 from ipychat.providers.provider import FullProvider, Given, format_prompt
 from ipychat.store import files
 from ipychat.store.credentials import ROOT, ServiceSession
 from ipychat.wire import offload
+from ipychat.wire.content import Content
 from ipychat.wire.http import Call, Transport, said
 from ipychat.wire.ndjson import LineDecoder
 
@@ -123,7 +123,7 @@ class RobocodersAPI(FullProvider):
                 ) as call:
                     async for notice in call.send():
                         yield notice
-                    async for event in _events(call.content, transport.idle_timeout):
+                    async for event in _events(call.content):
                         if text := _text(event):
                             yield text
                         if wants_more := _wants_more(event):
@@ -287,9 +287,7 @@ def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def _events(
-    content: AsyncIterator[bytes], idle: float | None = None
-) -> AsyncIterator[dict[str, Any]]:
+async def _events(content: Content) -> AsyncIterator[dict[str, Any]]:
     """Give the events in a body. Lines that are no JSON are logged and skipped.
 
     Raises FormatError where every line was such a one, or too many; BrokenAnswerError where the
@@ -297,18 +295,17 @@ async def _events(
     """
     decoder = LineDecoder()
     skipped = read = 0
-    async with contextlib.aclosing(_form.Chunks(content, RobocodersAPI.label, idle)) as chunks:
-        while chunk := await chunks.next():
-            for line in decoder.feed(chunk):
-                if (event := _parse(line)) is not None:
-                    chunks.heard = True
-                    read += 1
-                    yield event
-                    continue
-                skipped += 1
-                if skipped > MAX_SKIPPED:
-                    raise FormatError(f"RobocodersAPI sent over {MAX_SKIPPED:,} lines of no JSON.")
-                secrets.log.warning("RobocodersAPI sent a line that is not JSON: %.80s", line)
+    while chunk := await content.next():
+        for line in decoder.feed(chunk):
+            if (event := _parse(line)) is not None:
+                content.heard = True
+                read += 1
+                yield event
+                continue
+            skipped += 1
+            if skipped > MAX_SKIPPED:
+                raise FormatError(f"RobocodersAPI sent over {MAX_SKIPPED:,} lines of no JSON.")
+            secrets.log.warning("RobocodersAPI sent a line that is not JSON: %.80s", line)
     for line in decoder.close():
         if (event := _parse(line)) is None:
             if line.lstrip().startswith("{"):

@@ -19,7 +19,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field, fields
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -30,6 +30,7 @@ from ipychat import config, errors, requirements, secrets
 from ipychat._lazy import load
 from ipychat.messages import Notice
 from ipychat.wire import certificates, limits, offload, policy
+from ipychat.wire.content import ADVICE, Content
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,13 +41,8 @@ MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error's body that are read for its message."""
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of a body that is read as a whole."""
-MAX_RATIO = 1_000
-"""How many times its size a compressed body may unpack to, once it is longer than FREE_BYTES."""
-FREE_BYTES = 1024 * 1024
-"""Unpacked bytes of a body whose ratio is not looked at: a short one may well be all the same."""
 ERROR_BODY_TIMEOUT = 5.0
 """Seconds within which what is read of an error's body has to come."""
-OTHER_TIMEOUT = "Try again, or allow more time."
 MAX_MESSAGE = 300
 """Characters of a service's own message that an error repeats."""
 MAX_WAIT = 60.0
@@ -59,8 +55,6 @@ LISTENING = 0.1
 """Seconds within which a server on this machine takes a connection."""
 READ_BUFFER = 32 * 1024
 """Bytes. What comes at once is read at once: more would hold the loop for longer at a time."""
-PIECE = 64 * 1024
-"""Bytes that are read without a turn of the loop; aiohttp may have many more at hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +93,7 @@ class Transport:
                 yield
         except TimeoutError:
             raise errors.ServiceTimeoutError(
-                f"{host} did not finish within {self.timeout or 0:g} s.\n{OTHER_TIMEOUT}"
+                f"{host} did not finish within {self.timeout or 0:g} s.\n{ADVICE}"
             ) from None
 
     @classmethod
@@ -133,6 +127,7 @@ class Call:
 
     __slots__ = (
         "_body",
+        "_content",
         "_headers",
         "_json",
         "_method",
@@ -167,6 +162,7 @@ class Call:
             self._headers["Content-Type"] = "application/json"
         self._transport = transport or Transport()
         self._response: aiohttp.ClientResponse | None = None
+        self._content: Content | None = None
         self._socket: asyncio.Transport | None = None
 
     @property
@@ -189,6 +185,9 @@ class Call:
 
     def _hang_up(self) -> None:
         """Give a connection that was read to its end back to the pool; close any other."""
+        if self._content is not None:
+            self._content.close()
+            self._content = None
         if self._response is not None:
             self._response.close()
         if self._socket is not None and self._socket.is_closing():
@@ -204,8 +203,11 @@ class Call:
         pause = FIRST_PAUSE
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
-            connection = self._response.connection  # none if all of it came at once
-            self._socket = connection.transport if connection else None
+            self._socket = None
+            if connection := self._response.connection:  # none if all of it came at once
+                self._socket = connection.transport
+                if connection.protocol is not None:  # from here on Content counts the silence
+                    connection.protocol.read_timeout = None
             status = self._response.status
             limits.note(host_of(self._url), self._response.headers)
             if not left or not (status == 429 or status >= 500):
@@ -234,34 +236,15 @@ class Call:
         await raise_for_status(self.response)
 
     @property
-    def content(self) -> AsyncGenerator[bytes, None]:
+    def content(self) -> Content:
         """The answer's body in the chunks it arrives in, any gzip, deflate or br undone."""
-        return self._read()
+        if self._content is None:
+            body, idle = self.response.content, self._transport.idle_timeout
+            self._content = Content(body, host_of(self._url), idle, self._broken)
+        return self._content
 
-    async def _read(self) -> AsyncGenerator[bytes, None]:
-        content, taken = self.response.content, 0
-        with _translated(self._url, self._transport, reading=True):
-            while chunk := await content.readany():
-                taken += len(chunk)
-                if taken > FREE_BYTES:
-                    self._check_ratio(taken)
-                if len(chunk) <= PIECE:
-                    yield chunk
-                else:
-                    for at in range(0, len(chunk), PIECE):
-                        yield chunk[at : at + PIECE]
-                        await asyncio.sleep(0)
-                if content.total_bytes > taken:  # more is at hand: reading it would not wait
-                    await asyncio.sleep(0)
-
-    def _check_ratio(self, size: int) -> None:
-        """Raise FormatError for a body that was compressed in order to fill memory."""
-        packed = getattr(self.response.content, "total_compressed_bytes", None)
-        if packed and size > MAX_RATIO * packed:
-            raise errors.FormatError(
-                f"{host_of(self._url)} sent compressed data that unpacks to over "
-                f"{MAX_RATIO:,} times its size; ipychat stopped reading it."
-            )
+    def _broken(self, error: Exception) -> Exception:
+        return _translated(error, self._url, self._transport, reading=True)
 
     async def body(self) -> bytes:
         """Send and return the whole body; what it waits for is logged."""
@@ -295,7 +278,7 @@ class Call:
                 proxy_headers = {"Proxy-Authorization": login}
             elif login:  # the proxy reads the request itself
                 headers = {**headers, "Proxy-Authorization": login}
-        with _translated(self._url, how, proxy=proxy):
+        try:
             return await (how.session or session(socks)).request(
                 self._method,
                 self._url,
@@ -311,6 +294,8 @@ class Call:
                     sock_read=how.idle_timeout,
                 ),
             )
+        except Exception as error:  # noqa: BLE001 - what is none of aiohttp's comes back as it is
+            raise _translated(error, self._url, how, proxy=proxy) from None
 
     def _data(self) -> bytes | io.BytesIO | None:
         """The body; a large one in a form that is written piece by piece."""
@@ -515,55 +500,53 @@ def _check(url: str) -> None:
     raise errors.UnreachableError(f"This is not a web address: {secrets.without_login(url)}")
 
 
-@contextlib.contextmanager
 def _translated(
-    url: str, how: Transport, *, proxy: str | None = None, reading: bool = False
-) -> Iterator[None]:
-    """Turn aiohttp's exceptions into ours, without their texts: these may hold a URL's secrets."""
+    error: Exception,
+    url: str,
+    how: Transport,
+    *,
+    proxy: str | None = None,
+    reading: bool = False,
+) -> Exception:
+    """Return our error for aiohttp's, whose text is left out: it may hold a URL's secrets."""
     import aiohttp
 
     host = host_of(url)
     through = f" through the proxy {host_of(proxy)}" if proxy else ""
-    try:
-        yield
-    except (aiohttp.ConnectionTimeoutError, aiohttp.SocketTimeoutError, TimeoutError) as error:
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            what = f"No connection to {host}{through} within {how.connect_timeout:g} s."
-        elif isinstance(error, aiohttp.SocketTimeoutError):
-            what = f"{host} sent nothing for {how.idle_timeout:g} s."
-        else:
-            what = f"{host} did not finish within {how.timeout or 0:g} s."
-        raise errors.ServiceTimeoutError(f"{what}\n{OTHER_TIMEOUT}") from None
-    except aiohttp.InvalidURL:
-        raise errors.UnreachableError(
-            f"This is not a web address: {secrets.without_login(url)}"
-        ) from None
-    except aiohttp.ClientHttpProxyError as error:
-        raise errors.UnreachableError(
-            f"The proxy {host_of(proxy)} refused to connect to {host} ({error.status})."
-        ) from None
-    except aiohttp.ClientConnectorCertificateError as error:
-        raise errors.UnreachableError(
-            f"The certificate of {host} is not valid: "
-            f"{_certificate_fault(error.certificate_error)}.\n{certificates.ADVICE}"
-        ) from None
-    except aiohttp.ClientConnectorError as error:
-        raise errors.UnreachableError(
-            f"No connection to {host}{through}: {_reason(error.os_error)}.\n"
-            "Is it running, and is the address right?"
-        ) from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        if reading:
-            raise errors.BrokenAnswerError(
-                f"The connection to {host} broke off before the answer was whole."
-            ) from None
-        raise errors.UnreachableError(
-            f"{host} closed the connection without an answer{through} ({type(error).__name__})."
-        ) from None
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in {"aiohttp_socks", "python_socks"}:
-            raise
-        raise errors.UnreachableError(f"No connection to {host}{through}.") from None
+    kind: type[errors.ChatError] = errors.UnreachableError
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            kind = errors.ServiceTimeoutError
+            said = f"No connection to {host}{through} within {how.connect_timeout:g} s.\n{ADVICE}"
+        case aiohttp.SocketTimeoutError():
+            kind = errors.ServiceTimeoutError
+            said = f"{host} sent nothing for {how.idle_timeout:g} s.\n{ADVICE}"
+        case TimeoutError():
+            kind = errors.ServiceTimeoutError
+            said = f"{host} did not finish within {how.timeout or 0:g} s.\n{ADVICE}"
+        case aiohttp.InvalidURL():
+            said = f"This is not a web address: {secrets.without_login(url)}"
+        case aiohttp.ClientHttpProxyError():
+            said = f"The proxy {host_of(proxy)} refused to connect to {host} ({error.status})."
+        case aiohttp.ClientConnectorCertificateError():
+            fault = _certificate_fault(error.certificate_error)
+            said = f"The certificate of {host} is not valid: {fault}.\n{certificates.ADVICE}"
+        case aiohttp.ClientConnectorError():
+            said = (
+                f"No connection to {host}{through}: {_reason(error.os_error)}.\n"
+                "Is it running, and is the address right?"
+            )
+        case aiohttp.ClientError() | OSError() | ValueError() if reading:
+            kind = errors.BrokenAnswerError
+            said = f"The connection to {host} broke off before the answer was whole."
+        case aiohttp.ClientError() | OSError() | ValueError():
+            name = type(error).__name__
+            said = f"{host} closed the connection without an answer{through} ({name})."
+        case _ if type(error).__module__.partition(".")[0] in {"aiohttp_socks", "python_socks"}:
+            said = f"No connection to {host}{through}."
+        case _:
+            return error
+    return kind(said)
 
 
 def _reason(error: OSError) -> str:
