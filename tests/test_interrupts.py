@@ -199,7 +199,9 @@ def test_a_script_of_plain_python_keeps_pythons_own_interrupt(service, tmp_path)
         "IPYCHAT_MODEL": "openai:m",
     }
     code = (
-        "import asyncio, ipychat\nasync def main():\n"
+        "import asyncio, signal, ipychat\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job may ignore it\n"
+        "async def main():\n"
         "    async for text in ipychat.stream('x'):\n        print(text, flush=True)\n"
         "try:\n    asyncio.run(main())\nexcept KeyboardInterrupt:\n    print('KeyboardInterrupt')"
     )

@@ -72,7 +72,7 @@ def test_what_had_come_is_kept_where_the_user_interrupts(notebook, hub, weights,
     hub.faults = [stopped(len(weights) // 2)]
     running = notebook.send("%chat_setup local tiny")
     part = home / "models" / "tiny.gguf.part"
-    notebook.wait_for(lambda: len(hub.cdn.requests) == 1)
+    notebook.wait_for(part.exists)
     notebook.interrupt()
     ran = notebook.wait(running, 20)
     assert "What has come is kept" in ran.error

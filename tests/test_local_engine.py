@@ -71,7 +71,12 @@ async def begin(path, text, pieces=1, **options):
 
 def processes() -> list[psutil.Process]:
     """The engines of this process."""
-    return [one for one in psutil.Process().children() if "serve" in one.cmdline()]
+    found = []
+    for one in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if "serve" in one.cmdline():
+                found.append(one)
+    return found
 
 
 async def until(condition, timeout=20):

@@ -626,7 +626,8 @@ def test_knowing_of_servers_imports_no_http_client():
 def found_without_asking(monkeypatch):
     """The user has not forbidden it, and has no key."""
     monkeypatch.delenv("IPYCHAT_SERVERS")
-    monkeypatch.setattr(servers.look, "__defaults__", (PATIENT,))  # the limit has tests of its own
+    for search in (servers.find, servers.look):  # the limit has tests of its own
+        monkeypatch.setattr(search, "__defaults__", (PATIENT,))
 
 
 def default() -> ModelId:
