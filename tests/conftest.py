@@ -175,7 +175,7 @@ def kernel(generation, service, tmp_path, monkeypatch):
     made = []
 
     def start(**env):
-        one = Kernel(generation | env)
+        one = Kernel(generation | env, fork=True)
         made.append(one)
         assert one.run("%load_ext ipychat").status == "ok"
         return one
@@ -200,7 +200,7 @@ def shared(generation, tmp_path_factory):
         "IPYCHAT_MODEL": "openai:m",
         "IPYCHAT_HOME": str(tmp_path_factory.mktemp("home")),
     }
-    kernel = Kernel(generation | env)
+    kernel = Kernel(generation | env, fork=True)
     assert kernel.run("%load_ext ipychat").status == "ok"
     yield kernel, service
     kernel.close()
