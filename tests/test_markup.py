@@ -476,9 +476,11 @@ def test_a_text_is_cut_between_its_blocks(markdown, parts):
         ("a\n\n  ", "a\n\n"),
         ("- a\n\n", ""),
         ("- a\n\n1", ""),
-        ("- a\n\n*", ""),
+        ("- a\n\n*", "- a\n\n"),
+        ("- a\n\n-", ""),
         ("- a\n\n**", "- a\n\n"),
         ("1. a\n\n12", ""),
+        ("1. a\n\n 12", ""),
         ("1. a\n\n12x", "1. a\n\n"),
         ("1. a\n\n12\n", "1. a\n\n"),
         ("- a\n\n ", ""),
@@ -536,6 +538,7 @@ def test_blocks_rendered_one_by_one_are_the_whole(text):
 @settings(max_examples=600, deadline=None)
 @given(texts)
 @example("a\n\n- b\n\n12. c\n\n  d\n\n1")
+@example("1. one\n\n 1. one")
 def test_what_is_frozen_of_a_growing_text_is_never_changed_by_what_comes_later(text):
     whole = to_html(text)
     for cut in {safe_cut(text[:end]) for end in range(len(text) + 1)}:
@@ -554,6 +557,14 @@ def test_a_text_frozen_again_and_again_looks_like_the_whole(text, sizes):
         frozen += to_html(tail[:cut])
         tail = tail[cut:]
     assert frozen + to_html(tail) == to_html(text)
+
+
+def test_parts_may_be_asked_to_have_a_size():
+    text = "A few words.\n\n" * 40 + "End"
+    parts = blocks(text, 100)
+    assert "".join(parts) == text
+    assert {len(part) for part in parts[:-1]} == {112}
+    assert "".join(map(to_html, parts)) == to_html(text)
 
 
 def test_most_of_an_ordinary_answer_is_frozen_while_it_grows():

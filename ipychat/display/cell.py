@@ -81,8 +81,8 @@ MAX_ARGUMENTS = 10_000
 
 SLICE = 0.0015
 """Seconds of CPU time after which the loop has its turn."""
-MANY_BLOCKS = 20_000
-"""Characters of Markdown that take longer than that to be cut into blocks."""
+PART = 1_000
+"""Characters of finished Markdown that are rendered at once, or more where a block has more."""
 HEAVY = 6_000
 """Characters of Markdown that take longer than a slice: the executor's work."""
 MANY_MARKS = 200
@@ -266,10 +266,12 @@ async def _finished(markdown: str, work: _Work) -> str:
         return ""
     if markup.has_link_definitions(markdown):
         return await work.do(partial(_render, markdown, final=True), heavy=True)
-    blocks = await work.do(partial(markup.blocks, markdown), heavy=len(markdown) > MANY_BLOCKS)
+    if len(markdown) < PART:
+        parts = [markdown]
+    else:
+        parts = await work.do(partial(markup.blocks, markdown, PART), heavy=_takes_long(markdown))
     html = [
-        await work.do(partial(_render, block, final=True), heavy=_is_heavy(block))
-        for block in blocks
+        await work.do(partial(_render, part, final=True), heavy=_is_heavy(part)) for part in parts
     ]
     return "".join(html)
 
@@ -747,7 +749,7 @@ class CellView:
 
         frozen_softly = len(self._open) - len(self._tail)
         finished = await work.do(
-            partial(markup.safe_cut, self._open), heavy=len(self._open) > MANY_BLOCKS
+            partial(markup.safe_cut, self._open), heavy=_takes_long(self._open)
         )
         soft = 0 if finished else markup.safe_cut(self._tail[:MAX_SOFT], SOFT)
         cut = soft or finished - frozen_softly

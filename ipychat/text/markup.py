@@ -10,9 +10,8 @@ latest, as in LaTeX, on GitHub and in Jupyter's own cells, so an unclosed `$$` s
 only. TeX that makes links or loads things is shown as code, and a dollar that is only a dollar is
 kept apart from its neighbours.
 
-A text is cut only where a blank line ends everything above it. `_Outline` follows the top-level
-blocks for this, line by line in linear time; where it would have to know what stands inside a list
-or a quote it doesn't cut.
+A text is cut only at a blank line between two of its top-level blocks, as markdown-it finds them:
+they can be rendered one by one, and nothing that follows changes those above.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from html import escape
 from itertools import groupby, islice, pairwise
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ipychat import requirements
 from ipychat.text.characters import whole
@@ -413,12 +412,18 @@ def _parse_display_maths(
 # -- where a text is finished
 
 
-def blocks(markdown: str) -> list[str]:
-    """Cut `markdown` where rendering the parts gives what rendering the whole gives."""
-    edges = [0, *_cuts(markdown), len(markdown)]
-    if len(edges) > 2 and not markdown[edges[-2] :].strip(" \t\r\n"):
-        del edges[-2]
-    return [markdown[a:b] for a, b in pairwise(edges) if a < b]
+def blocks(markdown: str, least: int = 1) -> list[str]:
+    """Cut `markdown` where rendering the parts gives what rendering the whole gives.
+
+    Each part but the last has `least` characters or more.
+    """
+    edges = [0]
+    for cut in _cuts(markdown):
+        if cut - edges[-1] >= least:
+            edges.append(cut)
+    if len(edges) > 1 and not markdown[edges[-1] :].strip(" \t\r\n"):
+        edges.pop()
+    return [markdown[a:b] for a, b in pairwise([*edges, len(markdown)]) if a < b]
 
 
 def safe_cut(markdown: str, soft: int = 0) -> int:
@@ -435,209 +440,35 @@ def safe_cut(markdown: str, soft: int = 0) -> int:
     return cut
 
 
-_LINE = _Pattern(r"([ \t]*)([^\r\n]*)(\r\n?|\n|\Z)")
-_FENCE = _Pattern(r"(`{3,})[^`]*\Z|(~{3,})")
-_HEADING = _Pattern(r"#{1,6}(?:[ \t]|\Z)")
-_RULE = _Pattern(r"([-*_])[ \t]*(?:\1[ \t]*){2,}\Z")
-_MARKER = _Pattern(r"([-+*]|([0-9]{1,9})[.)])(?=[ \t]|\Z)([ \t]*)(.?)", re.DOTALL)
-_MARKER_BEGUN = _Pattern(r"[0-9]{1,9}\Z")
-
-_State: TypeAlias = Literal["fresh", "text", "list", "unsure", "murky", "fence", "lost"]
-
-
-class _Line:
-    """A line: its indentation in columns, the rest, and where it stands."""
-
-    __slots__ = ("begin", "body", "end", "indent", "whole")
-
-    def __init__(self, match: re.Match[str]) -> None:
-        blank = match[1]
-        self.indent = len(blank.expandtabs(4)) if "\t" in blank else len(blank)
-        self.body = match[2]
-        self.begin, self.end = match.span()
-        self.whole = bool(match[3])
+_LINE_END = _Pattern(r"\r\n?|\n")
+_MARKER_BEGUN = _Pattern(r"[ \t]*[0-9]{1,9}\Z")
+_GOES_ON = {"bullet_list_open", "ordered_list_open", "code_block"}
+"""Blocks that may go on after a blank line."""
 
 
 def _cuts(text: str) -> Iterator[int]:
-    """Yield each offset up to which all is finished, once for a run of blank lines."""
-    lines = [_Line(match) for match in _LINE.finditer(text)]
-    outline = _Outline(lines)
-    begun = False
-    pending = 0
-    for number, line in enumerate(lines):
-        if not line.body:
-            if line.whole and begun and outline.blank():
-                pending = line.end
-            continue
-        fresh = outline.line(number)
-        if begun and fresh:
-            pending = line.begin
-        if pending:
-            yield pending
-        pending = 0
-        begun = True
-        if outline.state == "lost":
-            return
-    if pending:
-        yield pending
+    """Yield each offset up to which the text is finished, once for a run of blank lines.
 
-
-class _Outline:
-    """The top-level blocks of a text, as far as they decide where it may be cut.
-
-    Its states, which `line` and `blank` go through:
-
-    - `fresh`: nothing is open, any block may begin;
-    - `text`: a paragraph, table or quote, or something after it; no list, and no fence;
-    - `list`: inside a list whose newest item's content begins at column `content`;
-    - `unsure`: inside a list or inside `text`, depending on what stands inside the list;
-    - `murky`: the same, and perhaps in mathematics, where a fence would be none;
-    - `fence`: inside code;
-    - `lost`: a fence that may or may not belong to a list; no more cuts.
+    A top-level block is finished once another one begins below a blank line. The last one is
+    finished at a blank line, unless it is of a kind that goes on after it.
     """
+    begins = [0, *(match.end() for match in _LINE_END.finditer(text))]
+    last_line = len(begins) - 1
 
-    def __init__(self, lines: Sequence[_Line]) -> None:
-        self.state: _State = "fresh"
-        self.lines = lines
-        self.after_blank = True
-        self.in_code = False  # indented code, which goes on after blank lines
-        self.content: float = 0
-        self.empty_item = False
-        self.closing_fence = re.compile("")
-        self.maths_until = 0
+    def is_blank(line: int) -> bool:
+        return not text[begins[line] : begins[line + 1]].strip(" \t\r\n")
 
-    def blank(self) -> bool:
-        """Go past a blank line; tell whether everything above it is finished."""
-        if self.empty_item and not self.after_blank:
-            self.content = float("inf")  # an item that begins with a blank line has ended
-        self.empty_item = False
-        self.after_blank = True
-        if self.state == "text":
-            self.state = "fresh"
-        elif self.state == "murky":
-            self.state = "unsure"
-        return self.state == "fresh" and not self.in_code
-
-    def line(self, number: int) -> bool:
-        """Go past a line that is not blank; tell whether everything above it is finished."""
-        line = self.lines[number]
-        fresh = self.after_blank and self._is_fresh(line)
-        if fresh:
-            self.state = "fresh"
-        self.in_code = False
-        match self.state:
-            case "fresh" | "text":
-                self._go_on_at_the_top(number, line)
-            case "list":
-                self._go_on_in_a_list(number, line)
-            case "unsure":
-                self._go_on_unsure(line)
-            case "murky":
-                if line.indent < 4 and _FENCE.match(line.body):
-                    self.state = "lost"
-            case "fence":
-                if line.indent < 4 and self.closing_fence.match(line.body):
-                    self.state = "fresh"
-        self.after_blank = False
-        return fresh
-
-    def _is_fresh(self, line: _Line) -> bool:
-        match self.state:
-            case "fresh":
-                return not (self.in_code and line.indent >= 4)
-            case "list" | "unsure":
-                return line.indent == 0 and not (
-                    _MARKER.match(line.body) or (not line.whole and _MARKER_BEGUN.match(line.body))
-                )
-        return False
-
-    def _go_on_at_the_top(self, number: int, line: _Line) -> None:
-        if number < self.maths_until:
-            return
-        self.in_code = line.indent >= 4
-        if self.in_code or self._is_a_block_of_its_own(line):
-            return
-        body = line.body
-        if marker := _MARKER.match(body):
-            # In a paragraph only 1. and bullets with text begin a list; elsewhere all do.
-            interrupts = marker[4] and (marker[2] is None or int(marker[2]) == 1)
-            self._begin_item(line, marker, sure=self.state == "fresh" or bool(interrupts))
-        elif body[:2] not in _CLOSERS:
-            self.state = "text"
-        elif self.state == "text":
-            self.state = "murky"
-        elif count := _display_maths(self._until_blank(number)):
-            self.maths_until = number + count
-        else:
-            self.state = "text"
-
-    def _go_on_in_a_list(self, number: int, line: _Line) -> None:
-        if line.indent >= self.content:
-            self.empty_item = False
-        elif line.indent >= 4:
-            self.state = "fresh" if self.after_blank else "unsure"
-            self.in_code = self.after_blank
-        elif _RULE.match(line.body):
-            self.state = "fresh"
-        elif self._is_a_block_of_its_own(line):
-            pass
-        elif marker := _MARKER.match(line.body):
-            self._begin_item(line, marker, sure=True)
-        elif self.after_blank:
-            self.state = "fresh"
-            self._go_on_at_the_top(number, line)
-        else:
-            self.state = "murky" if line.body[:2] in _CLOSERS else "unsure"
-
-    def _go_on_unsure(self, line: _Line) -> None:
-        body = line.body
-        if line.indent >= 4:
-            return
-        if body[:2] in _CLOSERS:
-            self.state = "murky"
-        elif line.indent:
-            if _FENCE.match(body):
-                self.state = "lost"
-        elif self._is_a_block_of_its_own(line):
-            pass
-        elif marker := _MARKER.match(body):
-            interrupts = marker[4] and (marker[2] is None or int(marker[2]) == 1)
-            self._begin_item(line, marker, sure=self.after_blank or bool(interrupts))
-
-    def _is_a_block_of_its_own(self, line: _Line) -> bool:
-        """Take a line that is what it is wherever it stands: a fence, heading, rule or quote."""
-        body = line.body
-        if fence := _FENCE.match(body):
-            marks = fence[1] or fence[2]
-            self.closing_fence = re.compile(rf"{marks[0]}{{{len(marks)},}}[ \t]*\Z")
-            self.state = "fence"
-        elif _HEADING.match(body):
-            self.state = "fresh"
-        elif _RULE.match(body):
-            # Under text, hyphens may be a heading's underline or a table's second line.
-            self.state = "text" if body[0] == "-" and self.state != "fresh" else "fresh"
-        elif body[0] == ">":
-            self.state = "text"
-        else:
-            return False
-        return True
-
-    def _begin_item(self, line: _Line, marker: re.Match[str], *, sure: bool) -> None:
-        if not sure:
-            self.state = "unsure"
-            return
-        self.state = "list"
-        begin = line.indent + len(marker[1])
-        column = begin
-        for character in marker[3]:
-            column += 4 - column % 4 if character == "\t" else 1
-        self.empty_item = not marker[4]
-        self.content = column if marker[4] and column - begin <= 4 else begin + 1
-
-    def _until_blank(self, number: int) -> Iterator[str]:
-        while number < len(self.lines) and (body := self.lines[number].body):
-            yield body
-            number += 1
+    tokens = _block_parser().parse(text)
+    top = [(token.type, token.map) for token in tokens if token.map and not token.level]
+    for _, (line, _) in top[1:]:
+        # In the last line, which may go on growing, digits may become an item of the list above.
+        may_join = line == last_line and _MARKER_BEGUN.match(text, begins[line])
+        if is_blank(line - 1) and not may_join:
+            yield begins[line]
+    if top:
+        kind, (_, end) = top[-1]
+        if kind not in _GOES_ON and end < last_line and is_blank(end):
+            yield begins[last_line]
 
 
 # Every line begins with a letter, the first perhaps with an opening mark: no block can begin here.
