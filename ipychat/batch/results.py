@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, overload
 
 from ipychat.errors import ChatError
 from ipychat.messages import Usage, dollars
-from ipychat.text.characters import harmless
+from ipychat.text import tables
 
 Status: TypeAlias = Literal["done", "cached", "failed", "skipped"]
 SHOWN = 10
@@ -221,15 +221,13 @@ class Results(Sequence[Row]):
             yield (at if self.labels is None else self.labels[at]), self.rows[at]
 
     def _repr_html_(self) -> str:
-        lines = []
+        rows = []
         for label, row in self._shown():
             said = str(row.error or row.value if row.value is not None else row.error or row.text)
-            said = " ".join(harmless(said).split())
+            said = " ".join(said.split())
             said = said if len(said) <= LONG else said[:LONG] + " …"
-            cells = (harmless(str(label)), row.status, said)
-            tags = "".join(f'<td style="text-align:left">{escape(one)}</td>' for one in cells)
-            lines.append(f"<tr>{tags}</tr>")
+            rows.append((str(label), row.status, said))
         head = f"<p>{escape(repr(self)[1:-1])}</p>"
-        left = len(self) - len(lines)
+        left = len(self) - len(rows)
         rest = f"<p>… and {left:,} more rows: .to_frame() has all</p>" if left else ""
-        return f'{head}<table class="mathjax_ignore">{"".join(lines)}</table>{rest}'
+        return f"{head}{tables.html(rows)}{rest}"

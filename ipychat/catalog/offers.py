@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipychat import config, secrets
@@ -16,6 +15,7 @@ from ipychat.errors import ChatError
 from ipychat.local import servers as local
 from ipychat.messages import ModelId
 from ipychat.store import replay
+from ipychat.text import tables
 from ipychat.wire import policy
 from ipychat.wire.http import is_loopback
 
@@ -135,22 +135,10 @@ class Models(tuple[Offer, ...]):
                 yield str(offer.model), offer.state, _facts(offer.card)
 
     def __repr__(self) -> str:
-        rows = list(self._rows())
-        width = max((len(name) for name, _, _ in rows), default=0)
-        states = max((len(state) for _, state, _ in rows), default=0)
-        return "\n".join(f"{n:{width}}  {s:{states}}  {facts}".rstrip() for n, s, facts in rows)
+        return tables.plain([*self._rows()])
 
     def _repr_html_(self) -> str:
-        name = '<td style="text-align:left;min-width:18em;overflow-wrap:anywhere">'
-        cell = '<td style="text-align:left">'
-        rows = "".join(
-            f"<tr>{name}<code>{escape(model)}</code></td>{cell}{escape(state)}</td>"
-            f"{cell}{escape(facts)}</td></tr>"
-            for model, state, facts in self._rows()
-        )
-        head = '<th style="text-align:left">'
-        heads = "".join(f"{head}{text}</th>" for text in ("model", "ready?", FACTS))
-        return f'<table class="mathjax_ignore"><tr>{heads}</tr>{rows}</table>'
+        return tables.html(self._rows(), ("model", "ready?", FACTS), names=True)
 
 
 def _facts(card: Card | None) -> str:

@@ -6,7 +6,6 @@ No cut leaves a known secret in halves; whole ones are the firewall's.
 from __future__ import annotations
 
 import ast
-import re
 import warnings
 from typing import Literal
 
@@ -52,13 +51,6 @@ def why(error: BaseException) -> str:
 def count(number: int, what: str) -> str:
     """The number and the noun, in the plural where that is due."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
-def fenced(text: str, language: str = "") -> str:
-    """The text as a code block; its fence is longer than any in it."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text.removesuffix(chr(10))}\n{fence}"
 
 
 def parse(source: str, mode: Literal["eval", "exec"]) -> ast.AST | None:

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ipychat.context._text import fenced, line, why
+from ipychat.context._text import line, why
 from ipychat.errors import UsageError
 from ipychat.messages import FilePart, ImagePart, TextPart
+from ipychat.text.fences import fenced
 
 TEXT_LIMIT = 1 << 20
 BINARY_LIMIT = 20 << 20

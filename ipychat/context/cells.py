@@ -8,7 +8,8 @@ import keyword
 import re
 from collections.abc import Sequence
 
-from ipychat.context._text import BUDGET, cut, fenced, parse
+from ipychat.context._text import BUDGET, cut, parse
+from ipychat.text.fences import fenced
 
 PYTHON_CELLS = {"time", "timeit", "capture", "prun", "memit"}
 """Cell magics whose body is this kernel's Python; the body of any other may be prose."""

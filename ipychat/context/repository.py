@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ipychat.secrets import mask
+from ipychat.text.fences import fenced
 
 GIT = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "--no-optional-locks")
 # a partial clone may name any command as the way to fetch what is missing: nothing is fetched
@@ -229,9 +230,7 @@ def _shown(path: str) -> str:
 
 
 def _fenced(lines: Iterable[str]) -> str:
-    text = "\n".join(lines)
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{fence}\n{text}\n{fence}\n"
+    return fenced("\n".join(lines)) + "\n"
 
 
 def _map(top: Path, files: list[_Tracked], room: int) -> str:

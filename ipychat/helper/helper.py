@@ -25,6 +25,7 @@ from ipychat.context import cells, failures, values
 from ipychat.context.failures import file_of
 from ipychat.messages import Message, TextPart
 from ipychat.providers.provider import FullProvider, Given, read_messages
+from ipychat.text.fences import fenced
 
 FIRST_LINE = "*This is ipychat's built-in helper, which is no AI model.*"
 NO_NOTEBOOK = "There is no notebook here, so there is no error, name or variable to look at."
@@ -277,7 +278,8 @@ class Notebook:
             for n, line in enumerate(lines[first - 1 : place.number + AROUND], first)
             if line.strip() or n == place.number
         ]
-        return f"{head}\n\n{_fenced(chr(10).join(shown))}"
+        block = fenced("\n".join(shown), "text")
+        return f"{head}\n\n{block}"
 
     def document(self, name: str) -> str | None:
         """Tell what a name is; None if nothing at hand is called that."""
@@ -323,7 +325,7 @@ def _headline(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - an error's own text is the user's code
         text = ""
     text = secrets.mask(text)[:MAX_MESSAGE]
-    return _fenced(f"{kind}: {text}" if text else kind)
+    return fenced(f"{kind}: {text}" if text else kind, "text")
 
 
 def _place(trace: TracebackType) -> Place:
@@ -352,7 +354,7 @@ def _values(names: Mapping[str, Any]) -> str:
             shown.append(f"{name}: not shown, for its name is a secret's")
         else:
             shown.append(values.summarise(name, value, VALUE_BUDGET))
-    return f"The values there:\n\n{_fenced(chr(10).join(shown))}" if shown else ""
+    return "The values there:\n\n" + fenced("\n".join(shown), "text") if shown else ""
 
 
 # -- names
@@ -370,13 +372,13 @@ def _document(name: str, value: Any) -> Iterator[str]:
     if is_code:
         yield f"`{name}`: {'class' if isinstance(value, type) else kind}"
         if signature := _signature(value):
-            yield _fenced(f"{name}{signature}")
+            yield fenced(f"{name}{signature}", "text")
     elif isinstance(value, ModuleType | property):
         yield f"`{name}`: {kind}"
     elif secrets.is_name(name.rpartition(".")[2]):
         yield f"`{name}`: {kind}; its value is not shown, for its name is a secret's."
     else:
-        yield _fenced(values.summarise(name, value, 600))
+        yield fenced(values.summarise(name, value, 600), "text")
         if type(value).__module__ == "builtins" or not type(value).__doc__:
             return
         yield f"Its class is `{kind}`:"
@@ -385,7 +387,7 @@ def _document(name: str, value: Any) -> Iterator[str]:
     lines = doc.strip().splitlines()
     if lines:
         more = ["…"] if len(lines) > DOC_LINES else []
-        yield _fenced("\n".join([*lines[:DOC_LINES], *more]).replace("\n\n…", "\n…"))
+        yield fenced("\n".join([*lines[:DOC_LINES], *more]).replace("\n\n…", "\n…"), "text")
     else:
         yield "It has no documentation."
 
@@ -423,8 +425,3 @@ def _row(name: str, value: Any) -> str:
         told = first.removeprefix(f"{name}: ").removeprefix(kind).lstrip(" ,=")
     told = told[:100].replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")
     return f"| `{name}` | {kind} | {f'`{told}`' if told else ''} |"
-
-
-def _fenced(text: str) -> str:
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{fence}text\n{text}\n{fence}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from ipychat.text.characters import harmless
@@ -22,10 +22,17 @@ def plain(rows: Sequence[Row]) -> str:
     )
 
 
-def html(rows: Sequence[Row], heads: Row = ()) -> str:
-    """Write rows as a table; a front end typesets no prices as formulas in it."""
-    head = _row(heads, "th") if heads else ""
-    return f'<table class="mathjax_ignore">{head}{"".join(_row(row, "td") for row in rows)}</table>'
+def html(rows: Iterable[Row], heads: Row = (), *, names: bool = False) -> str:
+    """Write rows as a table; a front end typesets no prices as formulas in it.
+
+    With `names` the first column is set as code, and wide enough for the name of a model.
+    """
+    head = f"<tr>{''.join(_cell(text, 'th') for text in heads)}</tr>" if heads else ""
+    body = "".join(
+        f"<tr>{_name(row[0]) if names else _cell(row[0])}{''.join(map(_cell, row[1:]))}</tr>"
+        for row in rows
+    )
+    return f'<table class="mathjax_ignore">{head}{body}</table>'
 
 
 def bundle(rows: Sequence[Row], heads: Row = ()) -> dict[str, str]:
@@ -33,11 +40,12 @@ def bundle(rows: Sequence[Row], heads: Row = ()) -> dict[str, str]:
     return {"text/html": html(rows, heads), "text/plain": plain([heads, *rows] if heads else rows)}
 
 
-def _row(row: Row, tag: str) -> str:
-    return f"<tr>{''.join(_cell(text, tag) for text in row)}</tr>"
-
-
-def _cell(text: str, tag: str) -> str:
+def _cell(text: str, tag: str = "td") -> str:
     is_long = any(len(word) > LONG for word in text.split())
     anywhere = ";overflow-wrap:anywhere" if is_long else ""
     return f'<{tag} style="text-align:left{anywhere}">{escape(harmless(text))}</{tag}>'
+
+
+def _name(text: str) -> str:
+    style = "text-align:left;min-width:18em;overflow-wrap:anywhere"
+    return f'<td style="{style}"><code>{escape(harmless(text))}</code></td>'
