@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from ipychat import secrets
+from ipychat.context._text import BUDGET
 from ipychat.context.cells import cells_text, names_in
 
 SECRET = "sk-a-key-of-the-notebook's-user-0123456789"
@@ -33,10 +34,10 @@ def test_the_fence_of_a_cell_is_longer_than_any_in_it():
 
 
 def test_a_long_output_is_cut_and_says_what_is_missing():
-    text = cells_text([("x", "begin " + "x" * 10**6 + " end")], budget=300)
+    text = cells_text([("x", "begin " + "x" * 10**6 + " end")])
     assert "begin x" in text
     assert text.endswith(" more characters\n```")
-    assert len(text) < 400
+    assert len(text) < BUDGET + 100
 
 
 @pytest.mark.parametrize("before", [0, 1300, 1320, 1990])

@@ -580,14 +580,15 @@ def test_ollama_is_asked_on_ipv6_where_its_variable_says_so(over_ipv6, monkeypat
 # -- what is remembered
 
 
-def test_what_was_found_is_known_until_it_is_too_old(start):
+def test_what_was_found_is_known_until_it_is_too_old(start, monkeypatch):
     service = start("ollama", api_tags=tags("m"))
     assert not servers.is_fresh()
     servers.find(PATIENT).clear()  # a list of the caller's own
     assert only(servers.known()).models == ("m",)
     assert servers.is_fresh()
     assert len(service.requests) == 1
-    assert not servers.is_fresh(-1)
+    monkeypatch.setattr(servers, "MAX_AGE", -1)
+    assert not servers.is_fresh()
 
 
 def test_the_list_of_models_looks_for_them_once_in_half_a_minute(start, found_without_asking):

@@ -6,20 +6,17 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ipychat import config, secrets
 from ipychat.catalog import lists, offers, registry
 from ipychat.catalog.offers import every_name, is_ready, offering, servers
 from ipychat.errors import ModelNotSupportedError, PolicyError, UsageError
 from ipychat.messages import ModelId, Recorded
-from ipychat.providers.presets import PRESETS
+from ipychat.providers.presets import KEY_VARIABLES, PRESETS
 from ipychat.store import credentials, replay
 from ipychat.text import words
 from ipychat.wire import aside, policy
-
-if TYPE_CHECKING:
-    pass
 
 GATEWAY = "(the gateway)"
 """What stands for the gateway among the names that a cassette keeps."""
@@ -27,13 +24,10 @@ RECORDED = re.compile(r"[\w@](?:[\w@:+-]|[./](?![./])){0,199}")
 """What a model's name may be that a cassette brings: no path and no markup."""
 MODEL_VARIABLE = "IPYCHAT_MODEL"
 KEYS = {
-    "ANTHROPIC_API_KEY": "anthropic",
-    "OPENAI_API_KEY": "openai",
-    "GEMINI_API_KEY": "gemini",
-    "GOOGLE_API_KEY": "gemini",
+    **{variable: name for name, variables in KEY_VARIABLES.items() for variable in variables},
     **{preset.key_variable: name for name, preset in PRESETS.items() if preset.key_variable},
 }
-"""Which provider answers by default where its key is in the environment, the first one first."""
+"""The provider that answers by default if this variable is set; the first one set counts."""
 
 
 def resolve(name: str | None = None) -> ModelId:

@@ -15,13 +15,13 @@ PYTHON_CELLS = {"time", "timeit", "capture", "prun", "memit"}
 """Cell magics whose body is this kernel's Python; the body of any other may be prose."""
 
 
-def cells_text(cells: Sequence[tuple[str, str | None]], *, budget: int = BUDGET) -> str:
-    """The last cells, oldest first: each source, and of each output at most `budget` characters."""
+def cells_text(cells: Sequence[tuple[str, str | None]]) -> str:
+    """Write cells as Markdown: each source, and the first `BUDGET` characters of its output."""
     blocks = []
     for source, output in cells:
         blocks.append(f"Cell:\n{fenced(source, 'python')}")
         if output:
-            blocks.append(f"Its output:\n{fenced(cut(output, budget))}")
+            blocks.append(f"Its output:\n{fenced(cut(output, BUDGET))}")
     return "\n\n".join(blocks)
 
 

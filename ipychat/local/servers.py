@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 
 from ipychat import config
 from ipychat._lazy import load
+from ipychat.providers.provider import NO_CHAT
 from ipychat.text.characters import harmless
 
 if TYPE_CHECKING:
@@ -52,10 +52,8 @@ MAX_MODELS = 500
 """How many are kept."""
 MAX_NAME = 200
 """Characters. A model with a longer name is left out: cut, it would be another's."""
-NO_CHAT = re.compile(
-    r"[-:]cloud$|embed|minilm|rerank|whisper|diffusion|\b(bge|gte|e5|tts)\b", re.IGNORECASE
-)
-"""Names of models that answer no chats, and of Ollama's that run at ollama.com."""
+CLOUD = ("-cloud", ":cloud")
+"""How names of Ollama's models end that run at ollama.com."""
 
 NOT_OURS = "it isn't known to be yours or the system's"
 HUB = "others may share this machine: JupyterHub runs here"
@@ -96,9 +94,9 @@ def known() -> list[Server]:
     return list(_last[1]) if _last else []
 
 
-def is_fresh(max_age: float = MAX_AGE) -> bool:
-    """Whether it was looked for servers in the last `max_age` seconds."""
-    return _last is not None and time.monotonic() - _last[0] <= max_age
+def is_fresh() -> bool:
+    """Whether the last search for servers ended less than `MAX_AGE` seconds ago."""
+    return _last is not None and time.monotonic() - _last[0] <= MAX_AGE
 
 
 def search() -> asyncio.Task[list[Server]]:
@@ -282,8 +280,12 @@ def _wants_key(answer: _Answer) -> str | None:
 def _names(rows: list[dict[str, Any]], key: str) -> tuple[str, ...]:
     rows = sorted(filter(_chats, rows), key=lambda row: not _is_loaded(row))
     names = (harmless(" ".join(row[key].split())) for row in rows)
-    fitting = (one for one in names if 0 < len(one) <= MAX_NAME and not NO_CHAT.search(one))
+    fitting = (name for name in names if 0 < len(name) <= MAX_NAME and _names_a_chat_model(name))
     return tuple(dict.fromkeys(fitting))[:MAX_MODELS]
+
+
+def _names_a_chat_model(name: str) -> bool:
+    return not (NO_CHAT.search(name) or name.lower().endswith(CLOUD))
 
 
 def _chats(row: dict[str, Any]) -> bool:

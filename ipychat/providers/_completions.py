@@ -6,7 +6,6 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ from ipychat.providers._reader import (
     name_of,
     text_of,
 )
-from ipychat.providers.provider import Card
+from ipychat.providers.provider import NO_CHAT, Card
 
 NO_CHOICE: tuple[dict[str, Any]] = ({},)
 CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
@@ -158,11 +157,6 @@ def _parse_usage(usage: Any) -> Usage | None:
 
 # -- a service's list of models
 
-OTHER_KINDS = re.compile(
-    r"(^|/)(text-embedding|whisper|tts|dall-e|omni-moderation|text-moderation|gpt-image|sora|"
-    r"babbage|davinci|codex-mini|gpt-audio|gpt-realtime|.*-(embed|tts|transcribe|realtime|ocr)\b)"
-)
-"""Names of models that answer no chat, where a list does not say so itself."""
 CONTEXTS = ("context_length", "context_window", "max_context_length", "max_model_len")
 
 
@@ -178,7 +172,7 @@ def _chats(model: dict[str, Any]) -> bool:
         return bool(says["completion_chat"])
     if "type" in model:  # Together
         return model["type"] in {"chat", "language", "code", "model"}
-    return not OTHER_KINDS.search(text_of(model["id"]))
+    return not NO_CHAT.search(text_of(model["id"]))
 
 
 def _card(model: dict[str, Any]) -> Card:

@@ -26,6 +26,7 @@ from ipychat.providers import _questions
 from ipychat.providers._questions import Conversation, Draft, Json
 from ipychat.providers._reader import Answer, OpenCall, count_of, counts_of, id_of, name_of, text_of
 from ipychat.providers._service import HttpService
+from ipychat.providers.presets import KEY_VARIABLES
 from ipychat.providers.provider import Card
 
 VERSION = "2023-06-01"
@@ -44,7 +45,7 @@ class Anthropic(HttpService):
     url = "https://console.anthropic.com"
     base_url = "https://api.anthropic.com"
     url_variables = ("ANTHROPIC_BASE_URL",)
-    key_variables = ("ANTHROPIC_API_KEY",)
+    key_variables = KEY_VARIABLES["anthropic"]
     default_model = "claude-sonnet-5-5"
     known_options = frozenset({
         "cache_control", "container", "context_management", "inference_geo",

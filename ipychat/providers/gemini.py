@@ -29,6 +29,7 @@ from ipychat.providers import _questions
 from ipychat.providers._questions import Conversation, Draft, Json
 from ipychat.providers._reader import Answer, Events, count_of, counts_of, text_of
 from ipychat.providers._service import HttpService
+from ipychat.providers.presets import KEY_VARIABLES
 from ipychat.providers.provider import Card
 
 VERSION = re.compile(r"/v\d+[a-z0-9]*$")
@@ -68,7 +69,7 @@ class Gemini(HttpService):
     url = "https://aistudio.google.com"
     base_url = "https://generativelanguage.googleapis.com/v1beta"
     url_variables = ("GEMINI_BASE_URL",)
-    key_variables = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    key_variables = KEY_VARIABLES["gemini"]
     default_model = "gemini-flash-latest"
     known_options = frozenset({
         "cachedContent", "generationConfig", "labels", "max_completion_tokens", "max_tokens",

@@ -16,6 +16,7 @@ from ipychat.providers import _completions, _questions
 from ipychat.providers._questions import Draft, Json
 from ipychat.providers._reader import Answer
 from ipychat.providers._service import HttpService, Place
+from ipychat.providers.presets import KEY_VARIABLES
 from ipychat.providers.provider import COMMON_OPTIONS, Card
 from ipychat.wire.http import Transport
 
@@ -46,7 +47,7 @@ class OpenAI(HttpService):
     url = "https://platform.openai.com"
     base_url = "https://api.openai.com/v1"
     url_variables = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
-    key_variables = ("OPENAI_API_KEY",)
+    key_variables = KEY_VARIABLES["openai"]
     listed = "/models"
     default_model = "gpt-6-luna"
     known_options = COMMON_OPTIONS | OPTIONS | OPTIONS_OF_OTHERS

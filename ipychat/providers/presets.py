@@ -1,8 +1,15 @@
-"""Services that speak OpenAI's protocol, as data, in the order in which their keys count."""
+"""What is known of services without importing their providers, in the order in which keys count."""
 
 from __future__ import annotations
 
 from ipychat.config import Endpoint
+
+KEY_VARIABLES = {
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    "openai": ("OPENAI_API_KEY",),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+}
+"""Where the keys of services that have a protocol of their own are found."""
 
 PRESETS = {
     "openrouter": Endpoint(
@@ -44,3 +51,4 @@ PRESETS = {
     "llamacpp": Endpoint("llama.cpp", "http://127.0.0.1:8080/v1", "", "default"),
     "jan": Endpoint("Jan", "http://127.0.0.1:1337/v1"),
 }
+"""Services that speak OpenAI's protocol."""

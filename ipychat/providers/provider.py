@@ -11,6 +11,7 @@ inherit from the two classes here, and may declare `ends_with`:
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -79,6 +80,14 @@ class Card:
         """Return the known fields as a dict."""
         given = ((one.name, getattr(self, one.name)) for one in fields(self))
         return {name: value for name, value in given if value is not None}
+
+
+NO_CHAT = re.compile(
+    r"embed|minilm|rerank|whisper|diffusion|dall-e|moderation|gpt-image|babbage|davinci|"
+    r"codex-mini|gpt-audio|-transcribe\b|\b(bge|gte|e5|tts|sora|realtime)\b|\bmistral-ocr\b",
+    re.IGNORECASE,
+)
+"""Names of models that answer no chats, for lists that don't say what a model is for."""
 
 
 class ProviderModelMixin:

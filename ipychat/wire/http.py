@@ -16,7 +16,6 @@ import io
 import ipaddress
 import json as jsonlib
 import os
-import random
 import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
@@ -30,6 +29,7 @@ from ipychat import config, errors, requirements, secrets
 from ipychat._lazy import load
 from ipychat.messages import Notice
 from ipychat.wire import certificates, limits, offload, policy
+from ipychat.wire.backoff import backoff
 from ipychat.wire.content import ADVICE, Content
 
 if TYPE_CHECKING:
@@ -200,7 +200,6 @@ class Call:
         requirements.check("Brotli")  # which it unpacks with
         if self._json is not None:
             self._body, self._json = await offload.run(offload.dump, self._json), None
-        pause = FIRST_PAUSE
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
             self._socket = None
@@ -215,8 +214,7 @@ class Call:
             wait = _retry_after(self._response)
             asked = ", as the service asks" if wait is not None else ""
             if wait is None:
-                wait = pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
-                pause *= 2
+                wait = backoff(self._transport.retries - left, FIRST_PAUSE, MAX_WAIT)
             elif wait > MAX_WAIT:
                 break
             body = await _error_body(self._response)
