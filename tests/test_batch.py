@@ -24,7 +24,6 @@ import pytest
 from ipychat import batch, config
 from ipychat.batch.pace import CATCH_UP, Pace
 from ipychat.batch.rows import parse_template
-from ipychat.batch.schemas import parse_schema
 from ipychat.errors import (
     AuthenticationError,
     BrokenAnswerError,
@@ -422,12 +421,40 @@ async def test_a_service_that_knows_no_such_option_is_asked_in_words_alone(opena
     assert ["response_format" in one.json for one in openai.asked(PATH)] == [True, False, False]
 
 
+@dataclass
+class Chain:
+    link: "Chain | None"
+
+
 @pytest.mark.parametrize(
-    "form", [set, object, {"type": "string", "not": {}}, {"$ref": "#/$defs/x"}]
+    "form", [object, Chain, Callable, lambda: 1, {"$ref": "#/$defs/x"}, {"items": 3}]
 )
-def test_a_form_that_can_not_be_checked_is_refused(form):
+async def test_a_form_that_can_not_be_checked_is_refused(form):
     with pytest.raises(UsageError):
-        parse_schema(form)
+        await run(["a"], schema=form)
+
+
+NOT_X = {"type": "string", "not": {"const": "x"}}
+
+
+async def test_further_keywords_of_a_schema_are_checked_by_jsonschema(openai):
+    openai.on(PATH, PROTOCOL.whole('{"value": "x"}'), PROTOCOL.whole('{"value": "y"}'))
+    results = await run(["a"], schema=NOT_X)
+    assert results.values == ["y"]
+    assert results[0].attempts == 2
+    told = openai.asked(PATH)[1].json["messages"][-1]["content"]
+    assert "it: 'x' should not be valid under {'const': 'x'}" in told
+
+
+async def test_without_jsonschema_they_are_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(UsageError, match=r"A schema with not .* pip install .jsonschema"):
+        await run(["a"], schema=NOT_X)
+
+
+async def test_a_schema_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="This is no JSON Schema"):
+        await run(["a"], schema=NOT_X | {"minLength": "many"})
 
 
 # -- errors

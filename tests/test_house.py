@@ -18,7 +18,7 @@ NAMED = r"ipychat(\.\w+)+(:\w+)?"
 SHARED = {"providers", "providers.provider", "providers.presets"}
 ROOMS = [
     ("_lazy, requirements", "what is imported on use, and its lowest versions", "knowing of rooms"),
-    ("secrets, text", "what becomes of text: safe characters, HTML, tables, near misses; "
+    ("secrets, text", "what becomes of text: safe characters, HTML, tables, values of a schema, near misses; "
      "what is known to be secret, and what only looks so", "knowing what it is about"),
     ("errors, messages, config", "the error tree; frozen values; every setting", "I/O"),
     ("store", "files, credentials, transcripts, kept answers, replay, ledger", "the network"),

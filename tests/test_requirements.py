@@ -20,7 +20,7 @@ def names(requirement: str) -> tuple[str, set[str]]:
     return name[:cut], set(name[cut:].split(","))
 
 
-@pytest.mark.parametrize("extra", ["local", "keyring", "socks", "dask"])
+@pytest.mark.parametrize("extra", ["local", "keyring", "socks", "dask", "schema"])
 def test_an_extra_is_installed_by_the_packages_that_it_needs(extra):
     pip, verb, *wanted = shlex.split(requirements.install(extra))
     assert (pip, verb) == ("pip", "install")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 from ipychat.batch.pace import Pace
-from ipychat.batch.schemas import Schema, misfit, value_in
 from ipychat.catalog import lists, registry, routes
 from ipychat.chat.answer import Answer
 from ipychat.errors import (
@@ -19,6 +17,7 @@ from ipychat.errors import (
     AuthenticationError,
     BrokenAnswerError,
     ChatError,
+    FormatError,
     MissingKeyError,
     MissingRequirementsError,
     ModelNotSupportedError,
@@ -32,7 +31,9 @@ from ipychat.errors import (
     UnreachableError,
 )
 from ipychat.messages import Message, Question, Reply, Usage
+from ipychat.text.schemas import Schema
 from ipychat.wire import limits
+from ipychat.wire.backoff import backoff
 from ipychat.wire.http import host_of
 
 FOR_ALL = (
@@ -51,6 +52,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the same prompt is asked again; doubled each time."""
 MAX_REFUSED = 600.0
 """Seconds for which a service may refuse whatever is asked, before that is an error."""
+
+
+def value_in(text: str, schema: Schema | None) -> Any:
+    """Parse an answer's value; its text if no schema was given. Raises ValueError."""
+    return schema.parse(text) if schema else text
+
+
+def misfit(fault: ValueError) -> FormatError:
+    """Return the error of an answer that does not fit its form."""
+    return FormatError(f"The answer does not fit: {fault}.")
 
 
 class StopError(Exception):
@@ -120,10 +131,9 @@ class Asker:
                 asked.take(answer.reply())
                 if not isinstance(error, PASSING) or asked.faults >= self._retries:
                     return asked.ended(answer.reply(), error=error)
-                wait = min(FIRST_PAUSE * 2**asked.faults, LONGEST_PAUSE)
+                wait = getattr(error, "retry_after", None)
+                await asyncio.sleep(wait or backoff(asked.faults, FIRST_PAUSE, LONGEST_PAUSE))
                 asked.faults += 1
-                wait = getattr(error, "retry_after", None) or wait
-                await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
                 continue
             finally:
                 self._pace.learn(limits.seen(self._host))

@@ -10,16 +10,15 @@ import asyncio
 import time
 from collections.abc import Mapping
 
+from ipychat.wire.backoff import backoff
 from ipychat.wire.limits import Kind, Limit
 
 SHARE = 0.95
 """How much of a limit is used."""
 CATCH_UP = 0.025
 """Seconds of sending that may be caught up when the loop was late."""
-PAUSE = 1.0
-"""Seconds of a pause for which the service names no time; doubled while it goes on refusing."""
-LONGEST = 60.0
-"""Seconds of the longest such pause."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds for which all requests are held where the service names no time."""
 GROWTH, CUT = 0.1, 0.7
 """By how much of itself a rate that was guessed grows in a second, and what a refusal leaves of it.
 """
@@ -114,7 +113,7 @@ class Pace:
             self._refused += 1
             self._slow_down(now)
         if wait is None:
-            wait = min(PAUSE * 2 ** (self._refused - 1), LONGEST)
+            wait = backoff(self._refused - 1, FIRST_PAUSE, LONGEST_PAUSE)
         self._until = max(self._until, now + wait)
         return now - self._refused_since
 

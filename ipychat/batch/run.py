@@ -21,13 +21,12 @@ from typing import Any
 
 from ipychat import config, secrets
 from ipychat.batch import rows
-from ipychat.batch.asker import Answered, Asker, StopError
+from ipychat.batch.asker import Answered, Asker, StopError, misfit, value_in
 from ipychat.batch.budget import ASSUMED, Budget, Sum, longest
 from ipychat.batch.cluster import Cluster
 from ipychat.batch.keeping import Keeping
 from ipychat.batch.pace import Pace
 from ipychat.batch.results import SKIPPED, Plan, Progress, Results, Row, Status
-from ipychat.batch.schemas import misfit, parse_schema, value_in
 from ipychat.batch.workers import SIZE, Workers, parted
 from ipychat.catalog import lists, receipts, routes
 from ipychat.chat.question import ASKING, check_size, question
@@ -36,6 +35,8 @@ from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.messages import Message, Question, Reply, Usage, parse_messages
 from ipychat.store import ledger, replay
 from ipychat.store.answers import Receipt
+from ipychat.text import schemas
+from ipychat.text.schemas import Schema
 
 AT_ONCE = 64
 """Rows that are looked up in one go."""
@@ -95,7 +96,7 @@ class Batch:
 
     def __init__(self, data: Any, template: rows.Template, how: How) -> None:
         self.how = how
-        self.schema = parse_schema(how.schema)
+        self.schema = _parse_schema(how.schema)
         self._data = data
         self._template = template
         self._prompt = rows.parse_template(template)
@@ -477,6 +478,13 @@ class Batch:
         return Plan(count, len(different), kept, tokens, least.amount, most.amount)
 
 
+def _parse_schema(given: Any) -> Schema | None:
+    try:
+        return None if given is None else schemas.parse_schema(given)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
 def _twin(row: Row) -> Row:
     """Return a row's outcome, copied from an earlier row, which paid for it."""
     return replace(row, status="cached" if row.is_answered else row.status, attempts=0, usage=None)
@@ -516,6 +524,8 @@ async def map(  # noqa: A001 - ipychat.map
         model=model, schema=schema, system=system, concurrency=concurrency, rpm=rpm, tpm=tpm,
         retries=retries, max_cost=max_cost, executor=executor, progress=progress, options=options,
     )  # fmt: skip
+    if schema is not None:
+        await schemas.load(schema)
     return await Batch(data, template, how).run()
 
 

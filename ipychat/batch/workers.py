@@ -17,13 +17,13 @@ from typing import Any
 
 from ipychat import config, secrets
 from ipychat.batch import cluster
-from ipychat.batch.asker import Answered, Asker, StopError
+from ipychat.batch.asker import Answered, Asker, StopError, misfit, value_in
 from ipychat.batch.pace import Pace
-from ipychat.batch.schemas import Schema, misfit, value_in
 from ipychat.catalog import routes
 from ipychat.config import Config
 from ipychat.errors import ChatError, UsageError
 from ipychat.messages import Message, ModelId, Question, Reply, Usage
+from ipychat.text.schemas import Schema
 from ipychat.wire import http
 
 SIZE = 50

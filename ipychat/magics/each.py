@@ -35,6 +35,7 @@ async def run(session: Session, template: str, flags: Namespace) -> Results | Pl
     from ipychat.kernel import notebook
     from ipychat.kernel.run import Run, in_front
     from ipychat.magics.flags import options_of
+    from ipychat.text import schemas
 
     _check(session, flags)
     shell = session.shell
@@ -42,6 +43,8 @@ async def run(session: Session, template: str, flags: Namespace) -> Results | Pl
     data = _value("--each", flags.each, scope)
     await session.conversation().load(turns=False)
     form = _value("--schema", flags.schema, {**vars(typing), **scope}) if flags.schema else None
+    if form is not None:
+        await schemas.load(form)
     put = _target(flags.into, scope, shell.user_ns) if flags.into else None
     publish = notebook.publisher(shell) if notebook.is_kernel(shell) else None
     how = How(

@@ -1,29 +1,28 @@
-"""What form an answer is to have: asked for in JSON Schema, read out of a text, and checked.
+"""What form a text is to have: asked for in JSON Schema, read out of the text, and checked.
 
-A form is a pydantic model, a dataclass, a type such as `bool`, `list[int]` or `Literal["a", "b"]`,
-or a JSON Schema. The keywords of a schema that can't be checked are refused; pydantic knows more.
+A form is a type that pydantic knows (a model, a dataclass, `bool`, `list[int]`, `Literal[…]`) or a
+JSON Schema. Pydantic makes a type's schema and its values. `check` comes first: it knows the usual
+keywords of a schema, says what is wrong in one wording for all forms, and works in another process
+too, which doesn't have the user's class. jsonschema checks schemas with other keywords.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import enum
 import json
 import re
-import types
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias
 
-from ipychat.errors import FormatError, UsageError
+from ipychat import _lazy, requirements
 
 Json: TypeAlias = dict[str, Any]
 VALUE = "value"
 """Under this name stands what is no object itself: services ask for objects only."""
+SHARED = {"$defs", "definitions"}
+"""Where a schema keeps what it refers to: by a path from the outermost schema."""
 FENCED = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
-SIMPLE = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 KINDS: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -65,7 +64,11 @@ class Schema:
     @property
     def asked(self) -> Json:
         """The schema of what the model writes."""
-        return _object({VALUE: self.json}) if self.wrapped else self.json
+        if not self.wrapped:
+            return self.json
+        shared = {key: one for key, one in self.json.items() if key in SHARED}
+        inner = {key: one for key, one in self.json.items() if key not in SHARED}
+        return _object({VALUE: inner}) | shared
 
     @property
     def instruction(self) -> str:
@@ -100,46 +103,41 @@ class Schema:
         return value
 
 
-def value_in(text: str, schema: Schema | None) -> Any:
-    """Parse an answer's value; its text if no schema was given. Raises ValueError."""
-    return schema.parse(text) if schema else text
+async def load(given: Any) -> None:
+    """Import in a thread what such a form needs: pydantic takes 0.1 s, jsonschema up to 1 s."""
+    if not isinstance(given, Mapping):
+        await _lazy.load("pydantic.type_adapter")
+        return
+    with contextlib.suppress(ImportError, ValueError):  # `parse_schema` says what is wrong
+        if _unknown_keywords(given, given):
+            await _lazy.load("jsonschema")
 
 
-def misfit(fault: ValueError) -> FormatError:
-    """Return the error of an answer that does not fit its form."""
-    return FormatError(f"The answer does not fit: {fault}.")
-
-
-def parse_schema(given: Any) -> Schema | None:
-    """Read what a user gives as a form; None where nothing is. Raises UsageError."""
-    if given is None or isinstance(given, Schema):
+def parse_schema(given: Any) -> Schema:
+    """Read what a user gives as a form. Raises ValueError for what can't be one."""
+    if isinstance(given, Schema):
         return given
     if isinstance(given, Mapping):
-        schema = json.loads(json.dumps(given))
-        _check_keywords(schema)
-        is_object = schema.get("type") == "object" or "properties" in schema
-        return Schema(_name(schema.get("title") or "answer"), schema, wrapped=not is_object)
-    if callable(getattr(given, "model_json_schema", None)):
-        return Schema(_name(given.__name__), given.model_json_schema(), make=_Pydantic(given))
-    schema = _schema_of(given, ())
-    wrapped = not dataclasses.is_dataclass(given)
-    name = _name(getattr(given, "__name__", "answer"))
-    return Schema(name, schema, wrapped, strict=True, make=lambda value: _made(given, value))
+        return _given_as_json(json.loads(json.dumps(given)))
+    adapter, schema = _adapted(given)
+    is_model = callable(getattr(given, "model_json_schema", None))
+    if not is_model:
+        schema = _exact(schema, schema.get("$defs", {}))
+    return Schema(
+        _name(getattr(given, "__name__", "answer")),
+        schema,
+        wrapped="properties" not in schema and not is_model,
+        strict=not is_model,
+        make=_Made(adapter),
+    )
 
 
-class _Pydantic:
-    """Makes a pydantic model; says what is wrong without the input, which may be long."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def __call__(self, value: Any) -> Any:
-        try:
-            return self._model.model_validate(value)
-        except ValueError as error:
-            told: Callable[[], list[Json]] = getattr(error, "errors", list)
-            said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in told()]
-            raise ValueError("; ".join(said) or str(error)) from None
+def _given_as_json(schema: Json) -> Schema:
+    unknown = _unknown_keywords(schema, schema)
+    is_object = schema.get("type") == "object" or "properties" in schema
+    name = _name(schema.get("title") or "answer")
+    make = _CheckedInFull(schema, unknown) if unknown else None
+    return Schema(name, schema, wrapped=not is_object, make=make)
 
 
 def _name(given: str) -> str:
@@ -158,65 +156,103 @@ def _object(properties: Json) -> Json:
 # -- types
 
 
-def _schema_of(kind: Any, within: tuple[Any, ...]) -> Json:
-    """Return the schema of a type. Raises UsageError for one that has none."""
-    arguments = get_args(kind)
-    if kind in within:
-        raise UsageError(f"{kind.__name__} holds itself; a pydantic model can do that.")
-    if isinstance(kind, type) and kind in SIMPLE:
-        return {"type": SIMPLE[kind]}
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = get_type_hints(kind)
-        within = (*within, kind)
-        fields = (one for one in dataclasses.fields(kind) if one.init)
-        return _object({one.name: _schema_of(hints[one.name], within) for one in fields})
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return _one_of([one.value for one in kind])
-    match get_origin(kind):
-        case origin if origin is Literal:
-            return _one_of(arguments)
-        case origin if origin is list or kind is list:
-            return {"type": "array"} | (
-                {"items": _schema_of(arguments[0], within)} if arguments else {}
-            )
-        case types.UnionType | typing.Union:
-            return {"anyOf": [_schema_of(one, within) for one in arguments]}
-        case origin if origin is dict and arguments[0] is str:
-            return {"type": "object", "additionalProperties": _schema_of(arguments[1], within)}
-    said = getattr(kind, "__name__", None) or repr(kind)
-    raise UsageError(
-        f"{said} is no form that an answer can have.\nA form is a pydantic model, a dataclass, "
-        "Literal[…], bool, int, float, str, a list of these, or a JSON Schema."
-    )
+def _adapted(kind: Any) -> tuple[Any, Json]:
+    """Return pydantic's adapter of a type, and its schema."""
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    requirements.check("pydantic")
+    schema: Json = {}
+    try:
+        adapter = TypeAdapter(kind)
+        schema = adapter.json_schema()
+    except (PydanticUserError, NameError, RecursionError):
+        adapter = None
+    if not schema:  # also that of a type that takes anything
+        said = getattr(kind, "__name__", None) or repr(kind)
+        raise ValueError(
+            f"{said} is no form that an answer can have.\nA form is a pydantic model, a dataclass, "
+            "Literal[…], bool, int, float, str, a list of these, or a JSON Schema."
+        )
+    return adapter, schema
 
 
-def _one_of(options: Any) -> Json:
-    kinds = sorted({SIMPLE.get(type(one), "") for one in options})
-    if "" in kinds:
-        raise UsageError("The options of an answer are texts, numbers, True, False or None.")
-    return {"type": kinds[0] if len(kinds) == 1 else kinds, "enum": [*options]}
+class _Made:
+    """Makes the value of a type; says what is wrong without the input, which may be long."""
+
+    def __init__(self, adapter: Any) -> None:
+        self._adapter = adapter
+
+    def __call__(self, value: Any) -> Any:
+        try:
+            return self._adapter.validate_python(value)
+        except ValueError as error:
+            told: Callable[[], list[Json]] = getattr(error, "errors", list)
+            said = [": ".join(filter(None, (_path(one["loc"]), one["msg"]))) for one in told()]
+            raise ValueError("; ".join(said) or str(error)) from None
 
 
-def _made(kind: Any, value: Any) -> Any:
-    """Return a value of `kind` of what JSON carries, which has been checked."""
-    arguments = get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = get_type_hints(kind)
-        return kind(**{name: _made(hints[name], one) for name, one in value.items()})
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return kind(value)
-    if kind is float:
-        return float(value)
-    if isinstance(value, list) and arguments:
-        return [_made(arguments[0], one) for one in value]
-    if get_origin(kind) in {types.UnionType, Union}:
-        for one in arguments:
-            with contextlib.suppress(ValueError):
-                check(_schema_of(one, ()), value)
-                return _made(one, value)
-    if isinstance(value, dict) and arguments:
-        return {name: _made(arguments[1], one) for name, one in value.items()}
-    return value
+def _path(location: Iterable[Any]) -> str:
+    return ".".join(map(str, location))
+
+
+def _exact(schema: Any, definitions: Json, within: tuple[str, ...] = ()) -> Any:
+    """Return a schema in the form to which services can hold a model.
+
+    Every property is required, no other is allowed, and nothing is referred to. Titles, defaults
+    and the docstrings of classes are left out.
+    """
+    if isinstance(schema, list):
+        return [_exact(one, definitions, within) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if reference := schema.get("$ref"):
+        name = reference.removeprefix("#/$defs/")
+        if name in within:
+            raise ValueError(f"{name} holds itself; a pydantic model can do that.")
+        return _exact(definitions[name], definitions, (*within, name))
+    exact = {key: one for key, one in schema.items() if key not in LEFT_OUT and one != {}}
+    if "const" in schema:
+        exact["enum"] = [schema["const"]]
+    for key in NESTED & exact.keys():
+        exact[key] = _exact(exact[key], definitions, within)
+    if properties := exact.get("properties"):
+        exact.pop("description", None)
+        inner = {name: _exact(one, definitions, within) for name, one in properties.items()}
+        exact |= _object(inner)
+    return exact
+
+
+LEFT_OUT = {"title", "default", "$defs", "const"}
+NESTED = {"items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf"}
+"""Keywords that hold a schema, or a list of them."""
+
+
+# -- JSON Schema in full
+
+
+class _CheckedInFull:
+    """Checks a value by jsonschema, where `check` knows not all keywords of a schema."""
+
+    def __init__(self, schema: Json, unknown: set[str]) -> None:
+        try:
+            import jsonschema  # type: ignore[import-untyped]  # has no hints
+        except ImportError:
+            raise ValueError(
+                f"A schema with {', '.join(sorted(unknown))} can't be checked here: a pydantic "
+                f"model can do that, or {requirements.install('schema')}"
+            ) from None
+        try:
+            jsonschema.Draft202012Validator.check_schema(schema)
+        except jsonschema.SchemaError as error:
+            raise ValueError(f"This is no JSON Schema: {error.message}.") from None
+        self._validator = jsonschema.Draft202012Validator(schema)
+        self._best_match = jsonschema.exceptions.best_match
+
+    def __call__(self, value: Any) -> Any:
+        if error := self._best_match(self._validator.iter_errors(value)):
+            raise ValueError(f"{_path(error.absolute_path) or 'it'}: {error.message}")
+        return value
 
 
 # -- checking
@@ -281,8 +317,8 @@ def check(schema: Any, value: Any, at: str = "it", root: Json | None = None) -> 
         if not schema:
             raise ValueError(f"{at} should not be there")
         return
-    for keyword, given in schema.items():
-        if (rule := RULES.get(keyword)) and (fault := rule(given, value, schema)):
+    for keyword, rule in RULES.items():
+        if keyword in schema and (fault := rule(schema[keyword], value, schema)):
             raise ValueError(f"{at} {fault}")
     if "$ref" in schema:
         check(_referred(schema["$ref"], root), value, at, root)
@@ -313,32 +349,27 @@ def _check_properties(schema: Json, value: Json, at: str, root: Json) -> None:
         check(known.get(name, others), one, name if at == "it" else f"{at}.{name}", root)
 
 
-def _referred(reference: str, root: Json) -> Any:
+def _referred(reference: str, root: Mapping[str, Any]) -> Any:
     found: Any = root
     for name in reference.removeprefix("#").strip("/").split("/"):
         found = found[name.replace("~1", "/").replace("~0", "~")] if name else found
     return found
 
 
-def _check_keywords(schema: Any, root: Any = None) -> None:
-    """Raise UsageError for a schema that can't be checked."""
-    root = schema if root is None else root
+def _unknown_keywords(schema: Any, root: Mapping[str, Any]) -> set[str]:
+    """List the keywords that `check` does not know. Raises ValueError for what is no schema."""
     if isinstance(schema, bool):
-        return
-    if not isinstance(schema, dict):
-        raise UsageError(f"A JSON Schema is a dict, not {type(schema).__name__}.")
-    if unknown := schema.keys() - RULES.keys() - SAYINGS - WITHIN:
-        raise UsageError(
-            f"A schema with {', '.join(sorted(unknown))} can't be checked here: "
-            "a pydantic model can do that."
-        )
+        return set()
+    if not isinstance(schema, Mapping):
+        kind = type(schema).__name__
+        raise ValueError(f"A JSON Schema is a dict, not {kind}.")  # noqa: TRY004 - as all faults
     if "$ref" in schema:
         try:
             _referred(schema["$ref"], root)
         except (LookupError, TypeError, AttributeError):
-            raise UsageError(f"The schema has no {schema['$ref']}.") from None
+            raise ValueError(f"The schema has no {schema['$ref']}.") from None
     lists = (*schema.get("anyOf", ()), *schema.get("allOf", ()))
     named = (*schema.get("properties", {}).values(), *schema.get("$defs", {}).values())
     single = (schema[name] for name in ("items", "additionalProperties") if name in schema)
-    for inner in (*lists, *named, *single):
-        _check_keywords(inner, root)
+    inner = (_unknown_keywords(one, root) for one in (*lists, *named, *single))
+    return (schema.keys() - RULES.keys() - SAYINGS - WITHIN).union(*inner)
