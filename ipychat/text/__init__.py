@@ -1,1 +1,1 @@
-"""What becomes of text: safe characters, HTML, tables, what looks like a secret."""
+"""Text processing: safe characters, HTML, tables, schemas, and detection of likely secrets."""

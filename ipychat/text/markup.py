@@ -1,17 +1,17 @@
-r"""Markdown → safe HTML, and where a growing Markdown text is finished. Pure; imported on use.
+r"""Render Markdown as safe HTML, and find where a growing Markdown text is finished. Pure.
 
-JupyterLab trusts what a cell has just shown: scripts in it run. So a model's answer is rendered
-with HTML off, through an allow-list of tags and attributes that knows no image, and with links to
-`http`, `https` and `mailto` only. Whatever is refused stays visible as text.
+JupyterLab trusts fresh output: scripts in it run. So a model's answer is rendered with HTML
+disabled, through an allow-list of tags and attributes that has no images, and with links to `http`,
+`https` and `mailto` only. Whatever is rejected stays visible as text.
 
-Mathematics (`$…$`, `$$…$$`, `\(…\)`, `\[…\]`) is left to the front end, which typesets what stands
-between dollars in the text. Display mathematics on lines of its own ends at a blank line at the
-latest, as in LaTeX, on GitHub and in Jupyter's own cells, so an unclosed `$$` spoils one paragraph
-only. TeX that makes links or loads things is shown as code, and a dollar that is only a dollar is
-kept apart from its neighbours.
+Mathematics (`$…$`, `$$…$$`, `\(…\)`, `\[…\]`) is left to the front end, which typesets whatever
+stands between dollar signs in text. Display mathematics ends at a blank line at the latest, as in
+LaTeX, on GitHub and in Jupyter's own cells, so an unclosed `$$` spoils one paragraph only. TeX that
+creates links or loads files is shown as code, and a literal dollar sign is kept apart from its
+neighbours.
 
 A text is cut only at a blank line between two of its top-level blocks, as markdown-it finds them:
-they can be rendered one by one, and nothing that follows changes those above.
+they can be rendered separately, and nothing that follows changes those above.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 MAX_COLOURED = 30_000
-"""Characters of a code block; a longer one stays plain."""
+"""Characters of a code block; a longer one is not coloured."""
 MAX_COLOURING = 0.3
-"""Seconds of CPU time. Some lexers take quadratic time for some texts; those stay plain."""
+"""Seconds of CPU time. Some lexers take quadratic time on some texts; those are not coloured."""
 MAX_PARAGRAPH = 30_000
-"""Characters of a paragraph. A longer one, as no one writes it, is shown as it stands."""
+"""Characters of a paragraph. A longer one is shown verbatim; nobody writes paragraphs like that."""
 MAX_BRACKETS = 2_000
-"""Opening brackets of one: looking for a link at each takes quadratic time."""
+"""Opening brackets in a paragraph: looking for a link at each takes quadratic time."""
 
 
 class _Pattern:
-    """A regular expression that is compiled when it is first used: all of them take 3 ms."""
+    """A regular expression compiled on first use: compiling all of them takes 3 ms."""
 
     match: Callable[..., re.Match[str] | None]
     search: Callable[..., re.Match[str] | None]
@@ -66,19 +66,19 @@ class _Pattern:
 
 
 def to_html(markdown: str, *, final: bool = False) -> str:
-    """Render `markdown` as sanitised HTML; code is coloured only when this is the final text."""
+    """Render `markdown` as sanitised HTML; colour the code only if this is the final text."""
     env = {"final": final}
     return _clean(_renderer().render(whole(markdown), env), coloured="coloured" in env)
 
 
 def code_html(code: str, language: str) -> str:
-    """Render one block of code, coloured if its language is known, as sanitised HTML."""
+    """Render a code block as sanitised HTML, coloured if its language is known."""
     coloured = _coloured(whole(code), language)
     return _clean(coloured or _plain(whole(code)), coloured=bool(coloured))
 
 
 def code_blocks(markdown: str) -> list[tuple[str, str]]:
-    """List the language and code of each fenced block, without the code's last line end."""
+    """List the language and code of each fenced block, without the code's trailing newline."""
     return [
         (_language(token.info), token.content.removesuffix("\n"))
         for token in _block_parser().parse(markdown)
@@ -87,7 +87,7 @@ def code_blocks(markdown: str) -> list[tuple[str, str]]:
 
 
 def with_closed_fence(markdown: str) -> str:
-    """Return `markdown` with its last fence closed, so that it can't take in what comes below."""
+    """Return `markdown` with its last fence closed, so that text appended to it is not code."""
     if "```" not in markdown and "~~~" not in markdown:
         return markdown
     tokens = _block_parser().parse(f"{markdown}\n\n{_PROBE}")
@@ -96,13 +96,13 @@ def with_closed_fence(markdown: str) -> str:
 
 
 def has_link_definitions(markdown: str) -> bool:
-    """Tell whether a `[label]: address` may be there, which changes text far from it."""
+    """Tell whether there may be a `[label]: address`, which changes links anywhere in the text."""
     return _LINK_DEFINITION.search(markdown) is not None
 
 
 _PROBE = "end"
 
-# A label may span lines, and a definition may stand in lists and quotes.
+# A label may span lines, and a definition may stand inside a list or quote.
 _LINK_DEFINITION = _Pattern(
     r"^[ \t>*+\-0-9.)]*\[(?:[^\[\]\\]|\\.){1,999}\]:", re.MULTILINE | re.DOTALL
 )
@@ -118,17 +118,17 @@ _TAGS = _HEADINGS | _BLOCK_TAGS | _TABLE_TAGS | _INLINE_TAGS
 _ALIGNMENTS = {"style": {f"text-align:{side}" for side in ("left", "center", "right")}}
 _LINK = _Pattern(r"(?:https?://|mailto:)[^\s\\]", re.IGNORECASE)
 _LANGUAGE = _Pattern(r"[ \t{.]*([^\s{},:=]*)")
-# Macros that make links, load files, or set attributes and styles freely.
+# Macros that create links, load files, or set arbitrary attributes and styles.
 _UNSAFE_TEX = _Pattern(
     r"\\(?:href|url|style|class|cssId|data|html|require|includegraphics|bbox|fcolorbox|mmlToken|unicode)"
 )
-# What a front end would take for mathematics in text: its delimiters and its environments.
+# What a front end would typeset in text: the delimiters and environments of mathematics.
 _MATHS_IN_TEXT = _Pattern(r"\$|\\(?=[()\[\]]|begin|(?:eq)?ref)")
 
 
 @cache
 def _renderer() -> MarkdownIt:
-    """Make the parser that renders (about 30 ms, most of it importing)."""
+    """Create the parser that renders (about 30 ms, most of it imports)."""
     requirements.check("markdown-it-py")
     from markdown_it import MarkdownIt
 
@@ -153,7 +153,7 @@ def _renderer() -> MarkdownIt:
 
 @cache
 def _block_parser() -> MarkdownIt:
-    """Make the parser that only finds the blocks."""
+    """Create the parser that only finds blocks."""
     requirements.check("markdown-it-py")
     from markdown_it import MarkdownIt
 
@@ -168,7 +168,7 @@ def _with_maths(parser: MarkdownIt) -> MarkdownIt:
 
 
 def _take_crowded(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - markdown-it's
-    """Take all of a paragraph as it stands, if looking for marks in it would take too long."""
+    """Take the whole paragraph verbatim if parsing its inline markup would take too long."""
     if state.pos or silent:
         return False
     if state.posMax <= MAX_PARAGRAPH and state.src.count("[") <= MAX_BRACKETS:
@@ -203,7 +203,7 @@ def _cleaner(*, coloured: bool) -> nh3.Cleaner:
     )
 
 
-# Render rules: markdown-it binds them to its renderer, so the first argument is that one.
+# Render rules. markdown-it binds them to its renderer, which is their first argument.
 
 
 def _render_text(_: Any, tokens: Sequence[Token], i: int, *_rest: Any) -> str:
@@ -213,13 +213,13 @@ def _render_text(_: Any, tokens: Sequence[Token], i: int, *_rest: Any) -> str:
 def _escape_text(text: str) -> str:
     html = escape(text, quote=False)
     if "$" in html or "\\" in html:
-        # Typesetters don't look for mathematics across elements.
+        # Typesetters don't look for mathematics across element boundaries.
         return _MATHS_IN_TEXT.sub(r"<span>\g<0></span>", html)
     return html
 
 
 def _render_image(self: Any, tokens: Sequence[Token], i: int, options: Any, env: Any) -> str:
-    """Show an image as its description and address: loading it would tell who reads this."""
+    """Show an image as its description and address: loading it would reveal who reads this."""
     token = tokens[i]
     alt = _escape_text(self.renderInlineAsText(token.children or [], options, env))
     address = escape(str(token.attrs["src"]))
@@ -260,7 +260,7 @@ def _render_maths(_: Any, tokens: Sequence[Token], i: int, *_rest: Any) -> str:
 
 
 def _language(info: str) -> str:
-    """Return the language that a fence's info string begins with."""
+    """Return the language named at the start of a fence's info string."""
     match = _LANGUAGE.match(info)
     return match[1] if match else ""
 
@@ -270,14 +270,14 @@ def _plain(code: str) -> str:
 
 
 def _coloured(code: str, language: str) -> str:
-    """Return `code` as spans that JupyterLab styles in both themes, or nothing."""
+    """Return `code` as spans that JupyterLab styles in both themes; empty if that fails."""
     if (tokens := code_tokens(code, language)) is None:
         return ""
     return f'<pre class="highlight"><code>{_spans(tokens)}</code></pre>\n'
 
 
 def code_tokens(code: str, language: str) -> list[tuple[Any, str]] | None:
-    """Return pygments' tokens of `code`; None where it can't colour it, or takes too long."""
+    """Return pygments' tokens of `code`; None if it can't be coloured, or not in time."""
     if not language or len(code) > MAX_COLOURED or (lexer := _lexer(language.lower())) is None:
         return None
     tokens = []
@@ -287,13 +287,13 @@ def code_tokens(code: str, language: str) -> list[tuple[Any, str]] | None:
             tokens.append(token)
             if time.thread_time() > end:
                 return None
-    except Exception:  # noqa: BLE001 - five hundred lexers; an answer is worth more than its colours
+    except Exception:  # noqa: BLE001 - any of 500 lexers may fail; the text is still shown plain
         return None
     return tokens
 
 
 def _spans(tokens: Iterable[tuple[Any, str]]) -> str:
-    """Write tokens as spans: neighbours of one class together, those without colour bare."""
+    """Write tokens as spans, merging neighbours of one class; uncoloured text gets no span."""
     written: list[str] = []
     for kind, run in groupby(tokens, lambda token: _token_class(token[0])):
         text = escape("".join(text for _, text in run), quote=False)
@@ -303,7 +303,7 @@ def _spans(tokens: Iterable[tuple[Any, str]]) -> str:
 
 @cache
 def _token_class(token: Any) -> str:
-    """Return pygments' short name of a kind of token; nothing for names and blanks."""
+    """Return pygments' short name for a token type; empty for names and whitespace."""
     from pygments.token import STANDARD_TYPES, Name, Text, Whitespace
 
     while token not in STANDARD_TYPES:
@@ -315,7 +315,7 @@ def _token_class(token: Any) -> str:
 def _lexer_names() -> dict[str, str]:
     from pygments.lexers import get_all_lexers  # type: ignore[import-untyped]  # has no hints
 
-    # Without plug-ins: looking for them reads the metadata of every installed package.
+    # Without plug-ins: finding them reads the metadata of every installed package.
     return {alias: name for name, aliases, *_ in get_all_lexers(plugins=False) for alias in aliases}
 
 
@@ -362,10 +362,10 @@ def _parse_inline_maths(state: StateInline, silent: bool) -> bool:  # noqa: FBT0
 
 
 def _display_maths(lines: Iterable[str]) -> int:
-    """Count the lines of the display mathematics that `lines` begin with; 0 if they don't.
+    """Return how many of `lines` make up display mathematics; 0 if they don't begin with any.
 
-    The lines are those up to a blank one. The closing mark ends its line, else it is inline
-    mathematics of a paragraph. Only lines up to the next mark are looked at, so that trying it at
+    `lines` end at the next blank line. The closing mark must end its line, else this is inline
+    mathematics in a paragraph. Only lines up to the next mark are examined, so that trying this at
     every line takes linear time.
     """
     opener = ""
@@ -413,9 +413,9 @@ def _parse_display_maths(
 
 
 def blocks(markdown: str, least: int = 1) -> list[str]:
-    """Cut `markdown` where rendering the parts gives what rendering the whole gives.
+    """Split `markdown` so that the parts, rendered separately, look like the whole.
 
-    Each part but the last has `least` characters or more.
+    Each part but the last has at least `least` characters.
     """
     edges = [0]
     for cut in _cuts(markdown):
@@ -427,13 +427,13 @@ def blocks(markdown: str, least: int = 1) -> list[str]:
 
 
 def safe_cut(markdown: str, soft: int = 0) -> int:
-    """Return how much of a growing `markdown` is finished, whatever follows; 0 if nothing is.
+    """Return the length of the finished part of a growing `markdown`: nothing can change it.
 
-    A single paragraph of over `soft` characters is cut at a space; it will look like two until the
-    whole is rendered.
+    A single paragraph of more than `soft` characters is cut at a space; it looks like two
+    paragraphs until the whole text is rendered.
     """
     cut = 0
-    for cut in _cuts(markdown):  # noqa: B007 - the last one is wanted
+    for cut in _cuts(markdown):  # noqa: B007 - only the last one is wanted
         pass
     if not cut and soft and len(markdown) > soft:
         return _soft_cut(markdown)
@@ -443,14 +443,14 @@ def safe_cut(markdown: str, soft: int = 0) -> int:
 _LINE_END = _Pattern(r"\r\n?|\n")
 _MARKER_BEGUN = _Pattern(r"[ \t]*[0-9]{1,9}\Z")
 _GOES_ON = {"bullet_list_open", "ordered_list_open", "code_block"}
-"""Blocks that may go on after a blank line."""
+"""Blocks that may continue after a blank line."""
 
 
 def _cuts(text: str) -> Iterator[int]:
-    """Yield each offset up to which the text is finished, once for a run of blank lines.
+    """Yield each offset up to which the text is finished, once per run of blank lines.
 
-    A top-level block is finished once another one begins below a blank line. The last one is
-    finished at a blank line, unless it is of a kind that goes on after it.
+    A top-level block is finished when another one begins below a blank line. The last one is
+    finished at a blank line, unless it is of a kind that may continue after one.
     """
     begins = [0, *(match.end() for match in _LINE_END.finditer(text))]
     last_line = len(begins) - 1
@@ -461,7 +461,7 @@ def _cuts(text: str) -> Iterator[int]:
     tokens = _block_parser().parse(text)
     top = [(token.type, token.map) for token in tokens if token.map and not token.level]
     for _, (line, _) in top[1:]:
-        # In the last line, which may go on growing, digits may become an item of the list above.
+        # The last line may still be growing: digits may turn into another item of the list above.
         may_join = line == last_line and _MARKER_BEGUN.match(text, begins[line])
         if is_blank(line - 1) and not may_join:
             yield begins[line]
@@ -471,7 +471,8 @@ def _cuts(text: str) -> Iterator[int]:
             yield begins[last_line]
 
 
-# Every line begins with a letter, the first perhaps with an opening mark: no block can begin here.
+# Every line begins with a letter (the first perhaps with an opening mark), so no block can begin
+# here.
 _PLAIN_PARAGRAPH = _Pattern(r"""[*"'(`_]{0,2}(?:[^\W\d_][^\r\n]*(?:\r\n?|\n|\Z))+\Z""")
 _INLINE_MARK = _Pattern(
     r"""
@@ -486,7 +487,7 @@ _INLINE_MARK = _Pattern(
 
 
 def _soft_cut(text: str) -> int:
-    """Return the last place in a paragraph where a space stands outside every mark."""
+    """Return the last offset in a paragraph that follows a space outside all inline markup."""
     if not _PLAIN_PARAGRAPH.match(text):
         return 0
     cut = 0

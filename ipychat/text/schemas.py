@@ -1,9 +1,9 @@
-"""What form a text is to have: asked for in JSON Schema, read out of the text, and checked.
+"""Schemas of values: the JSON Schema of a type, and reading a value from a text.
 
 A form is a type that pydantic knows (a model, a dataclass, `bool`, `list[int]`, `Literal[…]`) or a
-JSON Schema. Pydantic makes a type's schema and its values. `check` comes first: it knows the usual
-keywords of a schema, says what is wrong in one wording for all forms, and works in another process
-too, which doesn't have the user's class. jsonschema checks schemas with other keywords.
+JSON Schema. Pydantic makes a type's schema and its values. `check` runs first: it knows the usual
+keywords of a schema, reports mismatches in one wording for all forms, and also works in another
+process, which doesn't have the user's class. jsonschema checks schemas with other keywords.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ipychat import _lazy, requirements
 
 Json: TypeAlias = dict[str, Any]
 VALUE = "value"
-"""Under this name stands what is no object itself: services ask for objects only."""
+"""The property that holds a value that is not an object: services accept only objects."""
 SHARED = {"$defs", "definitions"}
-"""Where a schema keeps what it refers to: by a path from the outermost schema."""
+"""Definitions that a schema refers to, by a path from the outermost schema."""
 FENCED = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
 KINDS: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -36,25 +36,25 @@ SAYINGS = {
     "$schema", "$id", "$defs", "definitions", "$comment", "title", "description", "default",
     "examples", "format", "deprecated", "readOnly", "writeOnly",
 }  # fmt: skip
-"""Keywords that say something and demand nothing."""
+"""Keywords that describe and constrain nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The form of an answer. Of another process `make` may be left out: it reads plain JSON."""
+    """The form of an answer. Without `make`, as in another process, values are plain JSON."""
 
     name: str
     json: Json
     wrapped: bool = False
-    """Whether the answer stands in an object under `VALUE`."""
+    """Whether the value is wrapped in an object, under `VALUE`."""
     strict: bool = False
-    """Whether the schema keeps to what services can hold a model to."""
+    """Whether the schema is of the restricted kind that services can enforce."""
     make: Callable[[Any], Any] | None = None
-    """Makes the value of what JSON carries. Raises ValueError or TypeError."""
+    """Converts JSON data to the value. Raises ValueError or TypeError."""
 
     @property
     def response_format(self) -> Json:
-        """The option that asks for it."""
+        """The `response_format` option that requests this form."""
         asked: Json = {"name": self.name, "schema": self.asked}
         return {
             "type": "json_schema",
@@ -63,7 +63,7 @@ class Schema:
 
     @property
     def asked(self) -> Json:
-        """The schema of what the model writes."""
+        """The schema of the text that the model writes."""
         if not self.wrapped:
             return self.json
         shared = {key: one for key, one in self.json.items() if key in SHARED}
@@ -72,12 +72,12 @@ class Schema:
 
     @property
     def instruction(self) -> str:
-        """The same in words, for services that know no such option."""
+        """The same request in words, for services without such an option."""
         written = json.dumps(self.asked, ensure_ascii=False)
         return f"Answer with JSON alone that fits this JSON Schema:\n{written}"
 
     def parse(self, text: str) -> Any:
-        """Return the value that an answer holds. Raises ValueError that says what is wrong."""
+        """Return the value in an answer. Raises ValueError, which says what is wrong."""
         value = self._found(text)
         check(self.json, value)
         if self.make is None:
@@ -95,7 +95,7 @@ class Schema:
             value = json.loads(text)
         except (ValueError, RecursionError):
             with contextlib.suppress(ValueError):
-                check(self.json, text)  # a bare word, where one was asked for
+                check(self.json, text)  # a bare word, if that is what was asked for
                 return text
             raise ValueError("it is no JSON") from None
         if self.wrapped and isinstance(value, dict) and value.keys() == {VALUE}:
@@ -104,17 +104,17 @@ class Schema:
 
 
 async def load(given: Any) -> None:
-    """Import in a thread what such a form needs: pydantic takes 0.1 s, jsonschema up to 1 s."""
+    """Import in a thread what this form needs: pydantic takes 0.1 s, jsonschema up to 1 s."""
     if not isinstance(given, Mapping):
         await _lazy.load("pydantic.type_adapter")
         return
-    with contextlib.suppress(ImportError, ValueError):  # `parse_schema` says what is wrong
+    with contextlib.suppress(ImportError, ValueError):  # `parse_schema` reports what is wrong
         if _unknown_keywords(given, given):
             await _lazy.load("jsonschema")
 
 
 def parse_schema(given: Any) -> Schema:
-    """Read what a user gives as a form. Raises ValueError for what can't be one."""
+    """Parse a form that the user gave. Raises ValueError if it can't be one."""
     if isinstance(given, Schema):
         return given
     if isinstance(given, Mapping):
@@ -157,7 +157,7 @@ def _object(properties: Json) -> Json:
 
 
 def _adapted(kind: Any) -> tuple[Any, Json]:
-    """Return pydantic's adapter of a type, and its schema."""
+    """Return pydantic's adapter for a type, and its schema."""
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticUserError
 
@@ -168,7 +168,7 @@ def _adapted(kind: Any) -> tuple[Any, Json]:
         schema = adapter.json_schema()
     except (PydanticUserError, NameError, RecursionError):
         adapter = None
-    if not schema:  # also that of a type that takes anything
+    if not schema:  # `object` and `Any` have an empty schema
         said = getattr(kind, "__name__", None) or repr(kind)
         raise ValueError(
             f"{said} is no form that an answer can have.\nA form is a pydantic model, a dataclass, "
@@ -178,7 +178,7 @@ def _adapted(kind: Any) -> tuple[Any, Json]:
 
 
 class _Made:
-    """Makes the value of a type; says what is wrong without the input, which may be long."""
+    """Creates values of a type; errors leave out the input, which may be long."""
 
     def __init__(self, adapter: Any) -> None:
         self._adapter = adapter
@@ -197,10 +197,10 @@ def _path(location: Iterable[Any]) -> str:
 
 
 def _exact(schema: Any, definitions: Json, within: tuple[str, ...] = ()) -> Any:
-    """Return a schema in the form to which services can hold a model.
+    """Return the restricted form of a schema, which services can enforce.
 
-    Every property is required, no other is allowed, and nothing is referred to. Titles, defaults
-    and the docstrings of classes are left out.
+    Every property is required, no other is allowed, and references are replaced by what they refer
+    to. Titles, defaults and docstrings of classes are left out.
     """
     if isinstance(schema, list):
         return [_exact(one, definitions, within) for one in schema]
@@ -225,14 +225,14 @@ def _exact(schema: Any, definitions: Json, within: tuple[str, ...] = ()) -> Any:
 
 LEFT_OUT = {"title", "default", "$defs", "const"}
 NESTED = {"items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf"}
-"""Keywords that hold a schema, or a list of them."""
+"""Keywords that hold a schema or a list of schemas."""
 
 
 # -- JSON Schema in full
 
 
 class _CheckedInFull:
-    """Checks a value by jsonschema, where `check` knows not all keywords of a schema."""
+    """Checks a value with jsonschema, for schemas with keywords that `check` doesn't know."""
 
     def __init__(self, schema: Json, unknown: set[str]) -> None:
         try:
@@ -274,7 +274,7 @@ def _is(name: str, value: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are the same to JSON, to which 1 is not true."""
+    """Whether two values are equal in JSON, where 1 is not true."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -311,7 +311,7 @@ WITHIN = {"$ref", "anyOf", "allOf", "properties", "additionalProperties", "items
 
 
 def check(schema: Any, value: Any, at: str = "it", root: Json | None = None) -> None:
-    """Raise ValueError, which says where, if `value` does not fit."""
+    """Raise ValueError, which says where, if `value` does not match."""
     root = schema if root is None else root
     if isinstance(schema, bool):
         if not schema:
@@ -357,12 +357,12 @@ def _referred(reference: str, root: Mapping[str, Any]) -> Any:
 
 
 def _unknown_keywords(schema: Any, root: Mapping[str, Any]) -> set[str]:
-    """List the keywords that `check` does not know. Raises ValueError for what is no schema."""
+    """Return the keywords that `check` doesn't know. Raises ValueError for an invalid schema."""
     if isinstance(schema, bool):
         return set()
     if not isinstance(schema, Mapping):
         kind = type(schema).__name__
-        raise ValueError(f"A JSON Schema is a dict, not {kind}.")  # noqa: TRY004 - as all faults
+        raise ValueError(f"A JSON Schema is a dict, not {kind}.")  # noqa: TRY004 - one kind for all
     if "$ref" in schema:
         try:
             _referred(schema["$ref"], root)

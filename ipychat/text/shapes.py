@@ -1,7 +1,7 @@
-"""What is known to be secret, and what only looks so: tokens of well-known shape.
+"""Likely secrets: tokens of well-known shape, in addition to the known ones.
 
-One set of shapes for what is sent and for `ipychat.audit`. A question is masked with the functions
-here, an answer with those of `secrets`: a model may show what a token looks like.
+`ipychat.audit` and everything that is sent use the same shapes. Questions are masked with the
+functions here, answers with those of `secrets`: a model may show what a token looks like.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ TOKENS = {
     "a key of AWS's": ("AKIA ASIA", r"[0-9A-Z]{16}"),
     "a JSON web token": ("eyJ", r"[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
 }
-"""How tokens begin, and how they go on."""
+"""Prefixes of tokens, and the patterns of what follows."""
 OTHERS = {
     "a private key": (
         "-----BEGIN ",
         (
             r"(?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[^•]{0,200}?[A-Za-z0-9+/]{40}"
-            # all of it, or the lines that there are of one that was cut off
+            # the whole key, or the lines before it was cut off
             r"(?:[^-•]*-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"
             r"|(?:(?:\\[nr]|[\s\"'+,>|])*[A-Za-z0-9+/=]{12,})*)"
         ),
@@ -62,18 +62,19 @@ OTHERS = {
     ),
     "a token of a Jupyter server": ("token=", "(?<=[?&]token=)([0-9a-f]{32,})"),
 }
-"""The same for what may stand within a word; where only a group of it is secret, that."""
+"""The same for prefixes that may occur inside a word; if a pattern has a group, only that is
+secret."""
 SHORTEST = 10
-"""Characters of the shortest text in which something may look like a secret: ://a:bcd@e."""
+"""Length of the shortest text that can contain a likely secret: ://a:bcd@e."""
 PLACEHOLDER = (
     "(?i)(?<![a-z0-9])(?:example|placeholder|your|dummy|redacted|change.?me)|example$"
     r"|([xX0*._-])\1{5}"
 )
-"""What stands for a secret in an example."""
+"""Placeholders that examples have in place of a secret."""
 
 
 class Shape(NamedTuple):
-    """What a secret looks like that no one has told."""
+    """The shape of one kind of token."""
 
     what: str
     pattern: re.Pattern[str]
@@ -81,29 +82,31 @@ class Shape(NamedTuple):
 
 @functools.cache
 def shapes() -> dict[str, list[Shape]]:
-    """Return the shapes of well-known secrets, by how they begin; compiled when first wanted."""
+    """Return the shapes of well-known tokens by prefix; compiled on first use."""
     by_begin: dict[str, list[Shape]] = {}
     for what, (begins, tail) in (TOKENS | OTHERS).items():
         words = begins.split(" ") if what in TOKENS else [begins]
         begin = f"(?:{'|'.join(map(re.escape, words))})"
         around = (BEFORE, BEHIND) if what in TOKENS else ("", "")
         shape = Shape(what, re.compile(f"{around[0]}{begin}{tail}{around[1]}", re.ASCII))
-        common = commonprefix(words)  # noqa: RUF071 - of words, no paths
-        for word in [common] if len(common) > 2 else words:  # `gh` is in too many others
+        common = commonprefix(words)  # noqa: RUF071 - prefixes of words, not paths
+        for word in [common] if len(common) > 2 else words:  # `gh` begins too many other words
             by_begin.setdefault(word, []).append(shape)
-    for word in sorted(by_begin, key=len, reverse=True):  # what begins alike is looked for once
+    # shapes with a common prefix are searched for once
+    for word in sorted(by_begin, key=len, reverse=True):
         if shorter := [one for one in by_begin if word != one and word.startswith(one)]:
             by_begin[shorter[0]] += by_begin.pop(word)
     return by_begin
 
 
 def looks(text: str) -> Iterator[tuple[int, int, str]]:
-    """Give where something in a text looks like a secret, and like which.
+    """Yield the start, end and name of each likely secret in a text.
 
-    What only stands for one in an example is left out.
+    Placeholders, as in examples, are left out.
     """
     for word, several in shapes().items():
-        # a hundred times as fast as a search for the pattern; one character ten times as fast again
+        # A substring search is 100 times as fast as the pattern, and for one character 10 times
+        # faster still.
         at = text.find(word) if word[-1] in text else -1
         while at >= 0:
             end = at + 1
@@ -117,7 +120,7 @@ def looks(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def names_in(content: str | bytes) -> set[str]:
-    """Return the names of the secrets in `content`, including what only looks like one."""
+    """Return the names of the known and likely secrets in `content`."""
     names = secrets.names_in(content)
     if isinstance(content, bytes):
         content = content.decode("latin-1")
@@ -127,7 +130,7 @@ def names_in(content: str | bytes) -> set[str]:
 
 
 def mask(text: str) -> str:
-    """`text` with every secret replaced, and with what only looks like one."""
+    """Replace every known or likely secret in `text`."""
     text = secrets.mask(text)
     for begin, end in _last_first(text):
         text = text[:begin] + secrets.MASK + text[end:]
@@ -135,7 +138,7 @@ def mask(text: str) -> str:
 
 
 def mask_bytes(data: bytes) -> bytes:
-    """As `mask`, for what may be no text: it stays as long as it was."""
+    """Like `mask`, for bytes that may not be text: the length stays the same."""
     data = secrets.mask_bytes(data)
     if found := _last_first(data.decode("latin-1")):
         changed = bytearray(data)
@@ -146,7 +149,7 @@ def mask_bytes(data: bytes) -> bytes:
 
 
 def mask_url(url: str) -> str:
-    """As `mask`; what a `data:` URL carries in base64 stays as long as it was."""
+    """Like `mask`; the base64 in a `data:` URL keeps its length."""
     if (data := _data(url)) is None:
         return mask(url)
     url = secrets.mask_url(url)
@@ -157,7 +160,7 @@ def mask_url(url: str) -> str:
 
 
 def masked(value: Any) -> Any:
-    """Return a value that JSON can carry without what is a secret in its texts, or looks so."""
+    """Return a JSON value with every known or likely secret in its texts replaced."""
     match value:
         case str():
             return value if len(value) < SHORTEST else mask_url(value)
@@ -172,11 +175,11 @@ def masked(value: Any) -> Any:
 
 
 def _last_first(text: str) -> list[tuple[int, int]]:
-    """Return where something looks like a secret, the last first; of what overlaps the longest."""
+    """Return where likely secrets are, last first; of overlapping ones only the longest."""
     found: list[tuple[int, int]] = []
     for begin, end, _ in sorted(looks(text)):
         if found and begin < found[-1][1]:
-            begin, end = found[-1][0], max(end, found.pop()[1])  # noqa: PLW2901 - they are one
+            begin, end = found[-1][0], max(end, found.pop()[1])  # noqa: PLW2901 - merged
         found.append((begin, end))
     return found[::-1]
 

@@ -1,4 +1,4 @@
-"""Rows of short texts, as a cell shows them."""
+"""Tables of short texts, as HTML and plain text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ipychat.text.characters import harmless
 
 Row = Sequence[str]
 LONG = 20
-"""Characters of a word that may be cut where a column is narrow."""
+"""Characters; a longer word may be broken where a column is narrow."""
 
 
 def plain(rows: Sequence[Row]) -> str:
-    """Write rows as columns; the last is as wide as it likes."""
+    """Write rows as aligned columns; the last column is not padded."""
     rows = [[*map(harmless, row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -23,9 +23,9 @@ def plain(rows: Sequence[Row]) -> str:
 
 
 def html(rows: Iterable[Row], heads: Row = (), *, names: bool = False) -> str:
-    """Write rows as a table; a front end typesets no prices as formulas in it.
+    """Write rows as an HTML table, in which front ends don't typeset prices as formulas.
 
-    With `names` the first column is set as code, and wide enough for the name of a model.
+    With `names`, the first column is set as code and is wide enough for the name of a model.
     """
     head = f"<tr>{''.join(_cell(text, 'th') for text in heads)}</tr>" if heads else ""
     body = "".join(

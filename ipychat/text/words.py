@@ -1,4 +1,4 @@
-"""Near misses: which of the known words was meant."""
+"""Near misses: the known words closest to a misspelt one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Return which of the known names come near, the nearest first."""
+    """Return up to `most` known names that are close to `name`, the closest first."""
     import difflib
 
     by_small_letters = {one.lower(): one for one in known}
@@ -15,6 +15,6 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def near(name: str, known: Iterable[str], most: int = 3) -> str:
-    """Ask whether what comes near was meant; empty where nothing does."""
+    """Return " Did you mean …?" with the closest known names; empty if none is close."""
     found = nearest(name, known, most)
     return f" Did you mean {' or '.join(found)}?" if found else ""

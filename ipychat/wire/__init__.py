@@ -1,1 +1,1 @@
-"""Bytes on the wire: decoders that do no I/O, and the one HTTP client."""
+"""Bytes on the wire: decoders that do no I/O, and the only HTTP client."""

@@ -1,16 +1,16 @@
-"""Chunks of bytes → the whole lines in them, as text. Shared by the decoders of this folder."""
+"""Split chunks of bytes into lines of text, for the decoders of this package."""
 
 from ipychat.errors import FormatError
 
 MAX_LINE = 16 * 1024 * 1024
-"""Bytes. Services were seen to send lines of 1.5 MiB; beyond this a stream is hostile."""
+"""Bytes. Services send lines of up to 1.5 MiB; anything longer than this is hostile."""
 
 
 class Lines:
-    r"""Cuts a stream of bytes at LF, CRLF and CR, each seen as `\n` from then on.
+    r"""Splits a stream of bytes at LF, CRLF and CR, each of which becomes `\n`.
 
-    Takes time linear in what is fed however it is cut, and holds no more than one unfinished line.
-    Bytes that are not UTF-8 become U+FFFD; a byte order mark at the very start is dropped.
+    Takes linear time however the stream is cut, and holds no more than one unfinished line. Bytes
+    that are not UTF-8 become U+FFFD; a byte order mark at the very start is dropped.
     """
 
     __slots__ = ("_after_cr", "_at_start", "_size", "_unfinished")
@@ -18,11 +18,11 @@ class Lines:
     def __init__(self) -> None:
         self._unfinished: list[bytes] = []
         self._size = 0
-        self._after_cr = False  # an LF that comes next belongs to the CR before it
+        self._after_cr = False  # an LF that comes next belongs to this CR
         self._at_start = True
 
     def feed(self, chunk: bytes) -> str:
-        r"""Return the lines that `chunk` completes, each with its `\n`; an empty text if none."""
+        r"""Return the lines that `chunk` completes, each with its `\n`; empty if there are none."""
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")

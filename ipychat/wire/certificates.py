@@ -1,6 +1,6 @@
-"""The certificates that a service's own has to be signed by, where the environment names them.
+"""Certificate authorities named in the environment.
 
-OpenSSL's variables go before those that `requests` and curl read. aiohttp reads OpenSSL's alone,
+OpenSSL's variables take precedence over those of `requests` and curl. aiohttp reads only OpenSSL's,
 and only when it is imported; a notebook may set them later.
 """
 
@@ -22,13 +22,13 @@ ADVICE = (
 )
 
 _made: dict[tuple[str | None, ...], ssl.SSLContext] = {}
-"""The one made last, by what it was made of."""
+"""The last context created, by the settings it was created from."""
 
 
 async def context() -> ssl.SSLContext | None:
-    """Return a context with the certificates that the environment names; None where it names none.
+    """Return a context with the certificates that the environment names; None if it names none.
 
-    Raises UnreachableError where they can't be read.
+    Raises UnreachableError if they can't be read.
     """
     openssl = os.environ.get(FILE), os.environ.get(FOLDER)
     if any(openssl):  # which OpenSSL reads by itself
@@ -51,9 +51,9 @@ async def _once(
 
 def _load(name: str, path: str) -> ssl.SSLContext:
     try:
-        if os.path.isdir(path):  # noqa: PTH112 - a path that is no more than handed on
+        if os.path.isdir(path):  # noqa: PTH112 - the path is only passed on
             return ssl.create_default_context(capath=path)
         return ssl.create_default_context(cafile=path)
-    except OSError as error:  # an SSLError is one, too
+    except OSError as error:  # SSLError is a subclass
         reason = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
         raise UnreachableError(f"{name} names {path}, which can't be read: {reason}.") from None

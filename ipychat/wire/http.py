@@ -1,8 +1,8 @@
-"""The one HTTP client: sessions, time-outs, proxies, retries, and statuses turned into errors.
+"""The only HTTP client: sessions, time-outs, proxies, retries, and statuses turned into errors.
 
-Refuses redirects: a request that carries a key goes to the host it was written for or nowhere.
-Keeps no cookies. Never sends what is meant for this machine's loopback through a proxy that comes
-from the environment or the configuration: such a proxy could not reach it, and would see the path.
+Does not follow redirects: a request that carries a key goes to the host it was written for or
+nowhere. Keeps no cookies. Never sends a loopback request through a proxy from the environment or
+the configuration: the proxy could not reach this machine, and would see the path.
 """
 
 from __future__ import annotations
@@ -40,35 +40,35 @@ if TYPE_CHECKING:
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error's body that are read for its message."""
 MAX_BODY = 64 * 1024 * 1024
-"""Bytes of a body that is read as a whole."""
+"""Bytes of a body that is read whole."""
 ERROR_BODY_TIMEOUT = 5.0
-"""Seconds within which what is read of an error's body has to come."""
+"""Seconds to wait for the body of an error."""
 MAX_MESSAGE = 300
 """Characters of a service's own message that an error repeats."""
 MAX_WAIT = 60.0
-"""Seconds. A service that asks to wait longer gets no second request: the user is told."""
+"""Seconds. If a service asks for a longer wait, the request is not retried; the user is told."""
 MAX_RETRY_AFTER = 366 * 86_400.0
-"""Seconds. A longer wait is no time that a service would mean."""
+"""Seconds. A longer wait can't be meant seriously and is ignored."""
 FIRST_PAUSE = 0.5
-"""Seconds before the first retry where the service names no time; doubled each time."""
+"""Seconds before the first retry if the service names no time; doubled each time."""
 LISTENING = 0.1
-"""Seconds within which a server on this machine takes a connection."""
+"""Seconds within which a server on this machine accepts a connection."""
 READ_BUFFER = 32 * 1024
-"""Bytes. What comes at once is read at once: more would hold the loop for longer at a time."""
+"""Bytes. What arrives at once is processed at once: a larger buffer would hold the loop longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transport:
-    """How a request travels. None of it can change the answer."""
+    """How a request is sent. None of this can change the answer."""
 
     proxy: str | None = None
     connect_timeout: float = field(default_factory=lambda: config.current().connect_timeout)
     idle_timeout: float = field(default_factory=lambda: config.current().idle_timeout)
     timeout: float | None = field(default_factory=lambda: config.current().timeout)
-    """For all requests that this travels with, and the pauses between them."""
+    """Seconds for all requests that share this transport, including the pauses between them."""
     retries: int = field(default_factory=lambda: config.current().retries)
     session: aiohttp.ClientSession | None = None
-    """A session of the caller's own, used and not closed."""
+    """The caller's own session, which is not closed."""
     begun: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
@@ -80,14 +80,14 @@ class Transport:
             raise errors.UsageError(f"The option retries wants a number, not {self.retries!r}.")
 
     def remaining(self) -> float | None:
-        """Seconds that are left of the time-out; None where there is none."""
+        """Seconds left before the time-out; None if there is no time-out."""
         if self.timeout is None:
             return None
         return max(self.timeout - (time.monotonic() - self.begun), 0.001)
 
     @contextlib.asynccontextmanager
     async def in_time(self, host: str) -> AsyncIterator[None]:
-        """Raise ServiceTimeoutError if the block is not done within what is left."""
+        """Raise ServiceTimeoutError if the block takes longer than the time left."""
         try:
             async with asyncio.timeout(self.remaining()):
                 yield
@@ -99,7 +99,7 @@ class Transport:
     @classmethod
     @functools.cache
     def options(cls) -> frozenset[str]:
-        """Return the names of the options that say how a request travels."""
+        """Return the names of the options that say how a request is sent."""
         return frozenset(one.name for one in fields(cls) if one.init)
 
     @classmethod
@@ -150,7 +150,7 @@ class Call:
         self._method = method
         self._url, login = _login_apart(url)
         headers = self._headers = {n: secrets.Secret(one) for n, one in (headers or {}).items()}
-        url = self._url  # this frame, too, holds no secret from here on
+        url = self._url  # drop the secrets from this frame, too
         if login and self._headers.setdefault("Authorization", login) is not login:
             raise errors.UsageError(
                 f"The address of {host_of(url)} has a login in it, and there is a key as well.\n"
@@ -167,7 +167,7 @@ class Call:
 
     @property
     def response(self) -> aiohttp.ClientResponse:
-        """The answer's status and headers, once `send` has come to its end."""
+        """The response, once `send` has finished."""
         if self._response is None:
             raise RuntimeError("not sent yet")
         return self._response
@@ -184,26 +184,26 @@ class Call:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Give a connection that was read to its end back to the pool; close any other."""
+        """Return a fully read connection to the pool; close any other."""
         if self._content is not None:
             self._content.close()
             self._content = None
         if self._response is not None:
             self._response.close()
         if self._socket is not None and self._socket.is_closing():
-            self._socket.abort()  # TLS would wait for the other side to say goodbye
+            self._socket.abort()  # TLS would wait for the other side's goodbye
 
     async def send(self) -> AsyncIterator[Notice]:
-        """Send the request, again where the service is busy; end with a 200 or raise."""
+        """Send the request, retrying while the service is busy; raise unless it succeeds."""
         await load("aiohttp")
         requirements.check("aiohttp")
-        requirements.check("Brotli")  # which it unpacks with
+        requirements.check("Brotli")  # needed to unpack its Brotli
         if self._json is not None:
             self._body, self._json = await offload.run(offload.dump, self._json), None
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
             self._socket = None
-            if connection := self._response.connection:  # none if all of it came at once
+            if connection := self._response.connection:  # None if the whole response arrived at once
                 self._socket = connection.transport
                 if connection.protocol is not None:  # from here on Content counts the silence
                     connection.protocol.read_timeout = None
@@ -235,7 +235,7 @@ class Call:
 
     @property
     def content(self) -> Content:
-        """The answer's body in the chunks it arrives in, any gzip, deflate or br undone."""
+        """The response body in chunks as they arrive, decompressed."""
         if self._content is None:
             body, idle = self.response.content, self._transport.idle_timeout
             self._content = Content(body, host_of(self._url), idle, self._broken)
@@ -245,7 +245,7 @@ class Call:
         return _translated(error, self._url, self._transport, reading=True)
 
     async def body(self) -> bytes:
-        """Send and return the whole body; what it waits for is logged."""
+        """Send the request and return the whole body; waits are logged."""
         async for notice in self.send():
             secrets.log.warning(notice.text)
         chunks, size = [], 0
@@ -262,7 +262,7 @@ class Call:
         _check(self._url)
         policy.check_url(self._url)
         how = self._transport
-        if chosen := how.proxy or config.current().proxy:  # it sees what goes through it
+        if chosen := how.proxy or config.current().proxy:  # the proxy sees what passes through it
             policy.check_url(chosen if "://" in chosen else f"http://{chosen}")
         proxy = proxy_for(self._url, how.proxy)
         socks = proxy if proxy and proxy.startswith("socks") else None
@@ -292,18 +292,18 @@ class Call:
                     sock_read=how.idle_timeout,
                 ),
             )
-        except Exception as error:  # noqa: BLE001 - what is none of aiohttp's comes back as it is
+        except Exception as error:  # noqa: BLE001 - an unknown one comes back as it is
             raise _translated(error, self._url, how, proxy=proxy) from None
 
     def _data(self) -> bytes | io.BytesIO | None:
-        """The body; a large one in a form that is written piece by piece."""
+        """The request body; a large one in a form that is written piece by piece."""
         if self._body is None:
             return None
         return (io.BytesIO if len(self._body) > offload.LARGE else _Body)(self._body)
 
 
 class _Body(bytes):
-    """A body that a traceback of aiohttp's shows nothing of: a session's id may be in it."""
+    """Bytes whose repr is empty: aiohttp's tracebacks would show a session's id."""
 
     __slots__ = ()
 
@@ -315,17 +315,17 @@ class _Body(bytes):
 
 
 class _Client:
-    """What the requests of one loop go through, until the loop shuts down.
+    """The sessions of one loop, until the loop shuts down.
 
-    A loop offers one hook for its end: `asyncio.run`, and whoever shuts a loop down as it does,
-    closes the asynchronous generators that were begun on it. So one waits here.
+    A loop has only one hook for its end: `asyncio.run` and others close the loop's unfinished
+    asynchronous generators. So a generator waits here for that.
     """
 
     def __init__(self) -> None:
         self.sessions: dict[str | None, aiohttp.ClientSession] = {}
-        """By SOCKS proxy; None has the session of all requests without one."""
+        """By SOCKS proxy; None is the session for all requests without one."""
         self.end = self._wait_for_the_end()
-        _step(self.end.asend(None))  # up to its yield: from now on the loop knows it
+        _step(self.end.asend(None))  # advance it to its yield: only now does the loop know it
 
     async def _wait_for_the_end(self) -> AsyncGenerator[None, None]:
         loop = asyncio.get_running_loop()
@@ -338,19 +338,19 @@ class _Client:
                 await one.close()
 
     def drop(self) -> None:
-        """Let go of everything, without the loop: it runs no more."""
+        """Drop everything without the loop, which no longer runs."""
         for one in self.sessions.values():
             if (connector := one.connector) is not None:
                 one.detach()
-                with contextlib.suppress(RuntimeError):  # the loop is another thread's
-                    connector._close()  # noqa: SLF001 - the public one makes a task of the loop's
+                with contextlib.suppress(RuntimeError):  # the loop belongs to another thread
+                    connector._close()  # noqa: SLF001 - `close` would start a task on that loop
         self.sessions.clear()
-        with contextlib.suppress(RuntimeError):  # its end had begun
+        with contextlib.suppress(RuntimeError):  # it was already closing
             _step(self.end.aclose())
 
 
 def _step(awaitable: Awaitable[None]) -> None:
-    """Run it to its end, or to where it waits."""
+    """Run an awaitable until it finishes or first waits."""
     with contextlib.suppress(StopIteration):
         awaitable.__await__().send(None)
 
@@ -359,7 +359,7 @@ _clients: dict[asyncio.AbstractEventLoop, _Client] = {}
 
 
 def _client() -> _Client:
-    """Return the running loop's client, made on first use."""
+    """Return the running loop's client, created on first use."""
     loop = asyncio.get_running_loop()
     if loop not in _clients:
         if not _clients:
@@ -371,7 +371,7 @@ def _client() -> _Client:
 
 
 def session(socks: str | None = None) -> aiohttp.ClientSession:
-    """Return the running loop's session (and one more for each SOCKS proxy), made on first use."""
+    """Return the running loop's session (one more per SOCKS proxy), created on first use."""
     import aiohttp
 
     mine = _client().sessions
@@ -385,7 +385,7 @@ def session(socks: str | None = None) -> aiohttp.ClientSession:
 
 
 def close(loop: asyncio.AbstractEventLoop | None = None) -> Awaitable[None]:
-    """Take the loop's sessions, at once; what is returned closes them and their connections."""
+    """Detach the loop's sessions now; await the result to close their connections."""
     return _close(_clients.pop(loop or asyncio.get_running_loop(), None))
 
 
@@ -395,7 +395,7 @@ async def _close(client: _Client | None) -> None:
 
 
 def _leave() -> None:
-    """Drop what is open when the process ends: its loop runs no more, the system closes it."""
+    """Drop all sessions as the process exits: no loop runs any more."""
     while _clients:
         _clients.popitem()[1].drop()
 
@@ -408,7 +408,7 @@ def get_connector(
 ) -> aiohttp.BaseConnector | None:
     """Return `connector`, else one for a SOCKS `proxy`, else None.
 
-    Raises MissingRequirementsError where that needs aiohttp-socks.
+    Raises MissingRequirementsError if aiohttp-socks is needed and not installed.
     """
     if connector is not None or not (proxy and proxy.startswith("socks")):
         return connector
@@ -418,7 +418,7 @@ def get_connector(
         raise errors.MissingRequirementsError(
             "A SOCKS proxy needs the package aiohttp-socks: pip install aiohttp-socks"
         ) from None
-    # socks5h and socks4a are other tools' words for "the proxy looks names up", which rdns says
+    # In other tools socks5h and socks4a mean that the proxy resolves names, which is rdns here.
     plain = proxy.replace("socks5h://", "socks5://").replace("socks4a://", "socks4://")
     made: aiohttp.BaseConnector = ProxyConnector.from_url(plain, rdns=rdns, limit=0)
     return made
@@ -427,7 +427,7 @@ def get_connector(
 @functools.lru_cache(maxsize=128)
 def is_loopback(url: str) -> bool:
     """Whether `url` names this machine's loopback."""
-    with contextlib.suppress(ValueError):  # of a broken address, as the request will say
+    with contextlib.suppress(ValueError):  # an invalid address: the request will report it
         host = urlsplit(url).hostname or ""
         if host == "localhost" or host.endswith(".localhost"):
             return True
@@ -436,10 +436,10 @@ def is_loopback(url: str) -> bool:
 
 
 def not_running(url: str) -> str | None:
-    """Say that nothing listens at `url`, if that is on this machine; else None."""
+    """Say that nothing listens at `url`, if it is on this machine and nothing does; else None."""
     if config.replay() == "replay":
         return "not looked for: answers are replayed"
-    with contextlib.suppress(ValueError):  # of a broken address, as the request will say
+    with contextlib.suppress(ValueError):  # an invalid address: the request will report it
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 80)
         if parts.hostname and is_loopback(url):
@@ -451,9 +451,9 @@ def not_running(url: str) -> str | None:
 
 
 def proxy_for(url: str, given: str | None = None) -> str | None:
-    """Return the proxy for `url`: the one given, else the configuration's, else the environment's.
+    """Return the proxy for `url`: the one given, else the configured one, else the environment's.
 
-    The latter two never hold for loopback.
+    The latter two are never used for loopback.
     """
     proxy = given
     if proxy is None and not is_loopback(url):
@@ -464,11 +464,11 @@ def proxy_for(url: str, given: str | None = None) -> str | None:
 
 
 def _login_apart(url: str) -> tuple[str, str | None]:
-    """Return `url` without the login in it, and that as a header, which no traceback shows.
+    """Return `url` without its login, and the login as a header.
 
-    In the address, aiohttp's frames would hold it for all to see.
+    In the address it would show in tracebacks with aiohttp's frames; headers don't.
     """
-    with contextlib.suppress(ValueError):  # of a broken address, as the request will say
+    with contextlib.suppress(ValueError):  # an invalid address: the request will report it
         parts = urlsplit(url)
         login, at, host = parts.netloc.rpartition("@")
         if at:
@@ -506,7 +506,7 @@ def _translated(
     proxy: str | None = None,
     reading: bool = False,
 ) -> Exception:
-    """Return our error for aiohttp's, whose text is left out: it may hold a URL's secrets."""
+    """Return our error for one of aiohttp's, without its message, which may hold secrets."""
     import aiohttp
 
     host = host_of(url)
@@ -548,7 +548,7 @@ def _translated(
 
 
 def _reason(error: OSError) -> str:
-    """In the system's own words; asyncio's repeat the address, and host names have other codes."""
+    """The system's own words: asyncio's repeat the address, and host names have other codes."""
     if error.errno and error.errno > 0 and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
     return error.strerror or type(error).__name__
@@ -564,9 +564,9 @@ def _certificate_fault(error: Exception) -> str:
 
 @functools.lru_cache(maxsize=128)
 def host_of(url: str | None) -> str:
-    """Host and port of `url`: all of it that an error may show."""
+    """Host and port of `url`, which is all of it that an error may show."""
     host, port = "", None
-    with contextlib.suppress(ValueError):  # a broken address names no host, or no port
+    with contextlib.suppress(ValueError):  # an invalid address has no host, or no port
         parts = urlsplit(url or "")
         host = parts.hostname or ""
         port = parts.port
@@ -575,16 +575,16 @@ def host_of(url: str | None) -> str:
 
 
 async def raise_for_status(response: aiohttp.ClientResponse) -> None:
-    """Raise the error that `response.status` stands for; return if it is a 2xx.
+    """Raise the error for `response.status`; return if it is a 2xx.
 
-    The service's own message goes along where there is one; a page of HTML never does.
+    The service's own message is included if there is one, but never a page of HTML.
     """
     if not 200 <= response.status < 300:
         raise _error(response, await _error_body(response))
 
 
 def _error(response: aiohttp.ClientResponse, body: str) -> errors.ServiceError:
-    """Return the error that a status and the beginning of its body stand for."""
+    """Return the error for a status and the beginning of its body."""
     status = response.status
     host = host_of(str(response.url))
     if 300 <= status < 400:
@@ -611,7 +611,7 @@ def _error(response: aiohttp.ClientResponse, body: str) -> errors.ServiceError:
 
 
 def _elsewhere(response: aiohttp.ClientResponse, host: str) -> str:
-    """Say what a 3xx means: none of them is an answer."""
+    """Describe a 3xx status, none of which is an answer."""
     if not (target := response.headers.get("Location")):
         return (
             f"{host} answered {response.status}, which is no answer to a question.\n"
@@ -634,7 +634,7 @@ OUT_OF_CREDIT: Mapping[int, tuple[str, ...]] = {
         "used all available credits",  # xAI
     ),
 }
-"""By status: what stands in the body, in small letters, of an error that no waiting helps."""
+"""By status: phrases in the body (lower case) of an error that waiting does not help."""
 
 
 def _is_out_of_credit(status: int, body: str) -> bool:
@@ -671,7 +671,7 @@ def _is_cloudflare(response: aiohttp.ClientResponse, body: str) -> bool:
 
 
 async def _error_body(response: aiohttp.ClientResponse) -> str:
-    """Return the beginning of an error's body: whatever of it arrives in time."""
+    """Return the beginning of an error's body: as much as arrives in time."""
     import aiohttp
 
     body = b""
@@ -683,7 +683,7 @@ async def _error_body(response: aiohttp.ClientResponse) -> str:
 
 
 def _words(body: str) -> str:
-    """A service's own message in an error's body. HTML gives none."""
+    """Return a service's own message from an error's body; empty for HTML."""
     text = body.strip()
     if text.startswith("<") or "<html" in text[:1000].lower():
         return ""
@@ -693,13 +693,13 @@ def _words(body: str) -> str:
 
 
 def said(error: Any) -> str:
-    """Return an error's message from its JSON, on one line of limited length."""
+    """Return the message in an error's JSON, on one line of limited length."""
     text = " ".join(error_message(error)[:MAX_ERROR_BODY].split())
     return text if len(text) <= MAX_MESSAGE else secrets.mask_cut(text[:MAX_MESSAGE]) + " …"
 
 
 def error_message(body: Any) -> str:
-    """Find the message in the JSON of an error, in any of the forms that services use."""
+    """Find the message in an error's JSON, in any of the forms that services use."""
     match body:
         case str():
             return body
@@ -725,6 +725,6 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     if wait is None:
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    if wait is None or not abs(wait) <= MAX_RETRY_AFTER:  # a NaN is no time either
+    if wait is None or not abs(wait) <= MAX_RETRY_AFTER:  # NaN is not a time either
         return None
     return max(0.0, wait)

@@ -1,8 +1,10 @@
-"""How much a service allows, as the headers of its answers say; the last word of each host counts.
+"""Rate limits that services report in their headers; the latest report of each host counts.
 
-Understood are OpenAI's names, which most services use, and Anthropic's. In both a limit fills up
-again all the time, and `reset` says when it will be full.
-https://platform.openai.com/docs/guides/rate-limits https://docs.anthropic.com/en/api/rate-limits
+Reads OpenAI's headers, which most services use, and Anthropic's. In both, a limit refills
+continuously, and `reset` is the time until it is full.
+
+https://platform.openai.com/docs/guides/rate-limits
+https://docs.anthropic.com/en/api/rate-limits
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ NAMES = {
     ]
     for kind in KINDS
 }
-"""The headers that tell of each kind."""
+"""The headers that report each kind of limit."""
 MOST_HOSTS = 100
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
@@ -33,18 +35,19 @@ DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What is allowed of one kind."""
+    """A limit of one kind."""
 
     whole: float
     left: float
     full_in: float
-    """Seconds until all of it is left again."""
+    """Seconds until the limit is full again."""
 
     @property
     def rate(self) -> float | None:
-        """How much a second may be spent from now on; None where that can't be told.
+        """Units per second that may be spent from now on; None if that is unknown.
 
-        What was spent comes back in `full_in`; what is left may be spent until then, too.
+        What has been spent comes back within `full_in`; what is left may be spent in that time,
+        too.
         """
         if self.full_in <= 0 or self.left >= self.whole:
             return None
@@ -55,12 +58,12 @@ _seen: dict[str, dict[Kind, Limit]] = {}
 
 
 def seen(host: str) -> Mapping[Kind, Limit]:
-    """Return the limits in the last answer of `host`, which includes the port."""
+    """Return the limits that `host` (with its port) reported last."""
     return _seen.get(host, {})
 
 
 def note(host: str, headers: Mapping[str, str]) -> None:
-    """Remember what the headers of an answer say; most say nothing."""
+    """Remember the limits in a response's headers; most have none."""
     found = {kind: limit for kind in KINDS if (limit := _parse(kind, headers))}
     if found:
         _seen.pop(host, None)
@@ -81,7 +84,7 @@ def _parse(kind: Kind, headers: Mapping[str, str]) -> Limit | None:
 
 
 def _seconds(text: str) -> float:
-    """Read a time to wait: `6m0s`, `120ms`, `2.5`, or a date. Raises ValueError."""
+    """Parse a duration (`6m0s`, `120ms`, `2.5`) or a date, in seconds. Raises ValueError."""
     if pieces := DURATION.findall(text):
         if DURATION.sub("", text):
             return datetime.fromisoformat(text).timestamp() - time.time()

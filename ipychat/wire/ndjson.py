@@ -1,10 +1,10 @@
-"""Bytes → the lines of an NDJSON stream. No I/O, and no JSON: who reads a line types it."""
+"""Decode an NDJSON stream into lines. No I/O, and no JSON: the reader parses each line."""
 
 from ipychat.wire._lines import Lines
 
 
 class LineDecoder:
-    """Feed it chunks of any size; it gives the lines that are not blank, without their ends."""
+    """Takes chunks of any size; returns the lines that are not blank, without line ends."""
 
     def __init__(self) -> None:
         self._lines = Lines()
@@ -14,7 +14,7 @@ class LineDecoder:
         return _split(self._lines.feed(chunk))
 
     def close(self) -> list[str]:
-        """Return the last line, if it had no line end."""
+        """Return the last line if it has no line end."""
         return _split(self._lines.close())
 
 

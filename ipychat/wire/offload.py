@@ -1,7 +1,7 @@
-"""Work on what may be large, such as a question with files: in a thread, and there in steps.
+"""Process large values, such as a question with files, in a thread and in steps.
 
-A thread alone is not enough: one call into C holds the interpreter, and with it the loop, to its
-end. So nothing here takes long at a time, however large it is.
+A thread alone is not enough: one call into C holds the interpreter's lock, and with it the loop,
+until it returns. So no step here takes long, however large the value is.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ipychat.messages import FilePart, ImagePart, Message, Question, TextPart
 T = TypeVar("T")
 
 LARGE = 1 << 16
-"""Characters, or bytes, that would hold the loop if they were worked on at once: masking, hashing
-and writing them takes some 15 ms a MiB each."""
+"""Characters or bytes above which work would hold the loop: masking, hashing and serialising take
+some 15 ms per MiB each."""
 
 
 async def run(work: Callable[..., T], *given: Any) -> T:
-    """Run `work` on the arguments, in a thread if they are large."""
+    """Call `work` with the arguments, in a thread if they are large."""
     if _size(given) > LARGE:
         return await asyncio.to_thread(work, *given)
     return work(*given)

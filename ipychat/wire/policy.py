@@ -1,12 +1,12 @@
-"""What may be asked, and where: an administrator's limits, which a user can only narrow.
+"""Limits on models and hosts that an administrator sets and a user can only narrow.
 
-They stand in a file that only an administrator can write, apart from the user's own configuration,
-which would replace them:
+They are read from a file that only an administrator can write; a user's configuration file would
+override an administrator's:
 
     {"allowed_models": ["openai:*", "helper:*"], "allowed_hosts": ["api.openai.com"]}
 
-Names may have `*` in them. This is a guard-rail and no wall: who runs code in a kernel can do
-whatever Python can.
+Names may contain `*`. This is a guard-rail, not a wall: code in a kernel can do whatever Python
+can.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ NAME = "policy.json"
 KEYS = {"allowed_models", "allowed_hosts"}
 
 _own: set[str] = set()
-"""Hosts and ports of this kernel's own gateway: what it asks of others is looked at itself."""
+"""Hosts and ports of this kernel's own gateway; the requests it makes itself are checked."""
 
 
 class Limits(NamedTuple):
-    """Patterns, of which one has to fit; None: there is no limit."""
+    """Patterns, one of which must match; None means no limit."""
 
     allowed_models: tuple[str, ...] | None = None
     allowed_hosts: tuple[str, ...] | None = None
@@ -40,7 +40,7 @@ class Limits(NamedTuple):
 
 @functools.cache
 def file() -> Path:
-    """Return where an administrator's limits stand: no variable of the environment moves it."""
+    """Return the path of an administrator's file; no environment variable can change it."""
     if sys.platform == "win32":
         import platformdirs  # reads the registry there
 
@@ -51,14 +51,14 @@ def file() -> Path:
 
 
 def check_model(model: str) -> None:
-    """Raise PolicyError where `model`, written provider:name, may not be asked."""
+    """Raise PolicyError if `model`, written provider:name, is not allowed."""
     _check(model, "allowed_models", model)
 
 
 def refusal() -> Callable[[str, str], str | None]:
-    """Return a function that says in a few words why a model is not allowed, or None.
+    """Return a function that says briefly why a model is not allowed, or None if it is.
 
-    Without a model it says so of a provider none of whose models is.
+    With an empty model it does so for a provider none of whose models is allowed.
     """
     limits = [(whose, one.allowed_models) for whose, one in _limits()]
 
@@ -75,7 +75,7 @@ def refusal() -> Callable[[str, str], str | None]:
 
 
 def check_url(url: str) -> None:
-    """Raise PolicyError where no request may go to the host of `url`."""
+    """Raise PolicyError if requests to the host of `url` are not allowed."""
     if config.replay() == "replay":
         raise PolicyError("Nothing is sent while answers are replayed: IPyChat.replay is 'replay'.")
     parts = urlsplit(url)
@@ -84,8 +84,8 @@ def check_url(url: str) -> None:
 
 
 def _check(name: str, kind: str, what: str, *, own: bool = False) -> None:
-    """Raise PolicyError where `name` fits no pattern of a limit, unless it is our own."""
-    for whose, limits in _limits():  # one that can't be read holds for what is our own, too
+    """Raise PolicyError if `name` matches no pattern of a limit and is not our own."""
+    for whose, limits in _limits():  # a file that can't be read forbids our own, too
         patterns: tuple[str, ...] | None = getattr(limits, kind)
         if not _fits(name, patterns) and not own:
             raise PolicyError(
@@ -95,17 +95,17 @@ def _check(name: str, kind: str, what: str, *, own: bool = False) -> None:
 
 
 def limits_hosts() -> bool:
-    """Whether there are hosts to which no request may go."""
+    """Whether there are limits on hosts."""
     return any(limits.allowed_hosts is not None for _, limits in _limits())
 
 
 def own(root: str) -> None:
-    """Let this kernel reach its own gateway at `root`."""
+    """Allow this kernel's own gateway at `root`."""
     _own.add(urlsplit(root).netloc)
 
 
 def in_force() -> list[tuple[str, str]]:
-    """Return each limit in words, and whose it is."""
+    """Return each limit in words, with its source."""
     return [
         (f"{kind.replace('_', ' ')}: {', '.join(patterns) or 'none'}", whose)
         for whose, limits in _limits()
@@ -130,7 +130,7 @@ def _limits() -> Iterable[tuple[str, Limits]]:
 
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, _version: tuple[int, ...]) -> Limits:
-    """Read the file; one that can't be read allows nothing, as what it says is not known."""
+    """Read the file; if it can't be read, allow nothing, since its limits are unknown."""
     try:
         given = json.loads(path.read_bytes())
         if not isinstance(given, dict) or given.keys() - KEYS:

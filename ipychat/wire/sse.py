@@ -1,11 +1,10 @@
-"""Bytes → server-sent events, after the WHATWG's "9.2 Server-sent events". No I/O.
+"""Decode server-sent events, following WHATWG's section 9.2. No I/O.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
-Two deviations, on purpose. An event that the end of the stream leaves without its blank line is
-given by `close()`, since services do leave it out; whether an answer came to its end is told by
-its finish reason, not by a blank line. And a line `error: {…}`, with which some servers break off,
-is data.
+Two deliberate deviations. `close()` returns an event that the stream ends without its blank line,
+since services do leave it out; whether an answer is complete is decided by its finish reason, not
+by a blank line. And a line `error: {…}`, with which some servers break off, counts as data.
 """
 
 from typing import NamedTuple
@@ -14,9 +13,10 @@ from ipychat.errors import FormatError
 from ipychat.wire._lines import MAX_LINE, Lines
 
 MAX_EVENT_LINES = 1 << 18
-"""Lines of one event. Services send one or two; a million of them would hold the loop."""
+"""Lines of one event. Services send one or two; a million would hold the loop."""
 MAX_RETRY_DIGITS = 100
-"""A `retry` that has more is no number of milliseconds, and Python would refuse it."""
+"""A longer `retry` is not a sensible number of milliseconds, and Python would refuse to parse it.
+"""
 
 
 class ServerSentEvent(NamedTuple):
@@ -29,22 +29,22 @@ class ServerSentEvent(NamedTuple):
 
 
 class EventDecoder:
-    """Feed it chunks of any size; it gives whole events. Linear time, bounded memory."""
+    """Takes chunks of any size; returns complete events. Linear time, bounded memory."""
 
     __slots__ = ("_count", "_id", "_lines", "_retry", "_size", "_unfinished")
 
     def __init__(self) -> None:
         self._lines = Lines()
-        self._unfinished: list[str] = []  # whole lines of an event that has not ended
+        self._unfinished: list[str] = []  # complete lines of an unfinished event
         self._size = 0
-        self._count = 0  # of those lines
+        self._count = 0  # in these lines
         self._id = ""
         self._retry: int | None = None
 
     def data_of(self, chunk: bytes) -> str | None:
-        """Return the data of a chunk that is one event of one line of data, as most chunks are.
+        """Return the data of a chunk that is exactly one event with one line, as most chunks are.
 
-        None: it is anything else, and has to be fed.
+        None: the chunk is something else and has to be fed.
         """
         if (
             chunk[-2:] == b"\n\n"
@@ -62,7 +62,7 @@ class EventDecoder:
         lines = self._lines.feed(chunk)
         if (blank := lines.rfind("\n\n")) >= 0:
             end = blank + 2
-        elif lines.startswith("\n"):  # ends the unfinished event, whose lines are whole
+        elif lines.startswith("\n"):  # ends the unfinished event, whose lines are complete
             end = 1
         else:
             self._keep(lines)
@@ -74,7 +74,7 @@ class EventDecoder:
         return self._parse(whole)
 
     def close(self) -> list[ServerSentEvent]:
-        """Return the last event, if it had no blank line after it."""
+        """Return the last event if no blank line followed it."""
         last = "".join(self._unfinished) + self._lines.close()
         self._unfinished.clear()
         return self._parse(last)
@@ -95,7 +95,8 @@ class EventDecoder:
             # Nearly every event of a chat service is this one line.
             if block.startswith("data: ") and "\n" not in block:
                 event = (block[6:], "message", self._id, self._retry)
-                events.append(tuple.__new__(ServerSentEvent, event))  # half the cost of calling it
+                # half the cost of constructing it normally
+                events.append(tuple.__new__(ServerSentEvent, event))
             elif not block or (block[0] == ":" and "\n" not in block):
                 pass  # blank lines or a comment: a service may send millions of them
             elif (other := self._parse_block(block)) is not None:
