@@ -203,7 +203,7 @@ class Call:
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
             self._socket = None
-            if connection := self._response.connection:  # None if the whole response arrived at once
+            if connection := self._response.connection:  # None if it all arrived at once
                 self._socket = connection.transport
                 if connection.protocol is not None:  # from here on Content counts the silence
                     connection.protocol.read_timeout = None
