@@ -44,6 +44,70 @@ ROOMS = [
     ("", "the public names, found on use", "anything else"),
 ]  # fmt: skip
 """From the ground up: a room imports only from rows above its own. CONTRIBUTING.md shows it."""
+REMEMBERED = {
+    "_lazy": {"_loaded": "modules whose import has ended"},
+    "requirements": {"_checked": "packages whose version was checked"},
+    "secrets": {
+        "_known": "the known secrets, each with its name",
+        "_in_bytes": "the same in other encodings",
+        "_in_urls": "the same in the base64 of `data:` URLs",
+        "_looked_at": "variables of the environment that were looked at",
+    },
+    "config": {"_current": "the settings in force"},
+    "store.credentials": {
+        "_logins": "locks of the logins that run, by loop",
+        "_unsaved": "credentials that the disk did not take",
+        "_from_keyring": "keys that the system's keyring gave",
+    },
+    "store.files": {"_held": "locks that this process holds"},
+    "store.ledger": {
+        "_kept": "what was spent, where nothing is kept on disk",
+        "_unsaved": "lines that are not written yet",
+        "_saving": "the lock of whoever writes them",
+        "_timer": "when they will be written",
+    },
+    "store.replay": {
+        "_stood_for": "what each name has stood for",
+        "_unsaved": "cassettes whose names are not written yet",
+        "_told": "names of which the user was told that they stood for several models",
+        "_asked": "hashes of what was asked, by cassette",
+    },
+    "wire.certificates": {"_made": "TLS contexts, which take 10 ms each to make"},
+    "wire.http": {"_clients": "sessions and their connections, by loop"},
+    "wire.limits": {"_seen": "rate limits that services told, by host"},
+    "wire.policy": {"_own": "addresses of ipychat's own servers"},
+    "providers.ollama": {"_sizes": "contexts of models that are loaded there"},
+    "local.engine": {
+        "_engines": "engines that run, or start",
+        "_processes": "their processes, to be ended with ours",
+        "_lock": "the lock of whoever starts one",
+    },
+    "local.servers": {
+        "_last": "servers that were found, and when",
+        "_search": "the search that runs",
+    },
+    "catalog.lists": {"_not_before": "when a list that failed is asked for again"},
+    "catalog.offers": {"_index": "bare names → who offers them"},
+    "catalog.registry": {
+        "_registered": "providers that the user registered",
+        "_found": "addresses of servers that were found",
+    },
+    "chat.conversations": {"_live": "the conversations, by notebook and name"},
+    "chat.journal": {"_left": "records that wait for a lock"},
+    "chat.waiting": {"_waiting": "tasks that wait for an answer"},
+    "batch.cluster": {"_held": "on a worker of a cluster: the secret options of its runs"},
+    "kernel.blocking": {"_finishing": "what still ends on the loop"},
+    "kernel.run": {
+        "_in_front": "answers that hold their cell",
+        "_before": "the handler of interrupts that was there before ours",
+    },
+    "gateway.replies": {"_reading": "bytes of requests that are being read"},
+    "gateway.server": {"_running": "the gateway, by loop"},
+    "display.cell": {"_loaded": "lexers that are imported"},
+    "display.panel": {"_open": "the panels", "_numbers": "the number of the next one"},
+    "magics": {"_loaded": "what loading put into which shell"},
+}
+"""All that a process remembers of what happened, by module. Caches of pure functions are not here."""
 ROW_OF = {room: number for number, (rooms, *_) in enumerate(ROOMS) for room in rooms.split(", ")}
 
 
@@ -125,6 +189,29 @@ def test_the_map_is_the_one_in_contributing():
         f"| {', '.join(f'`{one}`' for one in rooms.split(', ')) if rooms else '`__init__`'} "
         f"| {holds} | {refuses} |\n"
         for rooms, holds, refuses in ROOMS
+    )
+    assert rows in (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+
+
+def remembered(module: str) -> set[str]:
+    """The module's names whose values change: those in small letters that are no function."""
+    names = set()
+    for node in ast.parse(modules()[module].read_text()).body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(name)) | ast.Assign(targets=[ast.Name(name)]):
+                names.add(name)
+    return {name for name in names if name.islower() and not name.startswith("__")}
+
+
+def test_what_a_process_remembers_stands_in_one_table():
+    found = {module: names for module in modules() if (names := remembered(module))}
+    found["secrets"].discard("log")  # the logger
+    assert found == {module: set(names) for module, names in REMEMBERED.items()}
+
+
+def test_that_table_is_the_one_in_contributing():
+    rows = "".join(
+        f"| `{module}` | {'; '.join(names.values())} |\n" for module, names in REMEMBERED.items()
     )
     assert rows in (PACKAGE.parent / "CONTRIBUTING.md").read_text()
 
