@@ -59,9 +59,9 @@ _HOMES = {
     "secrets": "ipychat.secrets",
     "stream": "ipychat.chat.conversations",
 }
-__all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with what there is
+__all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with the names that exist
 
-if not TYPE_CHECKING:  # else a type checker takes any name for one of ours
+if not TYPE_CHECKING:  # else type checkers accept any name
     __getattr__ = attributes(__name__, _HOMES)
 
 
@@ -70,7 +70,7 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: "InteractiveShell") -> None:
-    """Put the magics into the shell: what `%load_ext ipychat` does."""
+    """Register the magics with the shell, for `%load_ext ipychat`."""
     try:
         from ipychat.magics import install
 
@@ -84,7 +84,7 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
 
 
 async def _gateway() -> str:
-    """Return the root URL of the notebook's own gateway: the catalog asks when it needs one."""
+    """Return the root URL of the notebook's own gateway, for the catalog."""
     from ipychat._lazy import load
 
     await load("ipychat.gateway.server")
@@ -94,7 +94,7 @@ async def _gateway() -> str:
 
 
 def unload_ipython_extension(shell: "InteractiveShell") -> None:
-    """Take them out again: what `%unload_ext ipychat` does."""
+    """Unregister the magics, for `%unload_ext ipychat`."""
     from ipychat.magics import remove
 
     remove(shell)

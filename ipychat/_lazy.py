@@ -1,4 +1,4 @@
-"""What is imported on use: public names, and packages that take long."""
+"""Imports on first use: public names, and packages that are slow to import."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a module's `__getattr__` that finds each name in its home module, once."""
+    """Return a module's `__getattr__` that imports each name from its home module, once."""
 
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value: Any = import_module(homes[name])
-        if homes[name] != f"{package}.{name}":  # else the module itself is meant
+        if homes[name] != f"{package}.{name}":  # else the name is the module itself
             value = getattr(value, name)
         setattr(import_module(package), name, value)
         return value
@@ -21,7 +21,7 @@ def attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 async def load(module: str) -> None:
-    """Import `module` in a thread: there it holds the loop for a few milliseconds at a time."""
+    """Import `module` in a thread, where it holds the loop for only milliseconds at a time."""
     if module not in _loaded:
         import asyncio
 
@@ -30,4 +30,4 @@ async def load(module: str) -> None:
 
 
 _loaded: set[str] = set()
-"""Modules whose import has come to its end; `sys.modules` also has those that are half imported."""
+"""Fully imported modules; `sys.modules` also holds those still being imported."""

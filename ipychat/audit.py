@@ -31,21 +31,21 @@ HEADS = ("file", "where", "what")
 NOTEBOOK = ".ipynb"
 CASSETTE = "__chat__"
 ENTRY = re.compile(r"[0-9a-f]{64}\.json")
-"""How an answer is called, in whatever folder the cassette is."""
+"""File names of stored answers, in whatever folder the cassette is."""
 CHECKPOINTS = ".ipynb_checkpoints"
-"""The one hidden folder that is searched: it holds copies of notebooks."""
+"""The only hidden folder that is searched: it holds copies of notebooks."""
 LONGEST = 200
 """Characters of a name that are shown."""
 BLOCK = 1000
-"""Lines of a damaged file that are looked at together, as that is faster."""
+"""Lines of a damaged file that are searched together, which is faster."""
 
 ENCODED = re.compile(r"[A-Za-z0-9+/]{40,}(?:\r?\n[A-Za-z0-9+/]+)*")
-"""What may be base64, in one line or several."""
+"""What may be base64, on one line or several."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """A secret in a file, never its text; or that the file can't be read."""
+    """A secret in a file, without its text; or a file that can't be read."""
 
     path: Path
     where: str
@@ -53,7 +53,7 @@ class Finding:
     is_fault: bool = False
 
     def row(self) -> tuple[str, str, str]:
-        """Return the cells of a table's row."""
+        """Return the cells of the finding's row in a table."""
         return _shown(str(self.path)), _shown(self.where), _shown(self.what)
 
     def __str__(self) -> str:
@@ -61,16 +61,16 @@ class Finding:
 
 
 def _shown(name: str) -> str:
-    """Return a name, which may be anyone's, so that it acts on no terminal and tells no secret."""
+    """Return a name, which anyone may have chosen, without control characters and secrets."""
     name = shapes.mask(name)
     name = name if name.isprintable() else repr(name)[1:-1]
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
 
 
 def scan(paths: Iterable[Path]) -> tuple[int, list[Finding]]:
-    """Return how many files were looked at, and what was found, files that can't be read too.
+    """Return the number of files searched and the findings, including unreadable files.
 
-    Raises UsageError for a path that is not there.
+    Raises UsageError for a path that doesn't exist.
     """
     _learn()
     looked_at = 0
@@ -88,7 +88,7 @@ def scan(paths: Iterable[Path]) -> tuple[int, list[Finding]]:
 
 
 def summary(looked_at: int, found: list[Finding]) -> str:
-    """Say in a line what came of it."""
+    """Summarise the result in one line."""
     faults = sum(one.is_fault for one in found)
     count = f"{looked_at} file{'' if looked_at == 1 else 's'}"
     unread = f" {faults} can't be read." if faults else ""
@@ -100,7 +100,7 @@ def summary(looked_at: int, found: list[Finding]) -> str:
 
 
 def _learn() -> None:
-    """Make known what is a secret on this machine."""
+    """Register this machine's secrets."""
     secrets.register_environment(os.environ, config.current().secrets)
     credentials.register_kept()
     for path in files.home().glob("*.json"):
@@ -122,7 +122,7 @@ def _there(path: Path) -> Path:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Yield the files to scan in a folder, and folders that can't be listed; or the file itself."""
+    """Yield the files to search at `path`, and folders that can't be listed."""
     if not path.is_dir():
         yield path
         return
@@ -142,7 +142,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
         raise OSError(0, "no file")
     return path.read_bytes()
 
@@ -157,7 +157,7 @@ def _scan(path: Path, content: bytes) -> Iterator[Finding]:
 
 
 def _secrets_in(text: str) -> Iterator[str]:
-    """Say what is in a text, and in what it holds in base64."""
+    """Yield the names of secrets in a text, and in any base64 in it."""
     yield from _forms_in(text)
     yield from _known_in(text)
     for encoded in ENCODED.finditer(text):
@@ -177,7 +177,7 @@ def _known_in(content: str | bytes) -> Iterator[str]:
 
 
 def _texts(path: Path, content: bytes) -> Iterator[tuple[str, str]]:
-    """Give every text of a file, and where it stands; of JSON as it reads, not as it is written."""
+    """Yield every text of a file with its position; JSON strings as decoded."""
     try:
         given = json.loads(content)
     except (ValueError, RecursionError):
@@ -194,7 +194,7 @@ def _texts(path: Path, content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Give the lines of a damaged file that tell where something is, else all of them at once."""
+    """Yield the lines of a damaged file that contain secrets, else all of it at once."""
     text = re.sub(r"\\u00([2-7][0-9a-fA-F])", lambda at: chr(int(at[1], 16)), text)
     lines = text.split("\n")
     for first in range(0, len(lines), BLOCK):
@@ -209,7 +209,7 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _walk(where: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Give every text in a value, names too; a list of texts as the one text that it may be."""
+    """Yield every text nested in a value, keys included; a list of texts also as one text."""
     waiting = [(where, value)]
     while waiting:
         where, one = waiting.pop()
@@ -229,7 +229,7 @@ def _walk(where: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command's arguments."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         "python -m ipychat.audit",
         description="Look for secrets in notebooks and cassettes. "

@@ -1,7 +1,7 @@
-"""Every setting in one frozen value.
+"""Every setting, in one frozen value.
 
-`current()` is what is in force; `use()` replaces it as a whole. Configuration files and
-`%config IPyChat` only fill this value; code below reads it and never asks where it came from.
+`current()` returns the settings in force; `use()` replaces them as a whole. Configuration files and
+`%config IPyChat` only fill this value; other code reads it and never asks where it came from.
 """
 
 import os
@@ -12,85 +12,89 @@ from typing import Any, NamedTuple
 from ipychat.errors import UsageError
 
 REPLAY = ("off", "auto", "refresh", "replay")
-"""Whether answers that are kept are looked up: no; first; no, but kept anew; yes, and no others."""
+"""Modes of replay. off: ask; auto: use stored answers, ask for others; refresh: ask and store
+again; replay: use stored answers only."""
 REPLAY_VARIABLE = "IPYCHAT_REPLAY"
 CASSETTE_VARIABLE = "IPYCHAT_CASSETTE"
 CASSETTE = "__chat__"
-"""The folder of a notebook's answers, where the user names no other."""
+"""The default folder of a notebook's cassette."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Endpoint(NamedTuple):
-    """A service at its address."""
+    """A service that speaks OpenAI's protocol."""
 
     label: str
-    """Its name for people."""
+    """Its label."""
     base_url: str
     key_variable: str = ""
-    """The environment's name for its key; empty where it wants none."""
+    """The environment variable with its key; empty if it needs none."""
     default_model: str = ""
-    """Empty where it depends on what is loaded there."""
+    """Empty if it depends on what the server has loaded."""
     check_path: str = ""
-    """What a key is checked by where anyone may read the list of models."""
+    """The path that checks a key, for services whose list of models is open to everyone."""
     asks_usage: bool = True
-    """Whether a stream may be asked for its usage; some refuse the word."""
+    """Whether to request usage for streams; some services reject that option."""
     pdf_part: str = "file"
-    """What it calls a part of a message that is a PDF."""
+    """The type of a message's part that is a PDF."""
 
 
 class Config(NamedTuple):
     """What a user can set. Times are in seconds."""
 
     model: str | None = None
-    """Which model answers where none is named."""
+    """The default model."""
     aliases: Mapping[str, str] = NOTHING
-    """Short names of the user's own: alias → model."""
+    """Short names: alias → model."""
     system: str | None = None
-    """What every conversation tells its model first."""
+    """The system prompt of every conversation."""
     format: str = "markdown"
-    """How answers are shown."""
+    """The format of answers."""
     urls: Mapping[str, str] = NOTHING
-    """Root URLs in place of a provider's own: provider → URL."""
+    """Root URLs that replace a provider's own: provider → URL."""
     endpoints: Mapping[str, Endpoint] = NOTHING
-    """Services of the user's own that speak OpenAI's protocol: name → where and how."""
+    """Further services that speak OpenAI's protocol, by name."""
     fallbacks: Mapping[str, tuple[str, ...]] = NOTHING
-    """Who is asked next where a model fails before its first word: model → others, in order."""
+    """Models to ask if one fails before its first word: model → others, in order."""
     proxy: str | None = None
-    """For every request that leaves this machine; else the environment's proxies hold."""
+    """The proxy for requests that leave this machine; by default, the environment's."""
     connect_timeout: float = 10.0
     idle_timeout: float = 120.0
-    """How long nothing of an answer may come: a stream's comments and blank lines are nothing."""
+    """Longest wait for the next part of an answer; a stream's comments and blank lines don't count.
+    """
     timeout: float | None = None
-    """How long a whole answer may take."""
+    """Time limit of a whole answer."""
     max_answer: int = 32 << 20
-    """Bytes of text, in UTF-8, that an answer may have, its reasoning and tool calls included."""
+    """Bytes of an answer's text in UTF-8, including reasoning and tool calls."""
     retries: int = 2
-    """How often a request is sent again after a 429 or 5xx that came before the first byte."""
+    """Retries after a 429 or 5xx that came before the first byte."""
     large: int | None = 100_000
-    """Tokens, by an estimate, over which a question is sent only if the user says so; None: any."""
+    """Estimated tokens above which a question must be confirmed; None: no limit."""
     history: int | None = None
-    """How many earlier turns are sent along; None: all."""
+    """Earlier turns to send; None: all."""
     keep: bool = True
     """Whether conversations are kept on disk."""
     replay: str = "off"
-    """One of `REPLAY`; the environment goes before it: see `replay()`."""
+    """One of `REPLAY`; the environment takes precedence: see `replay()`."""
     cassette: str | None = None
-    """The folder in which a notebook's answers are kept beside it; see `cassette()`."""
+    """The folder beside the notebook that holds its answers; see `cassette()`."""
     dask: str | None = None
-    """The scheduler of a cluster whose workers ask many prompts."""
+    """The scheduler of a Dask cluster whose workers run batches."""
     local_context: int = 8192
-    """How many tokens a question and its answer may have at the engine on this machine."""
+    """Tokens of a question and its answer in the local engine."""
     local_idle: float = 10.0
-    """Minutes after which that engine lets go of its weights."""
+    """Minutes of inactivity after which the local engine unloads its weights."""
     secrets: tuple[str, ...] = ()
-    """The environment's names for secrets that don't look like it."""
+    """Environment variables that hold secrets although their names don't say so."""
     allowed_models: tuple[str, ...] | None = None
-    """The user's own limits, beside an administrator's: patterns of which one has to fit."""
+    """The user's own limits, in addition to an administrator's: patterns, one of which must match.
+    """
     allowed_hosts: tuple[str, ...] | None = None
     notebook: str | None = None
-    """What stands for the notebook whose conversations are kept; None: they live in memory only."""
+    """Identifies the notebook whose conversations are kept; None: they are kept in memory only."""
     gateway: Callable[[], Awaitable[str]] | None = None
-    """Returns the root URL of what answers for services that are gone; None: nothing does."""
+    """Returns the root URL of the gateway that stands in for offline services; None: there is none.
+    """
 
 
 _current = Config()
@@ -102,15 +106,16 @@ def current() -> Config:
 
 
 def use(settings: Config) -> None:
-    """Put `settings` in force."""
-    global _current  # noqa: PLW0603 - the one value this module exists to hold
+    """Replace the settings in force."""
+    global _current  # noqa: PLW0603 - the one value that this module holds
     _current = settings
 
 
 def replay() -> str:
-    """Return whether answers that are kept are looked up.
+    """Return the mode of replay.
 
-    The environment goes before the notebook's setting: who runs a notebook from outside decides.
+    The environment takes precedence over the notebook's setting, for those who run notebooks from
+    outside.
     """
     named = os.environ.get(REPLAY_VARIABLE, "").strip() or _current.replay
     if named not in REPLAY:
@@ -119,6 +124,6 @@ def replay() -> str:
 
 
 def cassette() -> str | None:
-    """Return the folder of the notebook's answers, if they are kept beside it."""
+    """Return the folder of the notebook's cassette; None if it has none."""
     named = os.environ.get(CASSETTE_VARIABLE, "").strip() or _current.cassette
     return CASSETTE if named and named.lower() in {"1", "true"} else named

@@ -1,11 +1,11 @@
 """Every error that ipychat raises.
 
     ChatError
-    ├── UsageError                  what was asked cannot be done as it stands
+    ├── UsageError                  the request can't be carried out as given
     │   ├── UnknownOptionError      no such option; a TypeError, too
-    │   ├── ModelNotSupportedError  no such model, provider, or several of that name
+    │   ├── ModelNotSupportedError  no such model or provider, or several of that name
     │   ├── PolicyError             an administrator does not allow it
-    │   ├── MissingKeyError         the service wants a key and there is none
+    │   ├── MissingKeyError         the service needs a key and there is none
     │   └── MissingRequirementsError  an optional package is not installed
     ├── ServiceError                a service refused, failed or could not be reached
     │   ├── RequestError            400, 409, 413, 422: it rejected the request
@@ -16,19 +16,18 @@
     │   ├── RateLimitError          429
     │   │   └── QuotaError          402, and a 429 that no waiting helps: no credit left
     │   ├── ServerError             5xx
-    │   ├── UnreachableError        no connection, no such host, a proxy that refuses
-    │   └── ServiceTimeoutError     nothing came for too long
-    ├── AnswerError                 an answer that had begun went wrong
-    │   ├── BrokenAnswerError       it ended before its end
+    │   ├── UnreachableError        no connection, no such host, a refusing proxy
+    │   └── ServiceTimeoutError     nothing arrived for too long
+    ├── AnswerError                 an answer went wrong after it had begun
+    │   ├── BrokenAnswerError       it stopped before its end
     │   ├── InterruptedAnswerError  the user interrupted it
-    │   └── FormatError             it was not what its protocol allows
-    └── StoreError                  what is kept on disk could not be read or written
-        └── NotRecordedError        nothing may be asked, and this answer is not kept
+    │   └── FormatError             it violates its protocol, or lacks the requested form
+    └── StoreError                  files of ipychat could not be read or written
+        └── NotRecordedError        nothing may be sent, and there is no stored answer
 
-Each says in one to five lines what happened and what to do (NotRecordedError shows a difference
-between), with every known secret masked. In a
-notebook it shows as just these lines, without a traceback. An error that ends an answer carries
-what had arrived in `reply`.
+Each message says in one to five lines what happened and what to do (NotRecordedError adds a diff),
+with every known secret masked. A notebook shows just these lines, without a traceback. An error
+that ends an answer has what arrived before in `reply`.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class ChatError(Exception):
     """The root of the tree."""
 
     reply: Any = None  # a Reply, which stands above
-    """The `Reply` as far as it had come when the answer went wrong."""
+    """The `Reply` as received when the answer went wrong."""
     max_lines = 5
 
     def __str__(self) -> str:
@@ -55,14 +54,14 @@ class ChatError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of a traceback: one to five lines."""
+        """What IPython shows instead of a traceback: one to five lines."""
         first, *rest = str(self).splitlines() or [""]
         lines = [f"{type(self).__name__}: {first}", *rest[: self.max_lines - 1]]
         return [line if len(line) <= MAX_LINE else line[:MAX_LINE] + " …" for line in lines]
 
 
 class UsageError(ChatError):
-    """What was asked cannot be done as it stands."""
+    """The request can't be carried out as given."""
 
 
 class UnknownOptionError(UsageError, TypeError):
@@ -70,7 +69,7 @@ class UnknownOptionError(UsageError, TypeError):
 
 
 class ModelNotSupportedError(UsageError):
-    """No model or provider of that name, or more than one."""
+    """There is no model or provider of that name, or more than one."""
 
 
 class PolicyError(UsageError):
@@ -78,7 +77,7 @@ class PolicyError(UsageError):
 
 
 class MissingKeyError(UsageError):
-    """The service wants a key and there is none."""
+    """The service needs a key and there is none."""
 
 
 class MissingRequirementsError(UsageError):
@@ -93,9 +92,9 @@ class ServiceError(ChatError):
     ) -> None:
         super().__init__(message)
         self.status = status
-        """The HTTP status, where there was one."""
+        """The HTTP status, if there was one."""
         self.retry_after = retry_after
-        """Seconds that the service asks to wait, where it does."""
+        """Seconds that the service asks to wait, if it says so."""
 
 
 class RequestError(ServiceError):
@@ -103,11 +102,11 @@ class RequestError(ServiceError):
 
 
 class AuthenticationError(ServiceError):
-    """The service does not know the key or token."""
+    """The service does not accept the key or token."""
 
 
 class ForbiddenError(ServiceError):
-    """The service knows who asks, and refuses."""
+    """The service knows the user, and refuses."""
 
 
 class CloudflareError(ForbiddenError):
@@ -115,7 +114,7 @@ class CloudflareError(ForbiddenError):
 
 
 class NotFoundError(ServiceError):
-    """No such address or model at the service."""
+    """The service has no such address or model."""
 
 
 class RateLimitError(ServiceError):
@@ -131,19 +130,19 @@ class ServerError(ServiceError):
 
 
 class UnreachableError(ServiceError):
-    """No connection to the service."""
+    """The service could not be connected to."""
 
 
 class ServiceTimeoutError(ServiceError):
-    """Nothing came for too long."""
+    """Nothing arrived for too long."""
 
 
 class AnswerError(ChatError):
-    """An answer that had begun went wrong."""
+    """An answer went wrong after it had begun."""
 
 
 class BrokenAnswerError(AnswerError):
-    """An answer ended before its end."""
+    """An answer stopped before its end."""
 
 
 class InterruptedAnswerError(AnswerError):
@@ -154,7 +153,7 @@ class InterruptedAnswerError(AnswerError):
 
     @classmethod
     def of(cls, reply: Any) -> InterruptedAnswerError:
-        """Make the error of an answer that came as far as `reply`."""
+        """Create the error for the answer received so far."""
         kept = " before any answer." if reply.is_empty else "; what came is kept."
         error = cls(f"Interrupted{kept}")
         error.reply = reply
@@ -162,14 +161,14 @@ class InterruptedAnswerError(AnswerError):
 
 
 class FormatError(AnswerError):
-    """An answer was not what its protocol allows."""
+    """An answer violates its protocol, or does not have the requested form."""
 
 
 class StoreError(ChatError):
-    """What is kept on disk could not be read or written."""
+    """Files of ipychat could not be read or written."""
 
 
 class NotRecordedError(StoreError):
-    """Nothing may be asked, and this question has no answer that is kept."""
+    """Nothing may be sent, and there is no stored answer to this question."""
 
     max_lines = 17

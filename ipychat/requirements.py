@@ -1,7 +1,7 @@
-"""What ipychat needs: the lowest versions that do, and how what an extra needs is installed.
+"""Versions of the packages that ipychat needs, and the command that installs an extra's.
 
-Both are read off the installed metadata. A package is looked at when it is first used, and then
-once: loading must not wait for that.
+Both are read from the installed metadata. A package is checked once, when it is first used: loading
+must not wait for that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _checked: set[str] = set()
 
 
 class OutdatedError(ImportError):
-    """A package that is installed is older than what ipychat works with."""
+    """An installed package is older than ipychat supports."""
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback."""
@@ -24,10 +24,10 @@ class OutdatedError(ImportError):
 
 
 def check(package: str) -> None:
-    """Raise OutdatedError if `package`, by its name on an index, is older than ipychat allows.
+    """Raise OutdatedError if `package` (its name on the index) is older than ipychat supports.
 
-    pip holds to the lowest versions; conda and `--no-deps` need not. Says nothing where there is no
-    metadata, as in an application that was frozen.
+    pip enforces the lowest versions; conda and `--no-deps` may not. Does nothing if there is no
+    metadata, as in a frozen application.
     """
     if package in _checked:
         return
@@ -46,10 +46,10 @@ def check(package: str) -> None:
 
 
 def install(extra: str) -> str:
-    """Return the line that installs what `extra` needs, quoted as every shell reads it.
+    """Return the command that installs the packages of `extra`, quoted for any shell.
 
     It names the packages themselves, never ipychat: that would not say which checkout, wheel or
-    commit is meant, and the name belongs to another project on PyPI.
+    commit is meant, and on PyPI the name belongs to another project.
     """
     split = [[part.strip() for part in one.split(";", 1)] for one in _required()]
     own = re.compile(OF_EXTRA.format(re.escape(extra)))
@@ -65,17 +65,17 @@ def _required() -> list[str]:
 
     try:
         return metadata.requires(DISTRIBUTION) or []
-    except metadata.PackageNotFoundError:  # run from its folder, uninstalled
+    except metadata.PackageNotFoundError:  # run from its folder, not installed
         return []
 
 
 def _floor(package: str) -> str:
-    """Return the lowest version that is allowed; empty where any is."""
+    """Return the lowest supported version; empty if any will do."""
     pattern = re.compile(rf"{re.escape(package)}(?![\w.-])[^;]*>=([\d.]+)", re.IGNORECASE)
     return next((found[1] for one in _required() if (found := pattern.match(one))), "")
 
 
 def _parts(version: str) -> list[int]:
-    """Return the numbers that a version begins with."""
+    """Return the numbers that a version starts with."""
     release = re.split(r"[^\d.]", version, maxsplit=1)[0]
     return [int(number) for number in release.split(".") if number]

@@ -1,9 +1,9 @@
-"""The secrets that are known, and masking them in any text.
+"""Known secrets, and masking them in any text.
 
-A secret is registered once, where it enters (a key is read, a token arrives, a proxy address is
-parsed, the environment is looked at); from then on `mask` takes it out of every message, log line
-and `repr` of this package, and out of every question before it is sent.
-Texts shorter than twelve characters are refused: masking them would garble ordinary words.
+A secret is registered where it enters: when a key is read, a token arrives, a proxy address is
+parsed, or the environment is read. From then on `mask` removes it from every message, log line and
+`repr` of this package, and from every question before it is sent. Texts shorter than twelve
+characters are not registered: masking them would garble ordinary words.
 """
 
 import base64
@@ -21,12 +21,12 @@ T = TypeVar("T", str, bytes)
 MIN_LENGTH = 12
 MASK = "•••"
 
-# patterns are compiled when they are first wanted: loading must not wait for that
+# Patterns are compiled on first use: loading must not wait for that.
 NAMES = (
     "(?i:(?<!mon)(?<!tur)(?<!hoc)key(?!board|word|map|error)|token(?!i[sz])|secret|passw|passphrase|(?<![a-z])pass(?![a-z])"
     "|(?<=_)(?:pwd|pat)(?![a-z])|credential|auth(?!or)|authoriz|connection_?str)"
 )
-"""What the name of a secret has in it."""
+"""Words that mark the name of a variable or option as that of a secret."""
 _LOGIN = r"//[^/?#\s]*@"
 _QUERY = rf"([?&][^=&#\s]*{NAMES}[^=&#\s]*=)[^&#\s]+"
 _ASSIGNED = rf"{NAMES}\w{{0,20}}=([^&;\s\"'$(){{}}<>]+)"
@@ -35,27 +35,28 @@ _LIKE_A_PATH = r"[/~.\\]|[A-Za-z]:[/\\]"
 _PLACES = "(?i:path|file|dir|home|sock)$"
 _BASE64 = r"(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9+/=]{32,}"
 _WORD = r"(?<!\S)(?=\S*\d)[\w+/=.~-]{20,}(?!\S)"
-"""A word in a secret that is one by itself: a line of a private key, what follows `Bearer`."""
+"""A word in a secret that is a secret by itself: a line of a private key, what follows `Bearer`."""
 
 _DATA_URL = r"(?i)data:[^,]{0,200};base64,"
 
 ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be")
 
-# all from the longest to the shortest, and never changed but replaced: threads read them
+# Both are ordered from the longest to the shortest, and replaced rather than changed: threads read
+# them.
 _known: dict[str, str] = {}
-"""Each secret in each of its forms, and what it is called."""
+"""Each secret in each of its encodings → its name."""
 _in_bytes: dict[bytes, str] = {}
 _in_urls: dict[str, str] = {}
 """The same in the base64 of `data:` URLs, whose files may have other encodings."""
 _looked_at: dict[str, str] = {}
-"""The environment's variables as they were when last looked at."""
+"""The environment's variables as of the last check."""
 
 
 class Secret(str):
-    """A text that no `repr` shows, so that no traceback that lists values does.
+    """A text that no `repr` shows, so tracebacks with local variables don't either.
 
-    It is one wherever it stands: in a dict, in aiohttp's headers, in a task's arguments. What is
-    made of it, such as `f"Bearer {key}"`, is a text like any other until it is made one again.
+    It stays hidden wherever it is: in a dict, in aiohttp's headers, in a task's arguments. A text
+    built from it, such as `f"Bearer {key}"`, is an ordinary one until it is wrapped again.
     """
 
     __slots__ = ()
@@ -63,16 +64,16 @@ class Secret(str):
     def __repr__(self) -> str:
         return repr(MASK)
 
-    def __getitem__(self, at: SupportsIndex | slice) -> "Secret":  # what is shortened, then shown
+    def __getitem__(self, at: SupportsIndex | slice) -> "Secret":  # a shortened copy would be shown
         return Secret(super().__getitem__(at))
 
 
 def register(secret: str, name: str = "a secret") -> None:
-    """Remember `secret` in all the ways that it is written.
+    """Register `secret` in all its encodings.
 
-    It is not returned: a notebook would show it as the value of the cell.
+    Returns nothing: a notebook would show the value of a cell's last expression.
     """
-    global _known, _in_bytes, _in_urls  # noqa: PLW0603 - see there
+    global _known, _in_bytes, _in_urls  # noqa: PLW0603 - replaced, as said above
     if len(secret) >= MIN_LENGTH and secret not in _known:
         encoded = [secret.encode(encoding, "surrogatepass") for encoding in ENCODINGS]
         forms = {*re.findall(_WORD, secret), *_forms(secret), *_in_base64(encoded[0])}
@@ -90,10 +91,10 @@ def _with(known: dict[T, str], forms: set[T], name: str) -> dict[T, str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Give a secret as it is, and as URLs, JSON, Python and HTML write it."""
+    """Yield a secret as it is, and as URLs, JSON, Python and HTML encode it."""
     data = secret.encode(errors="surrogatepass")
     texts = {secret, data.decode("latin-1"), repr(data)[2:-1]}
-    for _ in range(2):  # JSON holds JSON, and a `repr` does
+    for _ in range(2):  # JSON within JSON, and within a `repr`
         texts |= {one for text in texts for one in _quoted(text)}
     for text in texts:
         page = html.escape(text, quote=False)
@@ -115,7 +116,7 @@ def _quoted(text: str) -> Iterator[str]:
 
 
 def _in_base64(data: bytes) -> Iterator[str]:
-    """Yield the stretch of base64 that `data` always has, for each offset at which it can start."""
+    """Yield the base64 that `data` has in any context, for each of its three possible offsets."""
     for before in range(3):
         written = base64.b64encode(bytes(before) + data).decode()
         written = written[(0, 2, 3)[before] : (before + len(data)) * 8 // 6]
@@ -123,7 +124,7 @@ def _in_base64(data: bytes) -> Iterator[str]:
 
 
 def register_environment(environment: Mapping[str, str], also: Iterable[str] = ()) -> None:
-    """Register what looks like a secret in the environment, and the variables named in `also`."""
+    """Register likely secrets in the environment, and the variables named in `also`."""
     for name, value in environment.items():
         if len(value) >= MIN_LENGTH and _looked_at.get(name) != value:
             _looked_at[name] = value
@@ -146,15 +147,15 @@ def _register_variable(name: str, value: str) -> None:
 
 
 def _is_path(name: str, value: str) -> bool:
-    """Whether a value says where a secret is, and is none; base64 may begin as a path does."""
+    """Whether a value is the path of a secret rather than one; base64 may begin like a path."""
     like_one = bool(re.match(_LIKE_A_PATH, value))
     return like_one and bool(re.search(_PLACES, name) or not re.fullmatch(_BASE64, value))
 
 
 def register_url(url: str, name: str = "a secret") -> str:
-    """Register what `url` may carry: a password, a token in place of one.
+    """Register what `url` may carry: a password, or a token in its place.
 
-    Return it, as a Secret if it does.
+    Returns it, as a Secret if it carries any.
     """
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
@@ -167,9 +168,9 @@ def register_url(url: str, name: str = "a secret") -> str:
 
 
 def register_option(name: str, value: Any) -> Any:
-    """Register what the name of an option says is a secret, or what is one within its value.
+    """Register an option's value if its name marks it as a secret, and secrets nested in the value.
 
-    Return the value with each of them as a Secret.
+    Returns the value with each of them as a Secret.
     """
     match value:
         case str() if re.search(NAMES, name):
@@ -187,23 +188,23 @@ def register_option(name: str, value: Any) -> Any:
 
 
 def hide(options: dict[str, Any]) -> None:
-    """Make what is a secret in options given by the user one that no traceback shows."""
-    with contextlib.suppress(RecursionError):  # is refused where they are looked at
+    """Wrap the secrets in options given by the user, so that no traceback shows them."""
+    with contextlib.suppress(RecursionError):  # invalid options are reported where they are parsed
         options |= register_option("", options)
 
 
 def is_name(name: str) -> bool:
-    """Whether a name says that what it stands for is secret."""
+    """Whether a name is that of a secret."""
     return bool(re.search(NAMES, name))
 
 
 def holds_secret(name: str, value: Any) -> bool:
-    """Whether an option's name, or one within its value, says that it is a secret."""
+    """Whether an option's name, or a name nested in its value, is that of a secret."""
     return any(is_name(inner) for inner, _ in _texts(name, value))
 
 
 def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Give every text within a value, with the name that is nearest to it."""
+    """Yield every text nested in a value, with the name closest to it."""
     match value:
         case str():
             yield name, value
@@ -216,12 +217,12 @@ def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def without_login(url: str) -> str:
-    """Return `url` as it may be shown: without name, password and what its query calls a key."""
+    """Return `url` without user name, password and keys in its query."""
     return mask(re.sub(_QUERY, rf"\1{MASK}", re.sub(_LOGIN, f"//{MASK}@", url)))
 
 
 def mask(text: str) -> str:
-    """`text` with every known secret replaced."""
+    """Replace every known secret in `text`."""
     for secret in _known:
         if secret in text:
             text = text.replace(secret, MASK)
@@ -229,7 +230,7 @@ def mask(text: str) -> str:
 
 
 def masked(value: Any) -> Any:
-    """Return a value that JSON can carry, with every known secret in its texts replaced."""
+    """Return a JSON value with every known secret in its texts replaced."""
     match value:
         case str():
             return value if len(value) < MIN_LENGTH else mask_url(value)
@@ -246,7 +247,7 @@ def masked(value: Any) -> Any:
 
 
 def mask_bytes(data: bytes) -> bytes:
-    """As `mask`, for what may be no text: it stays as long as it was."""
+    """Like `mask`, for bytes that may not be text: the length stays the same."""
     for secret in _in_bytes:
         if secret in data:
             data = data.replace(secret, b"*" * len(secret))
@@ -254,7 +255,7 @@ def mask_bytes(data: bytes) -> bytes:
 
 
 def mask_url(url: str) -> str:
-    """As `mask`; what a `data:` URL carries in base64 stays as long as it was."""
+    """Like `mask`; the base64 in a `data:` URL keeps its length."""
     head, data = parts(url) if ";" in url else ("", url)
     if not head:
         return mask(url)
@@ -265,7 +266,7 @@ def mask_url(url: str) -> str:
 
 
 def parts(text: str) -> tuple[str, str]:
-    """Return the head of a `data:` URL and its base64, on one line; of other texts no head."""
+    """Split a `data:` URL into head and base64 on one line; other texts have no head."""
     head = re.match(_DATA_URL, text)
     if not head or " " in text:
         return "", text
@@ -282,10 +283,11 @@ def names_in(content: str | bytes) -> set[str]:
 
 
 def settled(text: str, spare: int = len(MASK)) -> int:
-    """Return how much of a growing `text` can be masked by itself: not what may begin a secret.
+    """Return the length of the prefix of a growing `text` that can be masked alone.
 
-    `spare` characters may, where the whole is masked again as it grows: they tell nothing, are no
-    more than the mask, and keep no one waiting. What is written once spares none.
+    Up to `spare` characters that may begin a secret are included, for texts that are masked again
+    as they grow: so few reveal nothing, are no longer than the mask, and keep nobody waiting. Pass
+    0 for text that is written once.
     """
     held = 0
     longest = len(next(iter(_known), ""))
@@ -296,23 +298,23 @@ def settled(text: str, spare: int = len(MASK)) -> int:
             while at >= 0 and not secret.startswith(text[at:]):
                 at = text.find(begin, at + 1)
             held = max(held, len(text) - at if at >= 0 else 0)
-    # what is held back may be the end of a whole secret, which stays whole
+    # what is held back may be the end of a complete secret, which must stay whole
     return whole_until(text, len(text) - held) if held else len(text)
 
 
 def whole_until(text: str, cut: int) -> int:
-    """Return the last place up to `cut` at which no known secret would be cut in two."""
+    """Return the last offset up to `cut` that does not split a known secret."""
     cut = min(cut, len(text))
     secrets = iter(_known)
     while secret := next(secrets, None):
         at = text.find(secret, max(0, cut - len(secret) + 1), cut + len(secret) - 1)
         if at >= 0:
-            cut, secrets = at, iter(_known)  # there it may be within another
+            cut, secrets = at, iter(_known)  # that offset may be inside another secret
     return cut
 
 
 def mask_cut(text: str) -> str:
-    """As `mask`, for a text that was cut off: what may be most of a secret at its end goes, too."""
+    """Like `mask`, for truncated text: also removes most of a secret at its end."""
     kept = settled(text)
     return mask(text) if len(text) - kept < MIN_LENGTH // 2 else mask(text[:kept]) + MASK
 

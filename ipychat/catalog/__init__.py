@@ -1,1 +1,1 @@
-"""From names to one route: who is asked, where, and at what price."""
+"""From names to routes: which model is asked, where, with which key and at what price."""

@@ -1,4 +1,4 @@
-"""What is a secret, or looks like one, is masked in a question before anything is sent."""
+"""Masks known and likely secrets in a question before anything is sent."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ipychat.messages import FilePart, ImagePart, Message, Part, Question, TextP
 from ipychat.text import shapes
 
 ADDRESSES = {"base_url", "proxy"}
-"""Options that say where a question goes: a secret in them is told to that place only."""
+"""Options that are addresses: a secret in one is only sent to that address."""
 
 T = TypeVar("T", str, bytes)
 
 
 def masked(request: Question) -> tuple[Question, list[str]]:
-    """Return the request without secrets, and what those are called that were in it.
+    """Return the request without secrets, and the names of those it contained.
 
-    An option that is a secret by its name, such as a key, stays: it is meant to be sent.
+    Options that are secrets by name, such as a key, stay: they are meant to be sent.
     """
     masking = _Masking()
     messages = tuple(map(masking.message, request.messages))
@@ -31,7 +31,7 @@ def masked(request: Question) -> tuple[Question, list[str]]:
 
 
 class _Masking:
-    """Masks what a request is made of, and remembers what it found."""
+    """Masks the parts of a request, and remembers what it found."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()

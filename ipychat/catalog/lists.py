@@ -1,7 +1,7 @@
-"""What is known of models: each service's own list, kept for a day, and a table of prices.
+"""Facts about models: each service's own list, kept for a day, and a table with prices.
 
-The table, `models.json`, says of which day and whence it is. What a service says of a model comes
-before what the table says. Prices hold at the service's own address only.
+The table, `models.json`, states its date and sources. A service's facts about a model take
+precedence over the table's. Prices apply only at the service's own address.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ipychat.providers.provider import AsyncGeneratorProvider, Card
 from ipychat.store import files
 
 MAX_MODELS = 5_000
-"""Models of one service that are kept."""
+"""Models kept per service."""
 MAX_NAME = 200
 """Characters of a model's name."""
 RETRY_AFTER = 300.0
-"""Seconds for which a service that gave no list is not asked again by itself."""
+"""Seconds before a failed listing is retried automatically."""
 DAY = 86_400.0
-"""Seconds for which a list is not asked for again."""
+"""Seconds for which a list is fresh."""
 TABLE = Path(__file__).with_name("models.json")
 
 Provider = type[AsyncGeneratorProvider]
@@ -37,7 +37,7 @@ _not_before: dict[tuple[str, str], float] = {}
 
 
 class Table(NamedTuple):
-    """The table of the package."""
+    """The table in the package."""
 
     date: str
     source: str
@@ -57,14 +57,14 @@ def table() -> Table:
 
 
 class Listed(NamedTuple):
-    """A service's own list, and when it was asked for."""
+    """A service's own list, and when it was requested."""
 
     at: float
     cards: dict[str, Card]
 
 
 def known(name: str, cls: Provider, root: str) -> dict[str, Card]:
-    """Return the models of a provider at `root`: those it listed last, else those of the table."""
+    """Return the models of a provider at `root`: from its last list, else from the table."""
     ours, listed = _ours(name, cls, root), _read(name, root)
     if listed is None:
         return ours
@@ -72,7 +72,7 @@ def known(name: str, cls: Provider, root: str) -> dict[str, Card]:
 
 
 def _of(name: str, cls: Provider, root: str, model: str) -> Card | None:
-    """As `known`, for a single model."""
+    """Like `known`, for one model."""
     ours, listed = _ours(name, cls, root).get(model), _read(name, root)
     if listed is None:
         return ours
@@ -89,9 +89,9 @@ def _merged(said: Card, ours: Card | None) -> Card:
 
 
 def is_stale(name: str, root: str) -> bool:
-    """Whether the list of a provider at `root` is older than a day, or was never asked for.
+    """Whether the list of a provider at `root` is missing or older than a day.
 
-    One that was asked for in vain just now is not.
+    It is not while a failed listing is not to be retried.
     """
     if time.monotonic() < _not_before.get((name, root), 0.0):
         return False
@@ -100,13 +100,13 @@ def is_stale(name: str, root: str) -> bool:
 
 
 async def refresh(name: str, cls: Provider, root: str, **options: Any) -> None:
-    """Ask a provider for its list, and keep it. Raises ChatError where it gives none."""
+    """Request a provider's list, and store it. Raises ChatError if there is none."""
     _not_before[name, root] = time.monotonic() + RETRY_AFTER
     keep(name, root, await cls.cards(base_url=root, **options))
 
 
 def keep(name: str, root: str, listed: Iterable[Card]) -> None:
-    """Keep what a provider at `root` lists, but for names that would act on a terminal."""
+    """Store the list of a provider at `root`, without names that would act on a terminal."""
     good = [card for card in listed if card.name.isprintable() and 0 < len(card.name) <= MAX_NAME]
     if len(good) > MAX_MODELS:
         secrets.log.warning(
@@ -136,17 +136,18 @@ def cost(name: str, cls: Provider, root: str, model: str, usage: Usage) -> float
 # -- what a request weighs
 
 CHARACTERS_A_TOKEN = 4
-"""English text and code come to three to five; close enough to decide by."""
+"""Characters per token: three to five in English text and code; good enough for decisions."""
 BYTES_A_TOKEN = 30
-"""Of a PDF: a page has some 50 to 100 kB, and costs two to three thousand tokens."""
+"""Bytes per token of a PDF: a page has some 50 to 100 kB, and costs two to three thousand tokens.
+"""
 TOKENS_AN_IMAGE = 1000
-"""Services count 85 to 1,600 by size and detail."""
+"""Services count 85 to 1,600 tokens, depending on size and detail."""
 TOKENS_A_MESSAGE = 4
-"""What a message costs beside its text."""
+"""Overhead per message."""
 
 
 def estimate_tokens(request: Question) -> int:
-    """Estimate how many tokens the messages of `request` have."""
+    """Estimate the number of tokens in the messages of `request`."""
     tokens = 0
     for message in request.messages:
         texts = [len(part.text) + 1 for part in message.parts if isinstance(part, TextPart)]
@@ -185,7 +186,7 @@ def _read(name: str, root: str) -> Listed | None:
 
 @functools.lru_cache(maxsize=64)
 def _parsed(path: Path, _version: tuple[int, ...], root: str) -> Listed | None:
-    """Read a list; one that is damaged, or of another root, counts as none."""
+    """Parse a stored list; a damaged one, or one of another root, counts as missing."""
     try:
         given = json.loads(path.read_bytes())
         if given["root"] != secrets.without_login(root):

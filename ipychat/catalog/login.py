@@ -1,4 +1,4 @@
-"""Keys that a user gives: checked with the service, and kept for the address that it has now."""
+"""Keys that a user enters: checked with the service, and stored for its current address."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ipychat.wire import policy
 from ipychat.wire.http import is_loopback
 
 CHECK = {"retries": 0, "connect_timeout": 5.0, "timeout": 20.0}
-"""How the question travels that checks a key."""
+"""Transport options of the request that checks a key."""
 LONGEST = 5_000
-"""Characters. The longest keys are signed tokens of some two thousand."""
+"""Characters. The longest keys are signed tokens of about 2,000."""
 
 
 class Account(NamedTuple):
-    """Whose key it is, and which address it may go to."""
+    """The service that a key belongs to, and the address it may be sent to."""
 
     name: str
     cls: type[Keyed]
@@ -36,15 +36,15 @@ class Account(NamedTuple):
 
     @property
     def host(self) -> str:
-        """Host and port, for people to recognise."""
+        """Host and port, which people can recognise."""
         _, _, host = secrets.without_login(self.root).partition("//")
         return host.rpartition("@")[2].partition("/")[0]
 
 
 def account(name: str) -> Account:
-    """Return the account that a key for the provider of that name is of.
+    """Return the account for keys of the provider of that name.
 
-    Raises UsageError where there is no such provider, or one that wants no key.
+    Raises UsageError if there is no such provider, or if it needs no key.
     """
     cls = registry.load(name)
     if not issubclass(cls, Keyed):
@@ -59,9 +59,9 @@ def account(name: str) -> Account:
 
 
 async def log_in(whose: Account, key: str) -> str:
-    """Check a key, keep it, and return in words what was found and where it is kept.
+    """Check a key and store it; return in words what was found and where the key is stored.
 
-    One that the service does not accept raises its error, and is not kept.
+    If the service rejects the key, its error is raised and the key is not stored.
     """
     key = secrets.Secret(key.strip())
     if not key:
@@ -72,7 +72,8 @@ async def log_in(whose: Account, key: str) -> str:
         listed = await whose.cls.check(whose.root, key, **CHECK)
         lists.keep(whose.name, whose.root, listed)
         found = f"{whose.cls.label} takes this key, and lists {len(listed)} models."
-    except (AuthenticationError, ForbiddenError, RequestError) as error:  # Google's and xAI's: 400
+    # Google and xAI answer 400
+    except (AuthenticationError, ForbiddenError, RequestError) as error:
         raise AuthenticationError(f"{error}\nThe key was not kept.", error.status) from None
     except (ServiceError, AnswerError) as error:
         first = str(error).splitlines()[0]
@@ -82,6 +83,6 @@ async def log_in(whose: Account, key: str) -> str:
 
 
 def forget(name: str) -> str:
-    """Forget the key of a provider; return in words whether there was one."""
+    """Delete the key of a provider; return in words whether there was one."""
     known = credentials.forget_key(name)
     return f"The key of {name} is forgotten." if known else f"There was no key of {name}."

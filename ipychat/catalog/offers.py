@@ -1,4 +1,4 @@
-"""Which models there are, whether each is ready, and what is known of it."""
+"""Available models: whether each is ready, and what is known about it."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from ipychat.providers.provider import Card, FullProvider
 
 LISTING: dict[str, Any] = {"retries": 0, "connect_timeout": 3.0, "timeout": 10.0}
-"""How a question for a list of models travels."""
+"""Transport options of a request for a list of models."""
 FACTS = "context · takes · $ a million"
 SCREEN = 40
 """Above this many rows, unready models collapse to one row per provider."""
 SERVERS_VARIABLE = "IPYCHAT_SERVERS"
-"""Where it says off, servers on this machine are not looked for."""
+"""If this is `off`, servers on this machine are not searched for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model that can be asked, what is missing before it can, and what is known of it."""
+    """A model that can be asked, what it still needs, and what is known about it."""
 
     model: ModelId
     missing: str | None = None
     card: Card | None = None
     at: str = ""
-    """Where on this machine, if it is there."""
+    """Its address, if it runs on this machine."""
 
     @property
     def state(self) -> str:
@@ -52,7 +52,7 @@ def offers() -> list[Offer]:
     """List every provider's models; a provider that can't be imported is logged and skipped."""
     found: list[Offer] = []
     refused = policy.refusal()
-    look_for_servers()  # some providers ask where one was found
+    look_for_servers()  # the search tells some providers their address
     for name, cls in registry.loaded():
         missing, at = _missing(name, cls), _here(name, cls)
         for model, card in _known(name, cls).items():
@@ -61,7 +61,7 @@ def offers() -> list[Offer]:
 
 
 def _here(name: str, cls: type[FullProvider]) -> str:
-    """Return where on this machine a provider asks, if it does."""
+    """Return the address on this machine that a provider uses; empty if it uses none."""
     if cls.chooses_address:
         return ""
     root = registry.root(name, cls)
@@ -69,7 +69,7 @@ def _here(name: str, cls: type[FullProvider]) -> str:
 
 
 def _known(name: str, cls: type[FullProvider]) -> dict[str, Card | None]:
-    """Return a provider's models: its own closed list, else its default and what is listed."""
+    """Return a provider's models: its own fixed list, else its default and the listed ones."""
     if cls.models or cls.chooses_address:
         return dict.fromkeys(filter(None, cls.get_models()))
     known = lists.known(name, cls, registry.root(name, cls))
@@ -87,10 +87,10 @@ def _missing(name: str, cls: type[FullProvider]) -> str | None:
 
 
 async def refresh(*, stale_only: bool = False) -> dict[str, str]:
-    """Ask every service that is ready for its models, side by side; return who gave none, and why.
+    """Request the lists of all services that are ready, concurrently; return errors by provider.
 
-    Those whose list is younger than a day are not asked if `stale_only`. Servers on this machine
-    are looked for, too.
+    With `stale_only`, lists younger than a day are not requested. Also searches for servers on this
+    machine.
     """
     await search()
     asked = {}
@@ -116,12 +116,12 @@ async def refresh(*, stale_only: bool = False) -> dict[str, str]:
 
 
 class Models(tuple[Offer, ...]):
-    """A list of offers that shows as a table."""
+    """Offers, displayed as a table."""
 
     __slots__ = ()
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
-        """Yield the ready models, then the others: in a long list, one line per provider."""
+        """Yield ready models, then the others (in a long list, one line per provider)."""
         for offer in self:
             if offer.missing is None:
                 yield str(offer.model), offer.state, _facts(offer.card)
@@ -142,7 +142,7 @@ class Models(tuple[Offer, ...]):
 
 
 def _facts(card: Card | None) -> str:
-    """Say in a line what is known of a model."""
+    """Return the known facts about a model in one line."""
     if card is None:
         return ""
     said = [_rounded(card.context)] if card.context else []
@@ -160,13 +160,13 @@ def _rounded(tokens: int) -> str:
 
 
 def models(words: str = "") -> Models:
-    """List the models whose names contain all the words, each with whether it is ready."""
+    """List the models whose names contain all the words, and whether each is ready."""
     wanted = words.lower().split()
     return Models(o for o in offers() if all(word in str(o.model).lower() for word in wanted))
 
 
 class Found(NamedTuple):
-    """A key or an address that the environment or the configuration may name, and what it does."""
+    """A key, an address or a server that was found, and its effect."""
 
     kind: str
     name: str
@@ -174,7 +174,7 @@ class Found(NamedTuple):
 
 
 def found() -> list[Found]:
-    """Return which keys and addresses were found and where; never a key itself."""
+    """Return the keys, addresses and servers that were found, and where; never a key itself."""
     keys, addresses = [], []
     for name, cls in registry.loaded():
         if cls.chooses_address:
@@ -199,14 +199,14 @@ def _told(server: Server) -> str:
 
 
 def looks_for_servers() -> bool:
-    """Whether servers on this machine are looked for: the user can forbid it."""
+    """Whether to search for servers on this machine, which the user can forbid."""
     return os.environ.get(SERVERS_VARIABLE) != "off" and not replay.is_on()
 
 
 def servers() -> list[Server]:
-    """Return the servers that are known to run on this machine, the preferred one first.
+    """Return the servers known to run on this machine, the preferred one first.
 
-    From now on their providers ask them where they are.
+    From then on, their providers use these addresses.
     """
     if not looks_for_servers():
         return []
@@ -218,34 +218,34 @@ def servers() -> list[Server]:
 
 
 def needs_search() -> bool:
-    """Whether it was not looked for servers in the last half minute, and may be."""
+    """Whether a search for servers is allowed, and the last one is over half a minute old."""
     return looks_for_servers() and not local.is_fresh()
 
 
 async def search() -> None:
-    """Look for servers on this machine, if that is needed."""
+    """Search for servers on this machine, if needed."""
     if needs_search():
         await asyncio.shield(local.search())
 
 
 def look_for_servers() -> list[Server]:
-    """Return the servers on this machine; without a `search` before, this waits for one."""
+    """Return the servers on this machine; waits for a search if there has been none."""
     if needs_search():
         local.find()
     return servers()
 
 
 def _names_of(cls: type[FullProvider], model: str) -> set[str]:
-    """Return the model's own name and its aliases."""
+    """Return a model's own name and its aliases."""
     return {model, *(alias for alias, target in cls.model_aliases.items() if target == model)}
 
 
 class _Index(NamedTuple):
-    """Who offers a bare name, as long as `state` is what it was."""
+    """The providers of each bare name, valid while `state` is the same."""
 
     state: tuple[Any, ...]
     variables: tuple[str, ...]
-    """Those of the environment that say where services are."""
+    """Environment variables that say where services are."""
     models: dict[str, list[ModelId]]
 
 
@@ -253,33 +253,33 @@ _index: _Index | None = None
 
 
 def offering(name: str) -> list[ModelId]:
-    """Return the models that have a bare name, whoever offers them, ready or not."""
+    """Return the models with this bare name at any provider, ready or not."""
     return _current_index().models.get(name, [])
 
 
 def every_name() -> Iterator[str]:
-    """Give every bare name."""
+    """Yield every bare name."""
     yield from _current_index().models
 
 
 def every_model() -> set[ModelId]:
-    """Return all models that are known, ready or not."""
+    """Return all known models, ready or not."""
     return {model for models in _current_index().models.values() for model in models}
 
 
 def is_read() -> bool:
-    """Whether what is offered is read, and nothing has changed since."""
+    """Whether the index has been built and is still valid."""
     return _index is not None and _index.state == _state(_index.variables)
 
 
 def read() -> None:
-    """Read what is offered: from disk, which may take long."""
+    """Build the index: this reads files, which may be slow."""
     _current_index()
 
 
 def _current_index() -> _Index:
-    """Return the index, read anew where something that it is made of has changed."""
-    global _index  # noqa: PLW0603 - what is known, until something that it is made of changes
+    """Return the index, rebuilt if anything it depends on has changed."""
+    global _index  # noqa: PLW0603 - the index, until something it depends on changes
     if _index is None or not is_read():
         variables: dict[str, None] = {}
         models: dict[str, list[ModelId]] = {}

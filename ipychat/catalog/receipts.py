@@ -1,4 +1,4 @@
-"""What of a question can change its answer: as it counts, and as it may be shown."""
+"""Receipts: the canonical form of a question, which can be hashed and shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ipychat.text import shapes
 from ipychat.wire.http import Transport, is_loopback
 
 HERE = "this machine"
-"""Stands in a receipt for every service on loopback, whatever its port and path."""
+"""Stands in a receipt for every loopback service, whatever its port and path."""
 TRAVEL = Transport.options() | {
     "api_key",
     "base_url",
@@ -36,12 +36,12 @@ TRAVEL = Transport.options() | {
     "kept_as",
     "stream",
 }
-"""Options that change no answer, or that a receipt says otherwise."""
+"""Options that don't change answers, or that a receipt represents otherwise."""
 CREDENTIALS = {
     "access_token", "api_key", "apikey", "auth", "authorization", "credentials", "passwd",
     "password", "secret", "token",
 }  # fmt: skip
-"""Options, and what is within them, that are never written down, however short."""
+"""Options, at any depth, that are never written down, however short they are."""
 LOGIN = r"://[^/?#\s:@]*:[^/?#\s@]*@"
 
 
@@ -67,17 +67,17 @@ def receipts(request: Question) -> Callable[[Iterable[Message]], Receipt]:
 
 @dataclass(frozen=True, slots=True)
 class AsRecorded:
-    """A question as it was when the cassette was recorded: it is looked up, and never sent."""
+    """A question as it was when the cassette was recorded: for looking up, never for sending."""
 
     request: Question
     receipt: Callable[[Iterable[Message]], Receipt]
-    """Returns that of the question with these messages."""
+    """Returns the receipt of the question with these messages."""
     meant: dict[str, str]
-    """What names stood for, where there is an answer."""
+    """What names stood for, if there is an answer."""
 
 
 def as_recorded(request: Question) -> AsRecorded | None:
-    """Return the question as a cassette has it; None where the user's own rules say the same."""
+    """Return the question as the cassette has it; None if the user's own rules agree."""
     then, meant = request, {}
     if request.recorded:
         model = request.recorded.model
@@ -93,9 +93,9 @@ def as_recorded(request: Question) -> AsRecorded | None:
 
 
 def turn_from_recorded(request: Question) -> tuple[Question, str]:
-    """Return the question as the user's own rules have it asked, and what is said of that.
+    """Return the question under the user's own rules, and a notice about that.
 
-    Raises ModelNotSupportedError where they name nobody.
+    Raises ModelNotSupportedError if these rules name no model.
     """
     if (recorded := request.recorded) is None:
         return request, ""
@@ -107,7 +107,7 @@ def turn_from_recorded(request: Question) -> tuple[Question, str]:
 
 
 def check_named(request: Question) -> None:
-    """Raise ModelNotSupportedError where a cassette alone says whom a question goes to."""
+    """Raise ModelNotSupportedError if only a cassette says which model is meant."""
     if (recorded := request.recorded) and recorded.fault:
         name = recorded.names[0] or "the default model"
         raise ModelNotSupportedError(
@@ -117,9 +117,9 @@ def check_named(request: Question) -> None:
 
 
 def _at(request: Question, way: Route) -> str:
-    """Return where the model answers, as far as that counts.
+    """Return the address of the model, as far as it can change answers.
 
-    In a replay, where nobody but the environment has named an address, it is where it was then.
+    In a replay, unless the environment names an address, it is the recorded one.
     """
     if way.root is None:
         return "chosen by the provider"
@@ -136,7 +136,7 @@ def _at(request: Question, way: Route) -> str:
 
 
 def _options(request: Question, way: Route) -> tuple[dict[str, Any], str]:
-    """Return the options that can change an answer, and which of them can't be written down."""
+    """Return the options that can change an answer, and which one can't be serialised."""
     left_out = TRAVEL if way.root is not None else {"api_key", "proxy", "stream", "timeout"}
     options: dict[str, Any] = {}
     unwritable = ""
@@ -154,7 +154,7 @@ def _options(request: Question, way: Route) -> tuple[dict[str, Any], str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option as JSON writes it and nothing else is written. Raises TypeError."""
+    """Return an option as unambiguous JSON. Raises TypeError."""
     match value:
         case str():
             return re.sub(LOGIN, f"://{secrets.MASK}@", value)

@@ -1,7 +1,7 @@
-"""Who can be asked at all: names → providers, and where each of them is.
+"""The registry of providers: their names, classes and addresses.
 
-The built-in ones, the presets, the user's endpoints, those of installed packages, the registered
-ones. A provider is imported when it is asked, or when all are looked at.
+Built-in ones, presets, the user's endpoints, entry points of installed packages, and registered
+classes. A provider is imported when it is used, or when all are listed.
 """
 
 from __future__ import annotations
@@ -38,23 +38,24 @@ BUILT_IN = {
 }
 ENTRY_POINTS = "ipychat.providers"
 NAME = re.compile(r"\w[\w.-]*")
-"""What a provider may be called; files have the same names."""
+"""Valid names of providers; files are named after them."""
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 ASKED = {"model", "messages"}
-"""What every provider is given that is no option."""
+"""Parameters of every provider that are not options."""
 
 _registered: dict[str, type[FullProvider]] = {}
 _found: dict[str, str] = {}
-"""Where on this machine a provider's server was found, in place of its usual address."""
+"""Addresses of providers' servers found on this machine, which replace their usual ones."""
 
 P = TypeVar("P", bound=type)
 
 
 def register(cls: P, name: str | None = None) -> P:
-    """Make a provider of one's own known, by `name` or its class's name in small letters.
+    """Register a provider class, under `name` or its class name in lower case.
 
-    Returns the class, so that it serves as a decorator. A later one of the same name replaces it.
+    Returns the class, so this works as a decorator. It replaces one registered earlier under the
+    same name.
     """
     if not callable(getattr(cls, "create_async_generator", None)):
         raise UsageError(f"{cls!r} is no provider: it has no create_async_generator.")
@@ -88,9 +89,9 @@ def is_known(name: str) -> bool:
 
 
 def load(name: str) -> type[FullProvider]:
-    """Return the provider of that name, imported now if it was not.
+    """Return the provider of that name, importing it if necessary.
 
-    Raises UsageError where there is none, or where the package that brings it fails to import.
+    Raises UsageError if there is none, or if its package can't be imported.
     """
     if name in _registered:
         return _registered[name]
@@ -119,7 +120,7 @@ def load(name: str) -> type[FullProvider]:
 
 
 def loaded() -> Iterator[tuple[str, type[FullProvider]]]:
-    """Give every provider; one that can't be imported is logged and left out."""
+    """Yield every provider; one that can't be imported is logged and skipped."""
     for name in names():
         try:
             yield name, load(name)
@@ -128,15 +129,15 @@ def loaded() -> Iterator[tuple[str, type[FullProvider]]]:
 
 
 def is_ours(name: str) -> bool:
-    """Whether the provider of that name is one of this package, which goes through its wire."""
+    """Whether that provider belongs to this package, and so uses its wire."""
     known = {*BUILT_IN, *PRESETS, *config.current().endpoints}
     return name in known and name not in _registered
 
 
 def known_options(name: str) -> frozenset[str] | None:
-    """Return the names of the options a provider takes, or None if it takes any.
+    """Return the names of a provider's options; None if it accepts any.
 
-    One of another package takes any, unless its signature says otherwise.
+    A provider of another package accepts any, unless its signature says otherwise.
     """
     return _known_options(load(name), is_ours(name))  # type: ignore[arg-type] # classes are hashable
 
@@ -155,7 +156,7 @@ def _known_options(cls: type[FullProvider], is_ours: bool) -> frozenset[str] | N
 
 
 def root(name: str, cls: type[FullProvider]) -> str:
-    """Return where a provider is asked if the question does not say where."""
+    """Return the address of a provider for questions that name none."""
     if given := config.current().urls.get(name):
         return cls.root(given)
     named = cls.root()
@@ -163,7 +164,7 @@ def root(name: str, cls: type[FullProvider]) -> str:
 
 
 def found_at(name: str, root: str) -> None:
-    """Use the address where a provider's server was found, unless the user names another."""
+    """Set the address where a provider's server was found; one that the user names wins."""
     _found[name] = root
 
 

@@ -1,4 +1,4 @@
-"""Which model a name means, and which one answers where none is named."""
+"""Resolves model names, and chooses the default model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ipychat.text import words
 from ipychat.wire import aside, policy
 
 GATEWAY = "(the gateway)"
-"""What stands for the gateway among the names that a cassette keeps."""
+"""The entry for the gateway among a cassette's names."""
 RECORDED = re.compile(r"[\w@](?:[\w@:+-]|[./](?![./])){0,199}")
-"""What a model's name may be that a cassette brings: no path and no markup."""
+"""Valid model names in a cassette: no path and no markup."""
 MODEL_VARIABLE = "IPYCHAT_MODEL"
 KEYS = {
     **{variable: name for name, variables in KEY_VARIABLES.items() for variable in variables},
@@ -31,10 +31,10 @@ KEYS = {
 
 
 def resolve(name: str | None = None) -> ModelId:
-    """Return the model that `name` means by the user's own rules; nothing means the default.
+    """Return the model that `name` means by the user's own rules; without a name, the default.
 
-    Where nothing is ever sent, what the name stood for in the cassette comes before them. Raises
-    ModelNotSupportedError with what comes near, or with the full names to choose from.
+    In replay mode, what the name stood for in the cassette comes first. Raises
+    ModelNotSupportedError, which suggests close or full names.
     """
     learn_secrets()
     names = _names(name)
@@ -47,10 +47,10 @@ def resolve(name: str | None = None) -> ModelId:
 
 
 async def ready(name: str | None = None) -> None:
-    """Read what is known of models and keys in a thread, before a question is made.
+    """Load what is known of models and keys in a thread, before a question is made.
 
-    Where nobody is named who would answer, servers on this machine are looked for: that takes a
-    third of a second at most. Who is named is asked without looking at what else runs here.
+    If no model is named at all, this also searches for servers on this machine, for a third of a
+    second at most. A named model is asked without a search.
     """
     if not offers.is_read():
         await aside.run(_read)
@@ -65,22 +65,22 @@ def _read() -> None:
 
 
 def _is_left_to_the_rules(name: str | None) -> bool:
-    """Whether no key and no setting says who answers."""
+    """Whether neither a key nor a setting determines the model."""
     if next(_named_rules(), None):
         return False
     written, followed = _names(name)
     if not written:
         return True
     try:
-        return registry.is_offline(_resolve(followed).provider)  # the default answers for it
+        return registry.is_offline(_resolve(followed).provider)  # the default model answers for it
     except UsageError:
         return False
 
 
 def resolve_question(name: str | None = None) -> tuple[ModelId, Recorded | None]:
-    """Return the model that a question goes to, and what the cassette says where that differs.
+    """Return the model for a question, and the recorded one if the cassette disagrees.
 
-    Where the user's own rules name nobody, the question can be looked up only.
+    If the user's own rules name no model, the question can only be looked up.
     """
     names = _names(name)
     recorded = None if replay.is_on() else _recorded(names[-1])
@@ -96,7 +96,7 @@ def resolve_question(name: str | None = None) -> tuple[ModelId, Recorded | None]
 def lasting(name: str) -> str:
     """Return the name to store for `name`: the full one, or as written if a cassette overrides it.
 
-    So what a cassette says ends with it, and the user's own rules hold again.
+    So the cassette's meaning ends with the cassette, and the user's own rules apply again.
     """
     written, followed = _names(name)
     if recorded := _recorded(followed):
@@ -116,7 +116,7 @@ def remember(names: Iterable[str], model: ModelId) -> None:
 
 
 def _names(name: str | None) -> tuple[str, str]:
-    """Return a name as it is written, and what the user's aliases make of it."""
+    """Return a name as written, and after the user's aliases."""
     written = (name or "").strip() or config.current().model or ""
     return written, _followed(written)
 
@@ -126,9 +126,9 @@ def _own(name: str) -> ModelId:
 
 
 def _recorded(name: str) -> ModelId | None:
-    """Return the model that a name stood for in the cassette, which anyone may have written.
+    """Return what a name stood for in the cassette, which anyone may have written.
 
-    A full name stands for itself. What is no model's name, or may not be asked, counts as nothing.
+    A full name stands for itself. Invalid names, and models that are not allowed, are ignored.
     """
     before, colon, _ = name.partition(":")
     if colon and registry.is_known(before):
@@ -147,7 +147,7 @@ def _recorded(name: str) -> ModelId | None:
 
 
 def learn_secrets() -> None:
-    """Make known what is a secret, before anything of it is cut, sent, kept or shown."""
+    """Register all secrets, before any text is cut, sent, stored or shown."""
     settings = config.current()
     own = (endpoint.key_variable for endpoint in settings.endpoints.values())
     secrets.register_environment(os.environ, filter(None, (*settings.secrets, *own)))
@@ -172,7 +172,7 @@ def _resolve(name: str) -> ModelId:
 
 
 def unknown(model: ModelId, root: str) -> str:
-    """Say that a provider at `root` lists no such model, if one comes near that it lists."""
+    """Say that a provider at `root` doesn't list this model, if it lists a similar one."""
     cls = registry.load(model.provider)
     if cls.chooses_address:
         return ""
@@ -182,31 +182,31 @@ def unknown(model: ModelId, root: str) -> str:
 
 
 def fallbacks(model: ModelId) -> list[str]:
-    """Return who is asked where `model` does not answer; nobody unless the user says so."""
+    """Return the models to ask if `model` fails; none unless the user set some."""
     for name, others in config.current().fallbacks.items():
-        with contextlib.suppress(UsageError):  # what can't be asked is not asked
+        with contextlib.suppress(UsageError):  # models that can't be asked are skipped
             if resolve(name) == model:
                 return list(others)
     return []
 
 
 def named_by_the_environment() -> str | None:
-    """Return the model that the user's environment names, if it does."""
+    """Return the model that the environment names, if any."""
     return os.environ.get(MODEL_VARIABLE)
 
 
 class Default(NamedTuple):
-    """Who answers where no model is named."""
+    """The default model."""
 
     name: str
     rule: str
-    """Why."""
+    """Why it was chosen."""
     announced: str = ""
-    """What is said of it above the answer, where the user has done nothing that would choose it."""
+    """A notice above the answer, if nothing the user did led to this choice."""
 
 
 def default() -> Default:
-    """Return who answers where no model is named, by the first rule that holds."""
+    """Return the default model: the choice of the first rule that applies."""
     return next(_rules())
 
 
@@ -254,7 +254,7 @@ def _has_kept_key(name: str) -> bool:
 
 
 def answering() -> ModelId:
-    """Return who answers behind the gateway: the first rule's that is not served by it."""
+    """Return the model behind the gateway: the first default that it doesn't serve itself."""
     recorded = recorded_behind()
     if recorded and replay.is_on():
         return recorded
@@ -266,12 +266,12 @@ def answering() -> ModelId:
 
 
 def recorded_behind() -> ModelId | None:
-    """Return who answered behind the gateway when the cassette was recorded."""
+    """Return the model that was behind the gateway when the cassette was recorded."""
     return None if config.current().model is not None else _recorded(GATEWAY)
 
 
 def _look_up(name: str) -> ModelId:
-    """Find a bare name among what the providers offer."""
+    """Find a bare name among the providers' models."""
     found = offering(name)
     ready = [model for model in found if is_ready(model)] if len(found) > 1 else found
     if len(ready) == 1:

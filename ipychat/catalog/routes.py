@@ -1,4 +1,4 @@
-"""Where a question goes: found once, with all that is known, and without asking anyone."""
+"""The route of a question: where it goes, determined once, without asking anyone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ipychat.messages import ModelId, Question, Route, Usage
 
 
 def find(model: ModelId, options: Mapping[str, Any]) -> Route:
-    """Return where a question to `model` goes: the address given, the user's, or its service's own.
+    """Return the route to `model`: the given address, the user's, or the service's own.
 
-    Where the service is gone, and nobody has named another address, the gateway serves it.
+    If the service is gone and nobody named another address, the gateway serves it.
     """
     provider = registry.load(model.provider)
     if provider.chooses_address:
@@ -26,12 +26,12 @@ def find(model: ModelId, options: Mapping[str, Any]) -> Route:
 
 
 def of(question: Question) -> Route:
-    """Return the route of a question; of one that was read from disk, where it would go now."""
+    """Return a question's route; for one read from disk, the route it would take now."""
     return question.route or find(question.model, question.options)
 
 
 def address(question: Question) -> str:
-    """Return the URL that a question would go to, as it may be shown."""
+    """Return the URL that a question would go to, without secrets."""
     way = of(question)
     if way.root is None:
         return "chosen by the provider"
@@ -41,14 +41,14 @@ def address(question: Question) -> str:
 
 
 def format_of(question: Question) -> str | None:
-    """Return the format that the model answers in, if it has one of its own."""
+    """Return the format that the model prefers for its answers, if any."""
     formats: dict[str, str] = of(question).provider.formats
     return formats.get(question.model.name)
 
 
 def cost(question: Question, usage: Usage) -> float | None:
-    """Return an answer's cost in dollars at the known prices, or None."""
+    """Return an answer's cost in dollars, or None if a price is unknown."""
     way, model = of(question), question.model
     if way.root is None or way.behind or way.root != way.provider.base_url.rstrip("/"):
-        return None  # prices hold at the service itself
+        return None  # prices apply only at the service itself
     return lists.cost(model.provider, way.provider, way.root, model.name, usage)

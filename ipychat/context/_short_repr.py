@@ -1,7 +1,7 @@
-"""A value in one line, without running through it.
+"""A one-line summary of a value, without iterating through it.
 
-No huge `repr`, no iterator consumed, no property called. Libraries are recognised by their
-classes' names and used where the notebook has them; none is imported.
+No huge `repr`, no iterator consumed, no property called. Libraries' classes are recognised by name
+and used if the notebook has imported them; none is imported here.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any
 from ipychat.context._text import LONGEST_SECRET, beginning, line
 
 SMALL = 200
-"""Objects that a value may hold for its own `repr` to be called."""
+"""Objects that a value may contain for its own `repr` to be called."""
 
 COLLECTION = (abc.Mapping, abc.Sequence, abc.Set, abc.MappingView)
 
 
 def glance(value: Any, room: int = 80, depth: int = 2) -> str:
-    """A value in one line of `room` characters, more or less."""
+    """Summarise a value in one line of about `room` characters."""
     try:
         text = _brief(value, room, depth)
-    except Exception:  # noqa: BLE001 - whatever an object does when it is looked at
+    except Exception:  # noqa: BLE001 - whatever an object does when it is inspected
         text = bare(value)
     return text if len(text) <= 2 * room + 40 and "\n" not in text else line(text, 2 * room)
 
@@ -42,7 +42,7 @@ def _brief(value: Any, room: int, depth: int) -> str:
         case range():
             return repr(value)
     if isinstance(value, date | timedelta) or is_of(value, "numpy", "generic"):
-        return str(value)  # their `repr` is longer and tells no more
+        return str(value)  # their `repr` is longer and says no more
     if isinstance(value, COLLECTION):
         return _items(value, room, depth)
     if is_of(value, "numpy", "ndarray") or is_of(value, "pandas", "NDFrame"):
@@ -54,7 +54,7 @@ def _quoted(value: str | bytes | bytearray, room: int) -> str:
     more = f"… {len(value) - room:,} more" if len(value) > room else ""
     if isinstance(value, str):
         return repr(beginning(value, room)) + more
-    text = value[: room + LONGEST_SECRET + 1].decode("latin-1")  # a secret may be in there
+    text = value[: room + LONGEST_SECRET + 1].decode("latin-1")  # it may contain a secret
     return f"b{beginning(text, room)!r}{more}"
 
 
@@ -70,25 +70,26 @@ def _items(value: Any, room: int, depth: int) -> str:
 
 
 def first_items(value: Any, most: int) -> list[Any]:
-    """The first items. Those of a set are sorted: its own order differs from run to run."""
+    """The first items. A set's are sorted: its own order differs between runs."""
     items = list(islice(value.items() if isinstance(value, abc.Mapping) else iter(value), most))
     return sorted(items, key=glance) if isinstance(value, set | frozenset) else items
 
 
 def own_repr(value: Any) -> str:
-    """The object's own `repr`, if it has one and has little to tell."""
+    """The object's own `repr`, if it has one and contains little."""
     kind: Any = type(value)
     if kind.__repr__ is object.__repr__ or isinstance(value, abc.Iterator) or not is_small(value):
         return bare(value)
     try:
-        # an address tells nothing, and a text that differs from run to run is never found again
+        # an address says nothing, and a text that differs between runs never matches a stored
+        # answer
         return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
     except Exception as error:  # noqa: BLE001 - a `repr` is the user's code
         return f"<{type_name(value)} object whose repr raises {type(error).__name__}>"
 
 
 def bare(value: Any) -> str:
-    """An object of which nothing is told but its type."""
+    """An object described by its type alone."""
     return f"<{type_name(value)} object>"
 
 
@@ -98,7 +99,7 @@ def type_name(value: Any) -> str:
 
 
 def is_of(value: Any, library: str, name: str) -> bool:
-    """Whether the value is of the library's class of that name, or of a subclass."""
+    """Whether the value is an instance of the library's class of that name, or of a subclass."""
     return library in sys.modules and any(
         kind.__name__ == name and kind.__module__.partition(".")[0] == library
         for kind in type(value).__mro__
@@ -106,9 +107,9 @@ def is_of(value: Any, library: str, name: str) -> bool:
 
 
 def is_small(value: Any) -> bool:
-    """Whether all that a value holds is little, so that its `repr` can't be much work."""
+    """Whether a value contains so little that its `repr` is cheap."""
     waiting = [value]
-    for _ in range(SMALL):  # each is counted as often as it is held: a `repr` shows it as often
+    for _ in range(SMALL):  # counted once per reference, as a `repr` shows it
         if not waiting:
             return True
         each = waiting.pop()
@@ -123,7 +124,7 @@ def is_small(value: Any) -> bool:
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """What an object holds: its `__dict__` and its slots, no properties."""
+    """An object's `__dict__` and slots; no properties."""
     found = {}
     for kind in reversed(type(value).__mro__):
         for name, member in vars(kind).items():

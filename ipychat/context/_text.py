@@ -1,6 +1,6 @@
-"""Texts that go along: their cuts, their fences, the Python in them.
+"""Text for prompts: truncation, and parsing of Python.
 
-No cut leaves a known secret in halves; whole ones are the firewall's.
+Truncation never splits a known secret; the firewall masks whole ones.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from ipychat.secrets import MASK, whole_until
 BUDGET = 2000
 """Characters of a value's summary, and of a cell's output."""
 LONGEST_SECRET = 4096
-"""Characters that are read behind a cut, so that no secret is seen in halves."""
+"""Characters read beyond a cut, so that a secret across it is recognised."""
 
 
 def beginning(text: str, limit: int) -> str:
-    """At most `limit` characters, none of them of a secret that would be halved."""
+    """At most `limit` characters, without the first half of a secret."""
     limit = min(max(0, limit), len(text))
     at = whole_until(text, limit)
     return text[:limit] if at == limit else (text[:at] + MASK)[:limit]
 
 
 def cut(text: str, limit: int) -> str:
-    """The text, or its beginning and how much more there is."""
+    """The text, or its beginning and how many more characters there are."""
     if len(text) <= limit:
         return text
     kept = beginning(text, limit - len(f"\n… {count(len(text), 'more character')}"))
@@ -40,7 +40,7 @@ def line(text: str, limit: int) -> str:
 
 
 def why(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """The error's type and message, in one line."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an error's own text is the user's code
@@ -49,14 +49,15 @@ def why(error: BaseException) -> str:
 
 
 def count(number: int, what: str) -> str:
-    """The number and the noun, in the plural where that is due."""
+    """The number and the noun, in the plural where needed."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def parse(source: str, mode: Literal["eval", "exec"]) -> ast.AST | None:
-    """The syntax tree; None if this is no Python."""
+    """The syntax tree; None if this is not Python."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of an invalid escape, say: running the cell tells that
+        # such as an invalid escape: running the cell will report it
+        warnings.simplefilter("ignore")
         try:
             return ast.parse(source, mode=mode)
         except (SyntaxError, ValueError, RecursionError, MemoryError):

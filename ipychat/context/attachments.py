@@ -1,6 +1,6 @@
-"""Files and images, as parts of a message: texts, PDFs, and what can be drawn.
+"""Files and images as parts of a message: texts, PDFs, and whatever can be drawn.
 
-A kind is known by its bytes, never by its name. Other binary files are refused.
+A file's kind is determined by its bytes, never by its name. Other binary files are rejected.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from ipychat.text.fences import fenced
 
 TEXT_LIMIT = 1 << 20
 BINARY_LIMIT = 20 << 20
-"""Bytes of a file that goes along: a text, an image or a PDF."""
+"""Bytes of a file that may be attached: a text, an image or a PDF."""
 CHUNK = 1 << 20
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""How a file is opened that may be anything: without waiting for it."""
+"""Flags to open a file that may be anything: don't block."""
 IMAGES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
     b"GIF8": "image/gif",
 }
-"""What each format begins with; WebP has its size before its name."""
+"""The first bytes of each format; WebP has its size before its name."""
 
 
 def file_part(path: str | Path, *, base: Path | None = None) -> TextPart | ImagePart | FilePart:
-    """A file as a part of a message: a text, an image or a PDF.
+    """Return a file as a part of a message: a text, an image or a PDF.
 
-    A relative path starts at `base`. Raises UsageError where there is no such file, where it can't
-    be read, where it is too large, and for any other kind of file.
+    A relative path starts at `base`. Raises UsageError if the file is missing, unreadable, too
+    large, or of any other kind.
     """
     where, data = _read(path, base)
     if kind := _image_type(data):
@@ -59,17 +59,17 @@ def file_part(path: str | Path, *, base: Path | None = None) -> TextPart | Image
             f"{path} has {len(data):,} bytes; a text that goes along has at most {TEXT_LIMIT:,}.\n"
             "Send the part of it that matters."
         )
-    # what the user wrote tells where a file stands in a project; a whole path tells of the user
+    # the path as written shows where a file is in a project; an absolute one tells of the user
     name = where.name if Path(path).expanduser().is_absolute() else Path(path).as_posix()
     language = where.suffix[1:] if where.suffix[1:].isalnum() else ""
     return TextPart(f"{line(name, 200)}\n{fenced(text, language)}")
 
 
 def image_part(value: Any, name: str) -> ImagePart:
-    """An image as a part of a message.
+    """Return an image as a part of a message.
 
-    It may be bytes, a path, a web address, a figure of matplotlib or what belongs to one, or
-    anything that shows itself as PNG or JPEG. Raises UsageError for what is no image.
+    It may be bytes, a path, a web address, a matplotlib figure or a part of one, or anything that
+    displays itself as PNG or JPEG. Raises UsageError if it is no image.
     """
     if isinstance(value, str) and re.fullmatch(r"https?://\S+", value, re.IGNORECASE):
         return ImagePart(value)
@@ -102,7 +102,7 @@ def _read(path: str | Path, base: Path | None = None) -> tuple[Path, bytes]:
         _check_kind(path, where.stat().st_mode)
         descriptor = os.open(where, READ)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            _check_kind(path, os.fstat(descriptor).st_mode)  # another may stand there by now
+            _check_kind(path, os.fstat(descriptor).st_mode)  # the file may have been replaced
             data = b"".join(_chunks(path, file))
     except FileNotFoundError:
         start = "" if Path(path).is_absolute() else f" in {base or Path.cwd()}"
@@ -116,13 +116,13 @@ def _read(path: str | Path, base: Path | None = None) -> tuple[Path, bytes]:
 
 
 def _check_kind(path: str | Path, mode: int) -> None:
-    if not stat.S_ISREG(mode):  # a pipe could be read for ever
+    if not stat.S_ISREG(mode):  # a pipe might never end
         kind = "a folder; name the files in it" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise UsageError(f"{path} is no file but {kind}.")
 
 
 def _chunks(path: str | Path, file: io.FileIO) -> Iterator[bytes]:
-    """Give a file's bytes, to just over the limit; some files of the system have no end."""
+    """Yield a file's bytes, to just over the limit; some system files are endless."""
     left = BINARY_LIMIT + 1
     while left and (chunk := file.read(min(left, CHUNK))) != b"":
         if chunk is None:
@@ -139,7 +139,7 @@ def _image_type(data: bytes) -> str | None:
 
 def _draw(value: Any) -> bytes | None:
     """The image's bytes; None if the value can't be drawn."""
-    # asked of the class: some objects answer to every name
+    # looked up on the class: some objects have every attribute
     belongs = inspect.getattr_static(value, "figure", None) is not None
     figure: Any = value.figure if belongs else value
     if hasattr(type(figure), "savefig"):
@@ -148,7 +148,8 @@ def _draw(value: Any) -> bytes | None:
             return file.getvalue()
     for method in ("_repr_png_", "_repr_jpeg_"):
         if hasattr(type(value), method) and (shown := getattr(value, method)()):
-            shown = shown[0] if isinstance(shown, tuple) else shown  # with its size
-            # a rich display is bytes, or the text that a notebook file writes for them
+            # a tuple of the data and its size
+            shown = shown[0] if isinstance(shown, tuple) else shown
+            # a rich display is bytes, or the base64 that a notebook file holds for them
             return base64.b64decode(shown) if isinstance(shown, str) else bytes(shown)
     return None

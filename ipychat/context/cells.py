@@ -1,4 +1,4 @@
-"""The cells that ran: their sources and outputs as text, and the names that a cell mentions."""
+"""The cells that ran, with their outputs, as text; and the names that a cell uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipychat.context._text import BUDGET, cut, parse
 from ipychat.text.fences import fenced
 
 PYTHON_CELLS = {"time", "timeit", "capture", "prun", "memit"}
-"""Cell magics whose body is this kernel's Python; the body of any other may be prose."""
+"""Cell magics whose body is Python of this kernel; the body of any other may be prose."""
 
 
 def cells_text(cells: Sequence[tuple[str, str | None]]) -> str:
@@ -26,12 +26,12 @@ def cells_text(cells: Sequence[tuple[str, str | None]]) -> str:
 
 
 def names_in(source: str) -> list[str]:
-    """The names that a cell mentions, in order of appearance, without builtins and magics."""
+    """The names that a cell uses, in order of appearance, without builtins and magics."""
     first, _, body = source.lstrip().partition("\n")
     if first.startswith("%%"):
         source = body if first[2:].partition(" ")[0] in PYTHON_CELLS else ""
     tree = parse(_as_python(source), "exec")
-    if tree is None:  # not Python as it stands: the words of it, those behind a dot aside
+    if tree is None:  # not valid Python: take its words, except those after a dot
         names = re.findall(r"(?<![\w.])[^\W\d]\w*", source)
     else:
         nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
@@ -46,5 +46,5 @@ def _as_python(source: str) -> str:
 
     try:
         return str(TransformerManager().transform_cell(source))  # type: ignore[no-untyped-call] # IPython has no types
-    except (SyntaxError, IndexError):  # an assignment of a magic that ends in an open string
+    except (SyntaxError, IndexError):  # a magic's assignment that ends in an open string
         return source

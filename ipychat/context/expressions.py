@@ -1,4 +1,4 @@
-"""The expressions in a prompt: `{{df.head()}}` becomes the text of its value.
+"""Expressions in a prompt: `{{df.head()}}` becomes the text of its value.
 
 Other braces stay as written. Nothing is evaluated unless every expression can be parsed.
 """
@@ -13,14 +13,14 @@ from ipychat.errors import UsageError
 from ipychat.text import words
 
 CANDIDATES = 100
-"""Ends of an expression that are tried; each costs a parse of all that stands before it."""
+"""Possible ends of an expression that are tried; each costs a parse of all that precedes it."""
 RAW = "--raw sends the prompt as written, with all its braces."
 
 
 def expand(text: str, evaluate: Callable[[str], Any]) -> str:
     """Replace each `{{expression}}` by the text of its value.
 
-    Raises UsageError for one that is no expression, and for one that fails.
+    Raises UsageError for text that is not an expression, and for one that fails.
     """
     pieces = list(_split(text))
     return "".join(
@@ -30,17 +30,17 @@ def expand(text: str, evaluate: Callable[[str], Any]) -> str:
 
 
 def no_variable(error: NameError, names: Iterable[str]) -> str:
-    """Say which name an expression has that is none of a variable, and what comes near."""
+    """Name the unknown variable in an expression, and the closest known ones."""
     if not error.name:
         return str(error)
     return f"No variable named {error.name}.{words.near(error.name, names, most=1)}"
 
 
 def _split(text: str) -> Iterator[tuple[str, str | None]]:
-    """Texts, each with the expression behind it; the last has none."""
+    """Yield texts, each with the expression that follows it; the last has none."""
     at = 0
     while (start := text.find("{{", at)) >= 0 and (end := text.find("}}", start + 2)) >= 0:
-        # an expression may hold `}}` itself, as a dictionary in a dictionary does
+        # an expression may contain `}}`, as a dict within a dict does
         for _ in range(CANDIDATES):
             if end < 0 or (expression := _as_expression(text[start + 2 : end])):
                 break
@@ -55,11 +55,11 @@ def _split(text: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _as_expression(written: str) -> str | None:
-    """What can be evaluated of the text between braces: over several lines it needs brackets."""
+    """Return the text between braces as an expression; several lines need parentheses."""
     expression = written.strip()
     if parse(expression, "eval"):
         return expression
-    # the second pair keeps `a) + (b` out
+    # the second pair of parentheses keeps `a) + (b` out
     if "\n" in expression and all(parse(f"{a}{expression}\n{b}", "eval") for a, b in ("()", "[]")):
         return f"({expression}\n)"
     return None

@@ -1,4 +1,4 @@
-"""The last error of a notebook: its frames, and the cell that raised it with what it mentions."""
+"""The notebook's last error: its frames, and the cell that raised it with the values it uses."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ipychat.errors import ChatError, UsageError
 from ipychat.secrets import mask
 
 MARKS = r"(?m)^ *[~^][~^ ]*\n"
-"""The lines of a traceback that underline what is above them."""
+"""The lines of a traceback that underline the line above."""
 MAX_TRACEBACK = 6000
-"""Characters of a traceback that are told: its end says what happened."""
+"""Characters of a traceback that are quoted, from its end, which says what happened."""
 MOST_VALUES = 12
 PLACE = r"^.*[/\\](?:site-packages|python3\.\d+)[/\\]"
-"""What stands before a package's name in its files'."""
+"""What precedes a package's name in the path of its files."""
 VALUE_BUDGET = 600
 """Characters of each value."""
 
 
 def last_error() -> BaseException | None:
-    """Return the last error of a cell."""
+    """Return the last error that a cell raised."""
     error = getattr(sys, "last_value", None)
     return error if isinstance(error, BaseException) else None
 
 
 def frames(error: BaseException) -> list[TracebackType]:
-    """Return the error's frames, the outermost first."""
+    """Return the error's frames, outermost first."""
     found = []
     trace = error.__traceback__ or getattr(sys, "last_traceback", None)
     while trace:
@@ -46,15 +46,16 @@ def file_of(trace: TracebackType) -> str:
 
 
 def cell_number(shell: Any, file: str) -> int | None:
-    """Return which cell a code's file name stands for; None where it is no cell's."""
-    number: int | None = shell.compile._filename_map.get(file)  # noqa: SLF001 - its one use in public makes a text of it
+    """Return the number of the cell with that file name; None if it is not a cell's."""
+    # The public way in makes a text of the number.
+    number: int | None = shell.compile._filename_map.get(file)  # noqa: SLF001
     return number
 
 
 def describe(shell: Any) -> list[str]:
-    """Tell the last error: its cell as it was written, its traceback, the values it mentions.
+    """Describe the last error: its cell as written, its traceback, the values it uses.
 
-    Raises UsageError where there is none, and where it is not the cell's fault.
+    Raises UsageError if there is none, or if the cell is not to blame.
     """
     error = last_error()
     if error is None:
@@ -64,12 +65,13 @@ def describe(shell: Any) -> list[str]:
     through = frames(error)
     in_cells = [trace for trace in through if cell_number(shell, file_of(trace))]
     file = file_of(in_cells[0]) if in_cells else getattr(error, "filename", None) or ""
-    # a cell that can't be parsed has no frame of its own: all there are IPython's
+    # a cell that can't be parsed has no frame of its own: all frames are IPython's
     begin = None if isinstance(error, SyntaxError) and not in_cells else (in_cells or through)[:1]
     told = traceback.format_exception(type(error), error, begin[0] if begin else None)
     text = _without_places("".join(told), shell)
     if not isinstance(error, SyntaxError):
-        text = re.sub(MARKS, "", text)  # each Python draws others, and a replay would miss
+        # each version of Python underlines differently, so that a replay would not match
+        text = re.sub(MARKS, "", text)
     text = text if len(text) <= MAX_TRACEBACK else mask(text)[-MAX_TRACEBACK:]
     parts = [f"The error:\n\n```\n{text.rstrip()}\n```"]
     if number := cell_number(shell, file):
@@ -86,15 +88,15 @@ def describe(shell: Any) -> list[str]:
 
 
 def _without_places(text: str, shell: Any) -> str:
-    """Name cells as such, and files of packages from the package on.
+    """Call cells by their numbers, and shorten paths of packages to start at the package.
 
-    Where they lie is this machine's and this run's; nobody else has to know it.
+    The full paths belong to this machine and this run; nobody else has to know them.
     """
 
     def named(match: re.Match[str]) -> str:
         file = match[1]
         if cell_number(shell, file):
-            return "Cell In[…]"  # its number is this run's, too
+            return "Cell In[…]"  # its number belongs to this run, too
         return f'File "{re.sub(PLACE, "", file)}"'
 
     return re.sub(r'File "([^"\n]+)"', named, text)

@@ -4,11 +4,11 @@ from ipychat.context import values
 
 MOST_NAMES = 20
 BUDGET = 300
-"""Characters for each."""
+"""Characters per summary."""
 
 
 def describe() -> str:
-    """Describe what the notebook has defined; nothing outside of one."""
+    """Describe the names that the notebook has defined; empty outside a notebook."""
     from IPython import get_ipython
 
     shell = get_ipython()

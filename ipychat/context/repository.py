@@ -1,9 +1,9 @@
-"""What RepoAgent may see of a git repository: a map of its tracked files, and some of them quoted.
+"""What RepoAgent may see of a git repository: a map of its tracked files, and some of their text.
 
-The repository may be hostile, and so may the prompt. Git is asked for names only, and runs nothing
-that the repository configures. A file is opened only if it is tracked, looks like no secret, and
-is reached from the repository's top without a single link on the way; that is held while opening,
-so there is no gap between a check and its use.
+Both the repository and the prompt may be hostile. Git is asked for names only, and runs nothing
+that the repository configures. A file is opened only if it is tracked, does not look like a secret,
+and is reached from the repository's top without following a link; the latter is enforced while
+opening it, so there is no gap between the check and the use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ipychat.secrets import mask
 from ipychat.text.fences import fenced
 
 GIT = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "--no-optional-locks")
-# a partial clone may name any command as the way to fetch what is missing: nothing is fetched
+# a partial clone may name any command as its way to fetch missing objects: nothing is fetched
 GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_NO_LAZY_FETCH": "1",
@@ -36,28 +36,28 @@ GIT_ENVIRONMENT = {
     "LC_ALL": "C",
 }
 KEPT = ("GIT_CONFIG_", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_", "GIT_EXEC_PATH")
-"""Of git's variables, those that do not name another repository than the folder's."""
+"""Git's variables that don't name another repository than the folder's."""
 GIT_SECONDS = 5
 MAX_FILES = 20_000
 MAX_LIST = 16 << 20
 """Bytes of git's list of files that are read."""
 MAX_FILE = 1 << 20
 MAX_SCORED = 8 << 20
-"""Bytes of a file that is quoted, and of all that are compared with the prompt."""
+"""Bytes of a file that is quoted, and of all files that are compared with the prompt."""
 MAX_PROMPT = 20_000
 MAX_LINE = 400
 MAX_NAME = 200
 MAX_DEPTH = 8
 WORDS = 40
-"""The longest words of the prompt, which are compared with paths and contents."""
+"""The longest words of the prompt, up to this many, are compared with paths and contents."""
 CANDIDATES = 40
 NAMED = 12
 MATCHING = 8
 HEAD = 15
 AROUND = 4
-"""Lines of a long file: its first ones, and those on each side of a line that matches."""
+"""Lines of a long file: its first ones, and those around each matching line."""
 GAP = 48
-"""Characters that the remark on lines left out may take."""
+"""Characters that the remark about omitted lines may take."""
 
 SECRET = "(not shown: may hold secrets)"  # noqa: S105 - a remark
 LINK = "(a link: not followed)"
@@ -78,21 +78,21 @@ COMMON = {
 
 
 class _Tracked(NamedTuple):
-    path: str  # from the repository's top, with slashes
-    remark: str  # why it is not read; empty if it may be
+    path: str  # relative to the repository's top, with slashes
+    remark: str  # why it is not read; empty if it may be read
 
 
-class _NothingToShow(Exception):  # noqa: N818 - not an error: what the agent is told instead
+class _NothingToShow(Exception):  # noqa: N818 - not an error: the agent is told this instead
     """Why there is no repository to see, in one sentence."""
 
 
 async def describe(folder: Path, prompt: str, budget: int = 24_000) -> str:
-    """What `folder`'s repository holds that bears on `prompt`, in at most `budget` characters."""
+    """Describe what in `folder`'s repository relates to `prompt`, in up to `budget` characters."""
     try:
         folder, top = await asyncio.to_thread(_find, folder)
         told = (await _git(folder, "rev-parse", "--show-toplevel"))[0]
         if not await asyncio.to_thread(_same, top, os.fsdecode(told.removesuffix(b"\n"))):
-            # core.worktree may point at the user's home, and the index name what lies there
+            # core.worktree may point at the user's home, and the index list what is there
             raise _NothingToShow("The git repository keeps its files elsewhere: none is shown.")
         listed, whole = await _git(top, "ls-files", "-z", "--stage")
     except _NothingToShow as why:
@@ -103,7 +103,7 @@ async def describe(folder: Path, prompt: str, budget: int = 24_000) -> str:
 
 
 def _find(folder: Path) -> tuple[Path, Path]:
-    """Return the real folder, and the nearest one above it that holds a `.git`."""
+    """Return the resolved folder, and the nearest one at or above it with a `.git`."""
     try:
         folder = folder.resolve(strict=True)
         for top in (folder, *folder.parents):
@@ -122,9 +122,10 @@ def _same(top: Path, told: str) -> bool:
 
 
 async def _git(folder: Path, *arguments: str) -> tuple[bytes, bool]:
-    """Return git's output, up to its bounds, and whether it is complete."""
+    """Return git's output, up to its limit, and whether it is complete."""
     git = shutil.which("git")
-    if git is None or not Path(git).is_absolute():  # a relative one could be the repository's own
+    # a relative path could be the repository's own program
+    if git is None or not Path(git).is_absolute():
         raise _NothingToShow("git is not installed here, so the repository can't be seen.")
     ours = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k.startswith(KEPT)}
     pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
@@ -134,9 +135,10 @@ async def _git(folder: Path, *arguments: str) -> tuple[bytes, bool]:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=folder, env=env, stdin=none, stdout=pipe, stderr=pipe
         )
-    except (OSError, NotImplementedError) as error:  # a selector loop on Windows starts nothing
+    # on Windows a selector loop can't start processes
+    except (OSError, NotImplementedError) as error:
         raise _NothingToShow(f"git can't be started here: {type(error).__name__}.") from None
-    assert process.stdout is not None  # noqa: S101 - it was asked for
+    assert process.stdout is not None  # noqa: S101 - requested above
     assert process.stderr is not None  # noqa: S101
     read, ends, whole = bytearray(), 0, True
     try:
@@ -158,20 +160,21 @@ async def _git(folder: Path, *arguments: str) -> tuple[bytes, bool]:
                 process.kill()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GIT_SECONDS):
-                    await process.communicate()  # with full pipes, `wait` may never end
+                    await process.communicate()  # with full pipes, `wait` may never return
     return bytes(read), whole
 
 
 def _parse(listed: bytes) -> list[_Tracked]:
-    """The tracked files in the order of their paths, without what no honest index holds."""
+    """Return the tracked files sorted by path, without entries that no honest index has."""
     files = {}
     for entry in listed.split(b"\0")[:-1][:MAX_FILES]:
         about, _, name = entry.partition(b"\t")
         path = os.fsdecode(name)
-        # as a lenient file system sees them: no case, nothing invisible, no dots at the end
+        # as a lenient file system sees them: no case, nothing invisible, no trailing dots
         visible = "".join(c for c in _key(path) if c.isprintable())
         parts = [part.rstrip(". ") for part in visible.split("/")]
-        if not all(parts) or {".git", "git~1"} & set(parts):  # absolute, with "..", or git's own
+        # absolute, with "..", or in git's own folder
+        if not all(parts) or {".git", "git~1"} & set(parts):
             continue
         bare = [re.sub(COPY, "", part) for part in parts]
         secret = any(fnmatchcase(part, pattern) for part in (*parts, *bare) for pattern in SECRETS)
@@ -223,7 +226,7 @@ def _depth(file: _Tracked) -> tuple[int, str]:
 
 
 def _shown(path: str) -> str:
-    """A path on one line: as it is, or with what can't be printed (or decoded) escaped."""
+    """A path on one line, escaped if it has characters that can't be printed or decoded."""
     path = mask(path)
     path = path if path.isprintable() else json.dumps(path)
     return path if len(path) <= MAX_NAME else f"{path[:MAX_NAME]}…"
@@ -234,7 +237,7 @@ def _fenced(lines: Iterable[str]) -> str:
 
 
 def _map(top: Path, files: list[_Tracked], room: int) -> str:
-    """The paths with their sizes; where they don't fit, folders with how many files they hold."""
+    """List the paths with their sizes; if they don't fit, folders with their numbers of files."""
     if sum(len(file.path) for file in files) <= room:
         looks = ((file, *_look(top, file, 0)) for file in files)
         text = _fenced(f"{_shown(f.path)}  {why or f'{size:,} bytes'}" for f, why, size, _ in looks)
@@ -255,7 +258,7 @@ def _map(top: Path, files: list[_Tracked], room: int) -> str:
 
 
 def _named(folder: Path, top: Path, files: list[_Tracked], prompt: str) -> list[_Tracked]:
-    """The tracked files that the prompt names: by full or relative path, a path's end, or name."""
+    """The tracked files that the prompt mentions: by path, the end of a path, or name."""
     by_path: dict[str, list[_Tracked]] = {}
     by_name: dict[str, list[_Tracked]] = {}
     for file in sorted(files, key=_depth):
@@ -277,7 +280,7 @@ def _named(folder: Path, top: Path, files: list[_Tracked], prompt: str) -> list[
         )
         for file in like:
             found[file] = None
-            if file.remark == LINK:  # what it leads to is shown under its own path, if tracked
+            if file.remark == LINK:  # a link's target is shown under its own path, if tracked
                 with contextlib.suppress(OSError, ValueError):
                     target = (top / file.path).readlink().as_posix()
                     target = posixpath.join(posixpath.dirname(file.path), target)
@@ -286,7 +289,7 @@ def _named(folder: Path, top: Path, files: list[_Tracked], prompt: str) -> list[
 
 
 def _matching(top: Path, files: list[_Tracked], words: list[str]) -> list[_Tracked]:
-    """The files whose paths, and of the best of these whose contents, match the words best."""
+    """The files that match the words best by path and, for the best of these, by content."""
     by_path = []
     for file in files:
         path = _key(file.path)
@@ -304,7 +307,7 @@ def _matching(top: Path, files: list[_Tracked], words: list[str]) -> list[_Track
 
 
 def _quote(path: str, text: str, words: list[str], room: int) -> str:
-    """The text with line numbers: all, or its head and what surrounds the lines that match."""
+    """The text with line numbers: all of it, or its head and the surroundings of matching lines."""
     lines = text.removesuffix("\n").split("\n")
     width = len(f"{len(lines)}")
     for n, line in enumerate(lines):
@@ -325,7 +328,7 @@ def _quote(path: str, text: str, words: list[str], room: int) -> str:
         if price <= room and new:
             chosen |= new
             room -= price
-    for n, line in enumerate(lines):  # the head goes on for as long as there is room
+    for n, line in enumerate(lines):  # the head continues for as long as there is room
         if n not in chosen:
             if len(line) + 1 > room:
                 break
@@ -370,8 +373,8 @@ def _look(top: Path, file: _Tracked, most: int) -> tuple[str, int, bytes]:
 
 @contextlib.contextmanager
 def _opened(top: Path, path: str) -> Iterator[int]:
-    """Open a file without following a single link below `top`."""
-    flags = os.O_RDONLY  # nonblocking: a pipe in a file's place must not be waited for
+    """Open a file without following any link below `top`."""
+    flags = os.O_RDONLY  # nonblocking: a pipe in a file's place would block
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
         flags |= getattr(os, name, 0)
     *folders, name = path.split("/")
@@ -385,7 +388,7 @@ def _opened(top: Path, path: str) -> Iterator[int]:
             yield opened
         finally:
             os.close(opened)
-    else:  # Windows: look where what was opened really lies
+    else:  # Windows: check where the opened file really is
         opened = os.open(where := top / path, flags)
         try:
             there = where.resolve(strict=True) == where

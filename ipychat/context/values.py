@@ -1,6 +1,6 @@
-"""What a language model should know of a value, kind by kind.
+"""Descriptions of values for a language model, by type.
 
-A value is looked at, never run through, and no data is read that is not in memory already.
+Values are inspected, never iterated to the end, and only data already in memory is read.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ from ipychat.context._short_repr import (
 from ipychat.context._text import BUDGET, count, cut, why
 
 LOOK = 1_000_000
-"""Numbers that are looked at for a range or a count of missing values: milliseconds."""
+"""Numbers inspected for a range or a count of missing values: takes milliseconds."""
 ITEMS = 100
-"""Items that are taken from a collection, whatever the budget."""
+"""Items taken from a collection, whatever the budget."""
 
 
 def summarise(name: str, value: Any, budget: int = BUDGET) -> str:
-    """What a language model should know of a value, in at most `budget` characters.
+    """Describe a value for a language model, in at most `budget` characters.
 
-    Its `_repr_llm_()` wins. Never raises; an object that can't be looked at is named by its type.
+    Its `_repr_llm_()` takes precedence. Never raises; an object that can't be inspected is
+    described by its type.
     """
     notes: list[str] = []
     for describe in (_by_itself, _by_kind, _object):
         try:
             lines = _fit(describe(value), budget - len(name) - 2)
-        except Exception as error:  # noqa: BLE001 - whatever an object does when it is looked at
+        except Exception as error:  # noqa: BLE001 - whatever an object does when it is inspected
             notes.append(f"(looking at it raised {why(error)})")
         else:
             if lines:
@@ -55,12 +56,12 @@ def summarise(name: str, value: Any, budget: int = BUDGET) -> str:
 
 
 class _Lines(NamedTuple):
-    """Lines of which as many are shown as there is room for."""
+    """Lines of which as many are shown as fit."""
 
     texts: Iterable[str]
     total: int
     what: str
-    share: float = 1  # of the room that is left
+    share: float = 1  # of the remaining room
 
     def fit(self, room: int) -> list[str]:
         room = int(room * self.share) - len(f"… {count(self.total, f'more {self.what}')}")
@@ -75,7 +76,7 @@ class _Lines(NamedTuple):
 
 
 _Parts = Iterator[str | _Lines]
-"""A description: what the value is in one line, then what there is to say of it."""
+"""A description: the value in one line, then further details."""
 
 
 def _fit(parts: _Parts, room: int) -> list[str]:
@@ -88,7 +89,7 @@ def _fit(parts: _Parts, room: int) -> list[str]:
 
 
 def _by_itself(value: Any) -> _Parts:
-    # asked of the class: some objects answer to every name
+    # looked up on the class: some objects have every attribute
     if hasattr(type(value), "_repr_llm_") and isinstance(text := value._repr_llm_(), str):
         yield type_name(value)
         yield text
@@ -135,16 +136,16 @@ def _code(value: Any) -> _Parts:
     if source := _source(value):
         yield source.strip()
         return
-    with contextlib.suppress(Exception):  # not all that is built in has a signature
+    with contextlib.suppress(Exception):  # not every builtin has a signature
         name += f"({', '.join(inspect.signature(value).parameters)})"
     yield f"{name}\n{inspect.getdoc(value) or 'its source is not at hand'}"
 
 
 def _source(value: Any) -> str:
-    with contextlib.suppress(Exception):  # there are many ways in which a source is not there
+    with contextlib.suppress(Exception):  # the source may be missing for many reasons
         return textwrap.dedent(inspect.getsource(value))
     with contextlib.suppress(Exception):
-        # a class of a cell: `__main__` has no file, but the methods have theirs
+        # a class defined in a cell: `__main__` has no file, but its methods have
         method = next(filter(inspect.isfunction, vars(value).values()))
         lines, at = inspect.findsource(inspect.unwrap(method))
         head = re.compile(rf"\s*class {value.__name__}\b")
@@ -159,7 +160,7 @@ def _module(value: ModuleType) -> _Parts:
     content = vars(value)
     version = content.get("__version__")
     yield f"module {value.__name__}" + (f", version {glance(version)}" if version else "")
-    # sorted: a summary that differs from run to run would never be found among the kept answers
+    # sorted: a summary that differs between runs would never match a stored answer
     names = sorted(name for name in content.get("__all__") or content if name[:1] != "_")
     yield _Lines((f"- {name}" for name in names), len(names), "public name")
 
@@ -184,7 +185,7 @@ def _path(value: Path) -> _Parts:
 
 
 def _object(value: Any) -> _Parts:
-    """Any other object: what it says of itself, and its public attributes."""
+    """Any other object: its own `repr`, and its public attributes."""
     home = type(value).__module__
     head = type_name(value) + ("" if home in {"builtins", "__main__"} else f" ({home})")
     if isinstance(value, Iterator):
@@ -206,13 +207,13 @@ def _object(value: Any) -> _Parts:
 
 
 def _table(value: Any) -> _Parts:
-    """A DataFrame, or a Series as a table of one column."""
+    """A DataFrame, or a Series as a table with one column."""
     table = value.to_frame() if value.ndim == 1 else value
     rows, columns = table.shape
     yield f"{type_name(value)}, {count(rows, 'row')} and {count(columns, 'column')}"
     looked = table.iloc[: max(ITEMS, LOOK // max(1, min(columns, ITEMS)))]
     yield f"columns, looking at the first {len(looked):,} rows:"
-    # by their places, for names may come twice
+    # by position, since names may be duplicated
     lines = (_column(table.columns[at], looked.iloc[:, at]) for at in range(min(columns, ITEMS)))
     yield _Lines(lines, columns, "column", share=3 / 4)
     first = table.iloc[:10, :8]
@@ -237,7 +238,7 @@ def _index(value: Any) -> _Parts:
 
 def _array(value: Any) -> _Parts:
     yield f"{type_name(value)}, shape {value.shape}, dtype {value.dtype}"
-    looked = value.flat[:LOOK]  # copies these only, also of a file mapped into memory
+    looked = value.flat[:LOOK]  # copies only these, also from a memory-mapped file
     if value.dtype.kind in "biufmM":
         known = looked[looked == looked]  # noqa: PLR0124 - NaN and NaT differ from themselves
         of = f" (of the first {LOOK:,})" if value.size > LOOK else ""
@@ -268,4 +269,4 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any], _Parts]], ...] = (
     (lambda value: isinstance(value, COLLECTION), _collection),
     (lambda _: True, _object),
 )
-"""The first that matches describes."""
+"""Checks and describers, in order; the first that matches is used."""

@@ -1,1 +1,1 @@
-"""The helper, which answers where there is no model: little, and true."""
+"""The helper, which answers without a model: little, but reliably."""

@@ -1,7 +1,7 @@
-"""The built-in helper: what answers where there is no key, no server and no weights.
+"""The built-in helper, which answers if there is no key, no server and no weights.
 
-It tells the last error, what a name is, the variables at hand and how to set up a model. It looks
-things up, and never evaluates, imports or guesses; to anything else it says that it can't answer.
+It explains the last error, a name, the variables, and how to set up a model. It only looks things
+up; it never evaluates, imports or guesses. To anything else it replies that it can't answer.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ Either line gives a model:
 
 MOST_VALUES = 6
 VALUE_BUDGET = 200
-"""Characters of each value beside an error."""
+"""Characters of each value shown with an error."""
 MOST_NAMES = 50
 SHORTEST_SECRET = 6
-"""Characters; a shorter one can't be told from an ordinary word."""
+"""Characters; a shorter secret can't be told from an ordinary word."""
 DOC_LINES = 15
 MAX_MESSAGE = 600
 """Characters of an error's message."""
 AROUND = 2
-"""Lines of source before and after the one that failed."""
+"""Source lines shown before and after the failing one."""
 
 _SECRET_VALUE = re.compile(
     rf"(\b\w*{secrets.NAMES}\w*\b[\"'\])]*\s*[:=!]=?\s*(?:\w+\s*=\s*)?)"
     r"(?:[rbfuRBFU]{0,2}(\"\"\"|\'\'\'|\"|')(?:\\.|(?!\2).)*(?:\2|$)|\d{4,}\w*)",
     re.MULTILINE,
 )
-"""A text in source that a name says is secret."""
+"""A literal in source code that is a secret by its variable's name."""
 _PASSWORD = re.compile(r"(://[^/\s:@]*:)[^@\s/]+(?=@)")
 _NAME = r"`?(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)(?:\(\))?`?"
 _KIND = r"(?:the |an? )?(?:function |class |method |module |variable |object )?"
@@ -96,11 +96,11 @@ QUESTIONS = {
         rf"{_NAME}\?{{1,2}}",
     ),
 }
-"""What is asked → how. A question that is put otherwise is not answered."""
+"""Question → method. A question in other words is not answered."""
 
 
 class Helper(FullProvider):
-    """`helper:notebook`. No model: what can be looked up, and nothing else."""
+    """`helper:notebook`. Not a model: it looks things up in the notebook."""
 
     label = "Built-in helper (no AI model)"
     default_model = "notebook"
@@ -113,16 +113,16 @@ class Helper(FullProvider):
         cls,
         model: str,
         messages: Given,
-        **options: Any,  # noqa: ARG003 - whatever others are asked with
+        **options: Any,  # noqa: ARG003 - accepts all providers' options
     ) -> AsyncGenerator[str, None]:
-        """Answer the last question, as Markdown."""
+        """Answer the last question, in Markdown."""
         cls.get_model(model)
         yield f"{FIRST_LINE}\n\n"
         yield secrets.mask(answer(_asked(read_messages(messages))))
 
 
 def hide(text: str) -> str:
-    """Take out what stands behind names such as `api_key`, and the passwords in addresses."""
+    """Mask values after names such as `api_key`, and passwords in addresses."""
     text = _SECRET_VALUE.sub(rf"\1{secrets.MASK}", text)
     return _PASSWORD.sub(rf"\1{secrets.MASK}", text)
 
@@ -131,9 +131,9 @@ def hide(text: str) -> str:
 
 
 def _asked(messages: tuple[Message, ...]) -> str:
-    """Return the user's last message; of a conversation in one text, its last `User:` part."""
+    """Return the user's last message; if the conversation is one text, its last `User:` part."""
     content = next((m.content for m in reversed(messages) if m.role == "user"), "")
-    if not isinstance(content, str):  # what goes along stands before the question
+    if not isinstance(content, str):  # context comes before the question
         texts = [part.text for part in content if isinstance(part, TextPart)]
         content = texts[-1] if texts else ""
     content = content.strip()
@@ -184,13 +184,13 @@ class Place(NamedTuple):
     number: int
     function: str = "<module>"
     last: int = 0
-    """The last line of its statement, where that is known."""
+    """The last line of its statement, if known."""
     text: str = ""
-    """The line, where its file can't be read."""
+    """The line itself, if its file can't be read."""
 
 
 class Notebook:
-    """What can be looked up; falsy where there is no notebook."""
+    """The notebook's state; falsy outside a notebook."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
@@ -203,7 +203,7 @@ class Notebook:
         return self._visible(self._shell.user_ns) if self else {}
 
     def explain(self) -> str:
-        """Tell the last error: what it says, where it stands, and the values there."""
+        """Explain the last error: its message, its line, and the values there."""
         error = failures.last_error()
         if error is None:
             return NO_ERROR
@@ -214,7 +214,7 @@ class Notebook:
         return self._hide("\n\n".join(filter(None, [_headline(error), *parts])), names)
 
     def _place_of(self, error: BaseException) -> tuple[list[str], Mapping[str, Any]]:
-        """Return where an error stands, with the values there, and all names that are there."""
+        """Return where an error was raised, the values used there, and all names visible there."""
         if isinstance(error, SyntaxError) and error.filename and error.lineno:
             place = Place(error.filename, error.lineno, text=error.text or "")
             return [self._where(place)], {}
@@ -237,7 +237,7 @@ class Notebook:
         return [*parts, _values({**mentioned, **inside})], names
 
     def _hide(self, text: str, names: Mapping[str, Any] | None = None) -> str:
-        """As `hide`, and wherever else the values of such names come up."""
+        """Like `hide`, and mask the values of such names wherever they occur."""
         text = hide(secrets.mask(text))
         for name, value in {**self.names(), **(names or {})}.items():
             if secrets.is_name(name) and isinstance(value, str) and len(value) >= SHORTEST_SECRET:
@@ -282,7 +282,7 @@ class Notebook:
         return f"{head}\n\n{block}"
 
     def document(self, name: str) -> str | None:
-        """Tell what a name is; None if nothing at hand is called that."""
+        """Describe what a name is; None if it is not defined."""
         for value in self._look_up(name.split(".")) if self else ():
             return self._hide("\n\n".join(_document(name, value)))
         return None
@@ -297,7 +297,7 @@ class Notebook:
                 yield functools.reduce(_attribute, rest, value)
 
     def variables(self) -> str:
-        """Tell what is defined, as a table."""
+        """List the variables in a table."""
         names = self.names()
         modules = [name for name, value in names.items() if isinstance(value, ModuleType)]
         others = [name for name in names if name not in modules]
@@ -318,7 +318,7 @@ class Notebook:
 
 def _headline(error: BaseException) -> str:
     kind = type(error).__name__
-    if kind == "_IncompleteInputError":  # what Python 3.13 has below SyntaxError, for itself
+    if kind == "_IncompleteInputError":  # Python 3.13's own subclass of SyntaxError
         kind = SyntaxError.__name__
     try:
         text = error.msg if isinstance(error, SyntaxError) else str(error)
@@ -335,7 +335,7 @@ def _place(trace: TracebackType) -> Place:
 
 
 def _lines(place: Place) -> str:
-    """The source of its statement, as far as it is known."""
+    """The source of the failing statement, as far as known."""
     last = max(place.number, min(place.last, place.number + 10))
     lines = linecache.getlines(place.file)[place.number - 1 : last]
     return "".join(lines).strip() or place.text.strip()
@@ -361,7 +361,7 @@ def _values(names: Mapping[str, Any]) -> str:
 
 
 def _attribute(value: Any, name: str) -> Any:
-    """What stands under that name, without a property or a `__getattr__` being run."""
+    """Look up an attribute without running a property or a `__getattr__`."""
     held = inspect.getattr_static(value, name)
     return held.__func__ if isinstance(held, staticmethod | classmethod) else held
 
@@ -393,7 +393,7 @@ def _document(name: str, value: Any) -> Iterator[str]:
 
 
 class _Shown:
-    """A default value whose text is short."""
+    """A short stand-in for a default value."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -405,7 +405,7 @@ class _Shown:
 def _signature(value: Any) -> str:
     try:
         signature = inspect.signature(value)
-    except (TypeError, ValueError):  # not all that is built in has one
+    except (TypeError, ValueError):  # not every builtin has a signature
         return ""
     parameters = [
         each if each.default is each.empty else each.replace(default=_Shown(each.default))

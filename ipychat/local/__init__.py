@@ -1,1 +1,1 @@
-"""Models on this machine: weights, the engine that runs them, servers that run already."""
+"""Models on this machine: weights, the engine that runs them, and servers that are running."""

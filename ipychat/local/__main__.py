@@ -1,4 +1,4 @@
-"""`python -m ipychat.local`: what weights there are, and fetching them, for scripts and images."""
+"""`python -m ipychat.local`: list weights and download them, for scripts and container images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipychat.wire import http
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command's arguments."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser("python -m ipychat.local", description=__doc__)
     commands = made.add_subparsers(dest="command", required=True, metavar="list | pull NAME")
     commands.add_parser("list", help="what can be had, and what is there")
@@ -24,19 +24,19 @@ def parser() -> argparse.ArgumentParser:
 
 
 def show() -> None:
-    """Print what can be had, what is there and where it is kept."""
+    """Print the available weights, which of them are here, and the folder."""
     there = weights.there()
     for name, offer in weights.OFFERS.items():
-        print(f"{name:20} {'there' if name in there else '-':6} {offer}")  # noqa: T201 - what it is for
+        print(f"{name:20} {'there' if name in there else '-':6} {offer}")  # noqa: T201 - the command's output
     print(f"kept in {weights.folder()}")  # noqa: T201 - as above
 
 
 async def pull(name: str) -> None:
-    """Say what is fetched, and how far that is; print where it is."""
+    """Download weights, showing progress; print where they are."""
     if name not in weights.there():
-        print(f"{name}: {weights.offer(name)}", file=sys.stderr)  # noqa: T201 - what it is for
+        print(f"{name}: {weights.offer(name)}", file=sys.stderr)  # noqa: T201 - the command's output
     try:
-        print(await weights.pull(name, progress=Line()))  # noqa: T201 - what it is for
+        print(await weights.pull(name, progress=Line()))  # noqa: T201 - the command's output
     finally:
         await http.close()
 

@@ -1,9 +1,9 @@
 """The engine, in a process of its own: started on first use, shared by all calls of this kernel.
 
-In the kernel it would hold the interpreter's lock and could not be stopped, and if it fell it would
-take the kernel along. The process ends with the kernel, however that ends. Its weights are mapped,
-so that several kernels have them in memory once. It answers on loopback, for a key that is made up
-anew each time and is told over its standard input.
+In the kernel it would hold the interpreter's lock, could not be stopped, and would take the kernel
+down if it crashed. The process ends when the kernel does, however that ends. Its weights are
+memory-mapped, so several kernels share one copy. It listens on loopback, and requires a key that is
+generated at each start and passed over its standard input.
 """
 
 from __future__ import annotations
@@ -33,25 +33,26 @@ from ipychat.local import weights
 from ipychat.wire import policy
 
 BATCH = 128
-"""Tokens that are read at once: a stop takes effect between two batches."""
+"""Tokens read at once: a stop takes effect between two batches."""
 BASE = 256_000_000
-"""Bytes that the engine takes beside the weights and the context."""
+"""Bytes that the engine takes besides the weights and the context."""
 CONTEXT_SHARE = 40_000
-"""Tokens whose context takes as much memory as the weights; alike for all sizes of today's."""
+"""Tokens whose context takes as much memory as the weights; about the same for all current sizes.
+"""
 LOOK = 0.5
-"""Seconds between two looks of the engine's process whether its kernel is there."""
+"""Seconds between the engine's checks that its kernel still exists."""
 REAPED = 2.0
-"""Seconds within which the system tells how a process ended whose connection broke off."""
+"""Seconds for the system to report how a process ended after its connection broke off."""
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may use."""
+"""Where Linux says what resources a container may use."""
 ILLEGAL = {-4, 0xC000001D}
-"""How a process ends whose CPU lacks an instruction: on POSIX, on Windows."""
+"""Exit codes of a process whose CPU lacks an instruction: on POSIX, on Windows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One that runs."""
+    """A running engine."""
 
     root: str
     context: int
@@ -59,7 +60,7 @@ class Engine:
     process: subprocess.Popen[bytes] = field(repr=False)
 
     async def ended(self) -> str | None:
-        """Say how it ended, if a connection to it broke off because it did."""
+        """Say how the engine ended, if that is why a connection to it broke off."""
         try:
             code = await asyncio.to_thread(self.process.wait, REAPED)
         except subprocess.TimeoutExpired:
@@ -68,7 +69,7 @@ class Engine:
 
 
 def missing() -> str | None:
-    """Say why the engine can't run on this machine, if it can't."""
+    """Say why the engine can't run on this machine; None if it can."""
     machine = platform.machine().lower()
     is_x86 = machine in {"x86_64", "amd64"}
     if find_spec("xllamacpp") is None:
@@ -81,13 +82,14 @@ def missing() -> str | None:
 
 
 async def running(path: Path, *, context: int | None = None, idle: float | None = None) -> Engine:
-    """Return the engine that runs the weights at `path`, ready to be asked.
+    """Return a ready engine that runs the weights at `path`.
 
-    `context` is in tokens. After `idle` minutes without a question the weights leave the memory;
-    the next one loads them again. The settings say how many, where nobody else does.
+    `context` is in tokens. After `idle` minutes without a question the weights are unloaded; the
+    next question loads them again. Both default to the settings.
 
-    What can be known beforehand is checked first. Raises MissingRequirementsError, StoreError for
-    weights that can't be used, UsageError for too little memory, ServerError where it ends instead.
+    Whatever can be checked beforehand is checked first. Raises MissingRequirementsError, StoreError
+    for unusable weights, UsageError for too little memory, and ServerError if the engine ends
+    instead of starting.
     """
     settings = config.current()
     context = settings.local_context if context is None else context
@@ -107,7 +109,7 @@ async def running(path: Path, *, context: int | None = None, idle: float | None 
 
 
 def end() -> None:
-    """End every engine at once; the next question starts one anew."""
+    """Stop every engine now; the next question starts a new one."""
     with _lock:
         _engines.clear()
         while _processes:
@@ -123,7 +125,7 @@ atexit.register(end)
 _engines: dict[tuple[Path, int, float], Future[Engine]] = {}
 _processes: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
-"""Held for moments: tasks of several loops may ask."""
+"""Held only for moments: tasks of several loops may ask."""
 
 
 def _has_ended(started: Future[Engine]) -> bool:
@@ -147,14 +149,14 @@ def _forget(process: subprocess.Popen[bytes]) -> None:
 
 
 def _start(path: Path, context: int, idle: float) -> Future[Engine]:
-    """Start an engine in a thread that keeps nobody from leaving, whoever still waits for it."""
+    """Start an engine in a daemon thread, so that waiting for it never delays the kernel's exit."""
     started: Future[Engine] = Future()
     started.set_running_or_notify_cancel()  # now a waiting task's cancellation can't cancel it
 
     def start() -> None:
         try:
             started.set_result(_launch(path, context, idle))
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
             started.set_exception(error)
 
     threading.Thread(target=start, name="ipychat-engine", daemon=True).start()
@@ -172,7 +174,7 @@ def _launch(path: Path, context: int, idle: float) -> Engine:
     secrets.register(key := token_urlsafe(32))
     asked = {"path": str(path), "context": context, "idle": idle, "key": key, "parent": os.getpid()}
     process = _open()
-    with contextlib.suppress(OSError):  # it ended at once: what it said tells why
+    with contextlib.suppress(OSError):  # it ended immediately: its output says why
         process.stdin.write(json.dumps(asked).encode() + b"\n")  # type: ignore[union-attr] # a pipe
         process.stdin.flush()  # type: ignore[union-attr] # a pipe
     with process.stdout as said:  # type: ignore[union-attr] # a pipe
@@ -191,12 +193,12 @@ def _open() -> subprocess.Popen[bytes]:
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
     process = subprocess.Popen(
-        # -P: what lies in a notebook's folder is none of our modules
+        # -P: no module may be imported from the notebook's folder
         [sys.executable, "-P", "-m", "ipychat.local", "serve"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # an interrupt of the kernel is not the engine's
+        start_new_session=True,  # an interrupt of the kernel must not reach the engine
         creationflags=flags,
     )
     _processes.add(process)
@@ -239,7 +241,7 @@ def _free_memory() -> int:
     import psutil
 
     free: int = psutil.virtual_memory().available
-    with contextlib.suppress(OSError, ValueError, LookupError):  # no limit is "max"
+    with contextlib.suppress(OSError, ValueError, LookupError):  # "max" means no limit
         limit = int((CGROUP / "memory.max").read_text())
         used = int((CGROUP / "memory.current").read_text())
         lines = (CGROUP / "memory.stat").read_text().splitlines()
@@ -252,13 +254,13 @@ def _free_memory() -> int:
 def _has_avx2() -> bool:
     if sys.platform == "linux":
         with contextlib.suppress(OSError), CPUINFO.open() as told:
-            first = told.read(8192)  # it tells the same of each core
+            first = told.read(8192)  # it says the same about each core
             return re.search(r"^flags\s*:.*\bavx2\b", first, re.MULTILINE) is not None
     if sys.platform == "win32":
         import ctypes
 
         return bool(ctypes.windll.kernel32.IsProcessorFeaturePresent(40))  # …_AVX2_INSTRUCTIONS_…
-    return True  # not known: without it the engine ends by a signal of its own
+    return True  # unknown: without the instructions the engine will end with a signal of its own
 
 
 # -- the engine's side
@@ -267,26 +269,26 @@ def _has_avx2() -> bool:
 def serve() -> None:
     """Run the engine that the first line of standard input describes, until the kernel ends.
 
-    Standard output has what went wrong, or on its last line the root URL.
+    Standard output holds what went wrong or, on its last line, the root URL.
     """
     asked = json.loads(sys.stdin.buffer.readline())
     _end_while_loading()
     try:
         server = _load(**asked)
         said = {"root": server.listening_address}
-    except Exception as error:  # noqa: BLE001 - told to the kernel, whatever it is
+    except Exception as error:  # noqa: BLE001 - reported to the kernel, whatever it is
         said = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(said), flush=True)  # noqa: T201 - what it is for
+    print(json.dumps(said), flush=True)  # noqa: T201 - the process's output
     if "error" in said:
-        sys.exit(1)  # not at once: a thread of the engine's may still write why
+        sys.exit(1)  # not immediately: a thread of the engine may still be writing why
     nothing = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):  # that they end says that all is said
+    for stream in (1, 2):  # closing them tells the kernel that there is no more
         os.dup2(nothing, stream)
     _wait_for_end(asked["parent"])
-    os._exit(0)  # not waiting for an answer that is being written
+    os._exit(0)  # without waiting for an answer that is being written
 
 
-def _load(*, path: str, context: int, idle: float, key: str, parent: int) -> Any:  # noqa: ARG001 - the kernel's id, which is waited for
+def _load(*, path: str, context: int, idle: float, key: str, parent: int) -> Any:  # noqa: ARG001 - the kernel's id, which the caller waits for
     """Load the weights, and listen."""
     import xllamacpp
 
@@ -296,29 +298,29 @@ def _load(*, path: str, context: int, idle: float, key: str, parent: int) -> Any
     how.n_parallel = 1
     how.n_batch = how.n_ubatch = BATCH
     how.cpuparams.n_threads = how.cpuparams_batch.n_threads = max(1, _cores() - 1)
-    how.cache_ram_mib = 0  # earlier prompts would fill gigabytes beside the context
+    how.cache_ram_mib = 0  # cached prompts would add gigabytes to the context
     how.sleep_idle_seconds = max(1, round(idle * 60))
     how.verbosity = 1  # errors only
     how.warmup = how.ui = how.endpoint_slots = False
     how.use_jinja = True  # the weights' own template
     how.api_keys = [key]
-    return xllamacpp.Server(how)  # on loopback, at a port that is free
+    return xllamacpp.Server(how)  # on loopback, at a free port
 
 
 def _cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # no limit is "max"
+    with contextlib.suppress(OSError, ValueError):  # "max" means no limit
         quota, period = (CGROUP / "cpu.max").read_text().split()
         cores = min(cores, int(quota) // int(period))
     return cores
 
 
 def _end_while_loading() -> None:
-    """End at once when the kernel does, even while loading, which holds the interpreter's lock.
+    """End with the kernel even while loading, which holds the interpreter's lock.
 
-    The signal of a closed pipe ends a process by default. Other systems than Linux have none: there
-    the end is seen when all is loaded.
+    The signal for a closed pipe ends a process by default. Only Linux has it: elsewhere the
+    kernel's end is noticed after loading.
     """
     if sys.platform == "linux":
         import fcntl
@@ -328,7 +330,7 @@ def _end_while_loading() -> None:
 
 
 def _wait_for_end(parent: int) -> None:
-    """Return when the kernel has ended: standard input does, or is held by its orphans only."""
+    """Return when the kernel has ended: standard input closes, or only orphans hold it open."""
     if sys.platform == "win32":
         sys.stdin.buffer.read()
         return

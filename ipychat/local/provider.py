@@ -1,4 +1,4 @@
-"""`local:NAME`: the weights on this machine, asked through the engine."""
+"""`local:NAME`: weights on this machine, run by the engine."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from ipychat.providers.openai import compatible
 from ipychat.providers.provider import Card, FullProvider, Given
 
 IDLE_TIMEOUT = 3600.0
-"""Seconds that the engine may be silent: it waits for its turn, or reads a long prompt slowly. Its
-end is noticed at once."""
+"""Seconds that the engine may be silent while it waits its turn or reads a long prompt. If it dies,
+that is noticed at once."""
 SUFFIX = ".gguf"
 SPOKEN = compatible("local", Endpoint("The engine", ""))
-"""How the engine is spoken to."""
+"""The protocol that the engine speaks."""
 
 
 class Local(FullProvider):
-    """`local:…`: a name of weights that can be had, or a path to a .gguf file.
+    """`local:…`: the name of available weights, or a path to a .gguf file.
 
-    The options `context` (tokens) and `idle` (minutes) are the engine's; others go into the body.
+    The options `context` (tokens) and `idle` (minutes) are the engine's; others go into the
+    request.
     """
 
     label = "The engine on this machine"
@@ -45,14 +46,14 @@ class Local(FullProvider):
 
     @classmethod
     def get_models(cls) -> list[str]:
-        """Return the names of the weights that are there; where none are, of those to be had."""
+        """Return the names of downloaded weights; if there are none, of those available."""
         return weights.there() or cls.models
 
     @classmethod
     def get_model(cls, name: str | None) -> str:
-        """Return the name of weights, or the whole path; nothing means the first ones there.
+        """Return the name of weights, or their absolute path; by default the first downloaded.
 
-        Raises ModelNotSupportedError for another name.
+        Raises ModelNotSupportedError for any other name.
         """
         name = name or cls.get_models()[0]
         if _is_path(name):
@@ -66,17 +67,17 @@ class Local(FullProvider):
 
     @classmethod
     def path(cls, model: str) -> str:
-        """Return where the weights are: all of the address that there is before the engine runs."""
+        """Return where the weights are, which is the only address before the engine runs."""
         return str(_place(model))
 
     @classmethod
     def missing(cls, root: str) -> str | None:  # noqa: ARG003 - it has none
-        """Return what is missing: the engine, or weights for it."""
+        """Return what is missing: the engine, or its weights."""
         return engine.missing() or (None if weights.there() else "no weights: %chat_setup local")
 
     @classmethod
-    async def cards(cls, base_url: str | None = None, **options: Any) -> list[Card]:  # noqa: ARG003 - it has no list elsewhere
-        """Return the weights that are there."""
+    async def cards(cls, base_url: str | None = None, **options: Any) -> list[Card]:  # noqa: ARG003 - its models are all here
+        """Return the downloaded weights."""
         return [Card(name, context=config.current().local_context) for name in weights.there()]
 
     @classmethod
@@ -90,7 +91,7 @@ class Local(FullProvider):
         idle: float | None = None,
         **options: Any,
     ) -> AsyncIterator[Event]:
-        """Ask the engine, which is started if it does not run."""
+        """Ask the engine, starting it if necessary."""
         if options.keys() & {"base_url", "api_key"}:
             raise UsageError(
                 "The engine runs on this machine: it takes no base_url and no api_key."
@@ -131,7 +132,7 @@ def _place(model: str) -> Path:
 
 
 def _found(model: str) -> Path:
-    """Return where the weights are; raise UsageError that says how to get them if they aren't."""
+    """Return where the weights are. Raises UsageError, which says how to get them."""
     place = _place(model)
     if place.is_file():
         return place

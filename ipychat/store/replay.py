@@ -1,8 +1,8 @@
-"""Answers that are kept: looked up before a question is sent, written when it is answered.
+"""Stored answers: looked up before a question is sent, saved when it is answered.
 
-They stand in ipychat's home, or in a notebook's cassette, a folder beside it. A cassette also keeps
-which model each name stood for: where it is replayed there may be no key and no service, by which
-a name would be given to one.
+They are in ipychat's home, or in a notebook's cassette, a folder beside it. A cassette also records
+which model each name stood for: where it is replayed there may be no key and no service from which
+to tell.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from ipychat.store.answers import AnswerStore, Entry, Receipt, lines, text_of
 from ipychat.text.characters import harmless
 
 KEPT = {"stop", "tool_calls"}
-"""How an answer has to end to be kept."""
+"""Finish reasons of answers that are stored."""
 MAX_DIFF = 12
-"""Lines of a difference that an error shows."""
+"""Lines of a diff that an error shows."""
 
 _Here: TypeAlias = tuple[str, str]
 """A cassette and a notebook."""
 _stood_for: dict[_Here, dict[str, list[str]]] = {}
-"""What each name has stood for since the kernel started."""
+"""The models that each name has stood for since the kernel started."""
 _unsaved: set[_Here] = set()
-"""Those of which a meaning is not written yet."""
+"""Those with a meaning that is not written yet."""
 _told: set[tuple[str, ...]] = set()
-"""Of which names the user knows that they stood for several models."""
+"""Names about which the user has been told that they stood for several models."""
 _asked: dict[str, set[str]] = {}
-"""By cassette: the hashes of what was asked since the kernel started."""
+"""By cassette: hashes of the questions asked since the kernel started."""
 
 
 def is_on() -> bool:
-    """Whether nothing is asked, and every answer is one that is kept."""
+    """Whether nothing is sent and every answer has to be a stored one."""
     return config.replay() == "replay"
 
 
 def is_apart() -> bool:
-    """Whether conversations begin empty, so that each run of a notebook asks the same."""
+    """Whether conversations start empty, so that each run of a notebook asks the same."""
     return is_on() or config.cassette() is not None
 
 
 def place() -> AnswerStore:
-    """Return where answers are kept. Raises StoreError for a cassette that is a link.
+    """Return the store for answers. Raises StoreError if the cassette is a link.
 
-    It may have come with a repository, and lead to any folder of the user's.
+    A link may have come with a repository, and point to any of the user's folders.
     """
     if cassette := config.cassette():
         folder = files.absolute(cassette)
@@ -67,7 +67,7 @@ def place() -> AnswerStore:
 
 
 def notebook() -> str:
-    """Return the name by which a cassette lists this notebook; empty where it is not known."""
+    """Return the name by which a cassette lists this notebook; empty if it is unknown."""
     path, cassette = config.current().notebook or "", config.cassette()
     if not path.endswith(".ipynb") or not cassette:
         return ""
@@ -84,14 +84,14 @@ def notebook() -> str:
 def meaning(name: str) -> str | None:
     """Return what a name meant when the cassette was recorded, if answers are looked up.
 
-    Raises UsageError where it stood for several things, and nothing may be asked.
+    Raises UsageError if it meant several models and nothing may be sent.
     """
     if config.replay() not in {"auto", "replay"} or not config.cassette():
         return None
     kept, mine = place().names(), notebook()
     if mine in kept:
         found = dict.fromkeys(kept[mine].get(name, ()), mine)
-    else:  # one of them, or its name is not known here
+    else:  # one of them, or its name is unknown here
         found = {
             m: one or "one of them" for one, names in kept.items() for m in names.get(name, ())
         }
@@ -119,10 +119,10 @@ def remember(name: str, meant: str) -> None:
 async def find(
     request: Question, receipt: Receipt, meant: Mapping[str, str] = NOTHING
 ) -> Reply | None:
-    """Return the answer to `request` that is kept, if it may be taken for one.
+    """Return the stored answer to `request`, if there is one that may be used.
 
-    If it is, the names in `meant` have stood for these models. Raises NotRecordedError where there
-    is none and nothing may be asked.
+    In that case the names in `meant` stood for these models. Raises NotRecordedError if there is
+    none and nothing may be sent.
     """
     if cassette := config.cassette():
         _asked.setdefault(cassette, set()).add(receipt.hash)
@@ -156,7 +156,7 @@ async def _earlier(request: Question, receipt: Receipt, meant: Mapping[str, str]
 async def find_all(
     asked: Sequence[tuple[Question, Receipt]], meant: Mapping[str, str] = NOTHING
 ) -> list[Reply | None]:
-    """As `find`, of many questions in one go."""
+    """Like `find`, for many questions at once."""
     if config.replay() in {"replay", "refresh"}:  # which name what is missing, or read nothing
         return [await find(*one, meant) for one in asked]
     if cassette := config.cassette():
@@ -184,12 +184,12 @@ def _read_earlier(
         secrets.log.warning("%s It is asked for anew.", error)
         return None
     if entry is None or reply is None or reply.model != request.model:
-        return None  # another that spoke in its place then is none of its own
+        return None  # other models that stood in for it are not its own answers
     return entry, reply
 
 
 async def _take_over(entry: Entry, meant: Mapping[str, str]) -> None:
-    """Add this notebook to an entry of a cassette, and what names meant."""
+    """Add this notebook, and the meanings of names, to an entry of a cassette."""
     for name, model in meant.items():
         remember(name, model)
     cassette, mine = config.cassette(), notebook()
@@ -199,12 +199,12 @@ async def _take_over(entry: Entry, meant: Mapping[str, str]) -> None:
 
 
 def keeps(request: Question) -> bool:
-    """Whether the answer to `request` is kept."""
+    """Whether the answer to `request` will be stored."""
     return bool(config.replay() != "off" or config.cassette() or request.cached)
 
 
 async def keep(receipt: Receipt, reply: Reply) -> str | None:
-    """Keep the answer to what `receipt` says; return what the user should know of it."""
+    """Store the answer to a receipt's question; return what the user should know about it."""
     cassette = config.cassette()
     if not keeps(reply.request):
         return None
@@ -223,7 +223,7 @@ async def keep(receipt: Receipt, reply: Reply) -> str | None:
 
 
 async def keep_all(answered: Sequence[tuple[Receipt, Reply]]) -> set[str]:
-    """As `keep`, of many answers in one go; return all that the user should know of them."""
+    """Like `keep`, for many answers at once; return everything the user should know."""
     if config.cassette():
         return {said for one in answered if (said := await keep(*one))}
     answers, is_on = place(), config.replay() != "off"
@@ -261,7 +261,7 @@ def _meant() -> dict[str, list[str]]:
 
 
 async def _write(entry: Entry) -> str | None:
-    """Write an entry as this notebook's; return why it can't be."""
+    """Write an entry for this notebook; return why that failed."""
     mine = notebook()
     here = (config.cassette() or "", mine)
     entry = replace(entry, notebooks=(mine,) if mine else ())
@@ -275,7 +275,7 @@ async def _write(entry: Entry) -> str | None:
 
 
 def _reply(request: Question, entry: Entry) -> Reply:
-    """Read the answer of an entry, which anyone may have written."""
+    """Build the reply from an entry, which anyone may have written."""
     given = entry.answered
     try:
         said = {name: text_of(given[name]) for name in ("text", "reasoning")}
@@ -291,7 +291,7 @@ def _reply(request: Question, entry: Entry) -> Reply:
 
 
 def cassette() -> AnswerStore:
-    """Return the notebook's cassette. Raises UsageError where it has none."""
+    """Return the notebook's cassette. Raises UsageError if it has none."""
     if not config.cassette():
         raise UsageError(
             "This notebook has no cassette: %config IPyChat.cassette = True begins one."
@@ -300,11 +300,11 @@ def cassette() -> AnswerStore:
 
 
 def stale() -> list[tuple[Entry, str]]:
-    """Return the entries that a listed notebook asks no more, with that notebook.
+    """Return the entries that a listed notebook no longer asks for, with that notebook.
 
-    A notebook that is gone asks nothing. This one asks what it has asked since the kernel started,
-    and what its saved outputs say; of the others nothing is known. What was asked now stays.
-    Raises UsageError where this kernel has asked nothing: then nothing is known of this one either.
+    A notebook that is gone asks for nothing. This one asks for what it has asked since the kernel
+    started, and for what its saved outputs mention; nothing is known of others. Raises UsageError
+    if this kernel has asked nothing: then nothing is known of this notebook either.
     """
     answers, mine = cassette(), notebook()
     asked, saved = _asked.get(config.cassette() or ""), _saved()
@@ -322,7 +322,7 @@ def stale() -> list[tuple[Entry, str]]:
 
 
 def prune() -> list[Entry]:
-    """Remove what no listed notebook asks any more, and return it."""
+    """Delete the entries that no listed notebook asks for any more; return them."""
     answers = cassette()
     found = stale()
     gone = [entry for entry, name in found if answers.forget(entry.receipt.hash, name)]
@@ -333,7 +333,7 @@ def prune() -> list[Entry]:
 
 
 def _saved() -> str:
-    """Return the notebook's file, in whose outputs the hashes of their questions are."""
+    """Return the notebook file's text: its outputs hold the hashes of their questions."""
     try:
         return Path(config.current().notebook or "").read_text("utf-8", "replace")
     except OSError:
@@ -342,7 +342,7 @@ def _saved() -> str:
 
 def _not_recorded(answers: AnswerStore, receipt: Receipt) -> NotRecordedError:
     nearest, count = answers.nearest(receipt)
-    # an output goes to other machines: where the folder is, only if it may be the wrong one
+    # outputs travel to other machines: name the folder only if it may be the wrong one
     where = answers.folder.name if count else f"{answers.folder}, which is empty"
     said = [f"No answer to this question is kept in the folder {where}."]
     if nearest:

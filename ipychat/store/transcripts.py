@@ -1,8 +1,8 @@
-"""Conversations on disk: append-only JSON lines, one file a conversation, one folder a notebook.
+"""Conversations on disk: append-only JSON lines, a file per conversation, a folder per notebook.
 
-What a killed process left unfinished at the end is cut off by the next writer and kept beside the
-file; a damaged line is skipped and reported. Nothing is ever rewritten. `ipychat.chat` knows what
-the records mean; a known secret is masked in each of them before it is written.
+If a killed process left a partial line at the end, the next writer cuts it off and keeps it beside
+the file; a damaged line is skipped and reported. Nothing is ever rewritten. `ipychat.chat` knows
+what the records mean; known secrets in them are masked before they are written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SUFFIX = ".jsonl"
 MAX_STEM = 40
 MAX_NAME = 180
-"""Bytes; file names end at 255, and those of locks and torn lines are longer than their file's."""
+"""Bytes. File names are limited to 255, and those of locks and torn lines are longer."""
 
 
 class Transcript:
@@ -40,7 +40,7 @@ class Transcript:
         self.path = path
 
     def append(self, *records: dict[str, Any]) -> None:
-        """Write `records`, all of them or, with StoreError, none."""
+        """Write `records`: all of them or, raising StoreError, none."""
         content = b"".join(map(_line, records))
         if not content:
             return
@@ -65,7 +65,7 @@ class Transcript:
             raise
 
     def _repair(self, descriptor: int, content: bytes) -> tuple[int, bytes]:
-        """See that the file ends in whole lines; return its size and what to write to it now."""
+        """Make the file end in a whole line; return its size and what to write to it now."""
         size = os.lseek(descriptor, 0, os.SEEK_END)
         if not size:
             return size, content
@@ -74,7 +74,7 @@ class Transcript:
             return size, content
         kept = self.path.read_bytes()
         whole = kept.rfind(b"\n") + 1
-        if _parse(kept[whole:]) is not None:  # only its line end is missing
+        if _parse(kept[whole:]) is not None:  # only its newline is missing
             return size, b"\n" + content
         aside = self.path.with_name(f"{self.path.name}.torn-{time.time_ns()}")
         files.write(aside, kept[whole:])
@@ -85,7 +85,7 @@ class Transcript:
         return whole, content
 
     def move(self, path: Path) -> None:
-        """Keep it in another file from now on, which must not be there yet."""
+        """Use another file from now on, which must not exist yet."""
         with files.locked(self.path), files.locked(path):
             try:
                 if self.path.exists():
@@ -95,14 +95,14 @@ class Transcript:
         self.path = path
 
     def read(self) -> list[dict[str, Any]]:
-        """Return every record, as `records` gives them."""
+        """Return every record; see `records`."""
         return [*self.records()]
 
     def records(self, kind: str = "") -> Iterator[dict[str, Any]]:
-        """Give every record, or those of one kind, and hold one at a time: a file may be large.
+        """Yield every record, or those of one kind, one at a time: a file may be large.
 
         A torn last line is left out, a damaged line skipped and reported. Raises StoreError if the
-        file is there and can't be read.
+        file exists and can't be read.
         """
         begin = f'{{"type": "{kind}"'.encode() if kind else b""
         count = damaged = 0
@@ -131,7 +131,8 @@ def _line(record: dict[str, Any]) -> bytes:
         masked = shapes.masked(record) if asks else secrets.masked(record)
         try:
             return json.dumps(masked, ensure_ascii=False).encode() + b"\n"
-        except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 can't
+        # half of a surrogate pair, which JSON can express and UTF-8 can't
+        except UnicodeEncodeError:
             return json.dumps(masked).encode() + b"\n"
     except (ValueError, RecursionError) as error:
         raise StoreError(f"A record can't be written as JSON: {error}.") from None
@@ -156,9 +157,9 @@ def notebook_folder(notebook: str) -> Path:
 
 
 def file_name(name: str) -> str:
-    """Return the file name for a conversation of any name: safe, and unlike that of any other.
+    """Return the file name for a conversation of any name: safe, and different for each.
 
-    Capitals are encoded too, as there are disks that take `A` for `a`.
+    Capitals are encoded too, since some file systems take `A` for `a`.
     """
     raw = name.encode(errors="surrogatepass")
     safe = re.sub(rb"[^a-z0-9_-]", lambda found: b"%%%02X" % found[0][0], raw).decode()
@@ -168,12 +169,12 @@ def file_name(name: str) -> str:
 
 
 def names(folder: Path) -> list[str]:
-    """Return the names of the conversations kept in `folder`."""
+    """Return the names of the conversations in `folder`."""
     return sorted(map(_name_of, folder.glob(f"*{SUFFIX}")))
 
 
 def _name_of(path: Path) -> str:
-    """Return the name in the file's name; if that is a hash, the one in the first record."""
+    """Return the name in the file's name; if that is a hash, the name in the first record."""
     if path.name.startswith("~"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             match _parse(file.readline()):
