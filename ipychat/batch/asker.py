@@ -1,4 +1,4 @@
-"""One prompt among many: asked at the common pace, asked again where that may help, checked."""
+"""One of many prompts: asked at the common pace, retried where that may help, and checked."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ FOR_ALL = (
     PolicyError,
     QuotaError,
 )
-"""Errors that every other prompt would meet, too."""
+"""Errors that would affect every other prompt, too."""
 PASSING = (AnswerError, ServerError, ServiceTimeoutError, UnreachableError)
-"""Errors after which the same prompt may be answered."""
+"""Errors after which a retry may succeed."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before the same prompt is asked again; doubled each time."""
+"""Seconds before the first retry of a prompt, and before any retry at most."""
 MAX_REFUSED = 600.0
-"""Seconds for which a service may refuse whatever is asked, before that is an error."""
+"""Seconds for which a service may refuse all requests before the run fails."""
 
 
 def value_in(text: str, schema: Schema | None) -> Any:
@@ -60,12 +60,12 @@ def value_in(text: str, schema: Schema | None) -> Any:
 
 
 def misfit(fault: ValueError) -> FormatError:
-    """Return the error of an answer that does not fit its form."""
+    """Return the error for an answer that does not have the requested form."""
     return FormatError(f"The answer does not fit: {fault}.")
 
 
 class StopError(Exception):
-    """The run is to stop, for the reason that it holds."""
+    """Stops the run, for the reason given."""
 
     def __init__(self, error: ChatError) -> None:
         super().__init__(str(error))
@@ -74,18 +74,18 @@ class StopError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What became of a prompt: a reply with its value, or an error with what had come."""
+    """The outcome of a prompt: a reply and its value, or an error and what had arrived."""
 
     reply: Reply
     value: Any = None
     error: ChatError | None = None
     attempts: int = 1
     usage: Usage | None = None
-    """Of all attempts."""
+    """Of all attempts together."""
 
 
 class Asker:
-    """Asks for one run, or for one worker's share of it."""
+    """Asks the prompts of a run, or of a worker's share."""
 
     def __init__(self, base: Question, schema: Schema | None, pace: Pace, retries: int) -> None:
         self._schema = schema
@@ -95,14 +95,15 @@ class Asker:
         root = routes.of(base).root or ""
         self._host = host_of(root) if urlsplit(root).hostname else ""
         self._asks_format = True
-        """Whether the service is asked for the form, or only the model."""
+        """Whether to request the form from the service, too, or only in words from the model."""
         if said := limits.seen(self._host):
             pace.learn(said)
 
     async def ask(self, request: Question) -> Answered:
-        """Ask until there is an answer that fits, or no attempt left.
+        """Ask until there is a valid answer, or no attempt left.
 
-        A service that wants a pause costs none. Raises StopError for what concerns all.
+        Waiting for a rate limit costs no attempt. Raises StopError for errors that affect all
+        prompts.
         """
         again, asked = request, _Attempts()
         while True:
@@ -151,7 +152,7 @@ class Asker:
                 again = _corrected(request, reply, str(fault))
 
     def _sent(self, request: Question) -> Question:
-        """Return the request as it is sent: its retries are counted here, and not by the wire."""
+        """Return the request as it is sent: retries are made here, not by the HTTP client."""
         options = dict(request.options)
         if self._is_ours:
             options["retries"] = 0
@@ -169,16 +170,16 @@ class Asker:
 
 
 class _Attempts:
-    """What was done for one prompt so far."""
+    """The attempts for one prompt so far."""
 
     def __init__(self) -> None:
         self.count = 0
         self.faults = 0
-        """Those of them that spent of the retries."""
+        """Attempts that count as retries."""
         self._usage: Usage | None = None
 
     def take(self, reply: Reply) -> None:
-        """Add what an attempt has cost."""
+        """Add an attempt's usage."""
         self._usage = _sum(self._usage, reply.usage)
 
     def ended(self, reply: Reply, value: Any = None, error: ChatError | None = None) -> Answered:
@@ -187,7 +188,7 @@ class _Attempts:
 
 
 def _corrected(request: Question, reply: Reply, fault: str) -> Question:
-    """Return the question again, with the answer that did not fit and what is wrong with it."""
+    """Return the question with the invalid answer and what is wrong with it."""
     said = Message("assistant", reply.text.strip() or "(nothing)")
     told = Message("user", f"That does not fit: {fault}. Answer again, with JSON alone that fits.")
     return replace(request, messages=(*request.messages, said, told))
@@ -216,7 +217,7 @@ def _tokens(usage: Usage | None) -> int:
 
 
 def _bare(error: ChatError) -> ChatError:
-    """Return the error without the frames and the request that it holds on to."""
+    """Return the error without the frames and the request that it refers to."""
     error.reply = None
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -1,4 +1,4 @@
-"""What a run may cost: estimated ahead, and held while answers are on their way."""
+"""The budget of a run: reserved before a prompt is sent, settled when it is answered."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ipychat.errors import UsageError
 from ipychat.messages import Question, Usage, dollars
 
 ASSUMED = 500
-"""Tokens of an answer where nothing says how long it may be, and none has come."""
+"""Tokens of an answer if nothing limits them and no answer has arrived yet."""
 
 
 class Sum:
-    """A sum that is not known where one of its amounts isn't."""
+    """A sum that is unknown if one of its amounts is."""
 
     def __init__(self) -> None:
         self.amount: float | None = 0.0
@@ -28,7 +28,7 @@ class Sum:
 
 
 class Budget:
-    """What may be spent: what is on its way is counted before it has its price."""
+    """Money left to spend; answers in progress are counted at their estimated price."""
 
     def __init__(self, most: float | None, base: Question) -> None:
         self._most = most
@@ -40,7 +40,7 @@ class Budget:
         self._seen = 0
         self._is_known = False
         self._more = 1.0
-        """How much more tokens a prompt has had than was estimated."""
+        """The factor by which prompts have exceeded their estimated tokens."""
         if most is not None and routes.cost(base, Usage(1, 1)) is None:
             raise UsageError(f"max_cost can't be held: no price of {base.model} is known.")
 
@@ -53,9 +53,9 @@ class Budget:
         return routes.cost(self._base, Usage(read, written)) or 0.0
 
     async def reserve(self, key: int, question: Question) -> bool:
-        """Put aside what an answer may cost, once there is enough; False if there never will be.
+        """Reserve an answer's cost once there is enough money; False if there never will be.
 
-        The first one goes alone: what it has cost says how good the estimates are.
+        The first prompt is sent alone: its cost shows how good the estimates are.
         """
         if self._most is None:
             return True
@@ -75,7 +75,7 @@ class Budget:
         self._settled.set()
 
     def settle(self, key: int, question: Question, answered: Answered) -> None:
-        """Take what it has cost in place of what was put aside."""
+        """Replace a reservation by the actual cost."""
         reserved = self._reserved.pop(key, 0.0)
         usage = answered.usage
         self._spent += reserved if usage is None or usage.cost is None else usage.cost
@@ -88,6 +88,6 @@ class Budget:
 
 
 def longest(base: Question) -> int | None:
-    """Return how many tokens an answer may have, if the options say so."""
+    """Return the limit of an answer's tokens, if the options set one."""
     given = [base.options.get(name) for name in ("max_tokens", "max_completion_tokens")]
     return next((one for one in given if isinstance(one, int)), None)

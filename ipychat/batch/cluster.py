@@ -1,8 +1,8 @@
-"""A cluster of Dask as an executor: shares go to its workers, keys go there beside them.
+"""A Dask cluster as an executor: its workers get the shares, and keys by a separate way.
 
-What goes along with a task stands in the scheduler's graph and may be shown by its dashboard. So
-keys are taken out of the shares: a plugin, which the scheduler gives to each worker as bytes, also
-to one that starts anew, lays them down in the worker's memory for as long as the run takes.
+Arguments of tasks are part of the scheduler's graph, and its dashboard may show them. So keys are
+removed from the shares. A plugin, which the scheduler sends as bytes to each worker, also to new
+ones, keeps them in the worker's memory during the run.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from ipychat import requirements
 from ipychat.errors import MissingRequirementsError, UnreachableError
 
 TIMEOUT = "10s"
-"""How long a scheduler may take to answer."""
+"""Time for a scheduler to answer."""
 
 _held: dict[str, Mapping[str, Any]] = {}
-"""In a worker: by the run, the options that are secrets."""
+"""In a worker: secret options, by run."""
 
 
 def held(run: str) -> Mapping[str, Any]:
-    """Return the secret options of a run, where they were laid down."""
+    """Return the secret options of a run, if this worker has them."""
     return _held.get(run, {})
 
 
 def hold(run: str, options: Mapping[str, Any]) -> None:
-    """Lay down the secret options of a run."""
+    """Store the secret options of a run."""
     _held[run] = options
 
 
 def forget(run: str) -> None:
-    """Take them away again."""
+    """Delete the secret options of a run."""
     _held.pop(run, None)
 
 
@@ -42,7 +42,7 @@ def _plugin(run: str, options: Mapping[str, Any]) -> Any:
     from distributed import WorkerPlugin
 
     class Keys(WorkerPlugin):
-        """Shows nothing of what it carries."""
+        """Carries the secret options of a run; its repr shows none."""
 
         name = run
 
@@ -52,12 +52,12 @@ def _plugin(run: str, options: Mapping[str, Any]) -> Any:
         def __repr__(self) -> str:
             return "<Keys>"
 
-        def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask's
-            from ipychat.batch import cluster  # noqa: PLW0406 - the worker's own, not a copy
+        def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask's parameter
+            from ipychat.batch import cluster  # noqa: PLW0406 - the worker's own module, not a copy
 
             cluster.hold(run, self._options)
 
-        def teardown(self, worker: Any) -> None:  # noqa: ARG002 - Dask's
+        def teardown(self, worker: Any) -> None:  # noqa: ARG002 - Dask's parameter
             from ipychat.batch import cluster  # noqa: PLW0406 - as above
 
             cluster.forget(run)
@@ -75,7 +75,7 @@ class Cluster(Executor):
             raise MissingRequirementsError(
                 f"A cluster of Dask needs the package distributed: {requirements.install('dask')}"
             ) from None
-        connect: Any = Client  # which has no types
+        connect: Any = Client  # which is untyped
         try:
             # on a loop of its own: on the kernel's, a cell that blocks would stall the cluster
             self._client: Any = connect(address, set_as_default=False, timeout=TIMEOUT)
@@ -86,7 +86,7 @@ class Cluster(Executor):
         self._max_workers = max(sum(self._client.nthreads().values()), 1)
 
     def submit(self, work: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
-        """Run it on a worker; if that worker dies, on another."""
+        """Run `work` on a worker; if that worker dies, on another."""
         back: Future[Any] = Future()
         back.set_running_or_notify_cancel()
         key = f"ipychat-{uuid.uuid4().hex}"
@@ -95,7 +95,7 @@ class Cluster(Executor):
         def done(sent: Any) -> None:
             try:
                 back.set_result(sent.result())
-            except BaseException as error:  # noqa: BLE001 - told to who waits for it
+            except BaseException as error:  # noqa: BLE001 - reported to the caller
                 back.set_exception(error)
             finally:
                 sent.release()
@@ -103,8 +103,8 @@ class Cluster(Executor):
         sent.add_done_callback(done)
         return back
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - as it is declared
-        """Take the keys away from the workers, and leave the cluster to others."""
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - Executor's signature
+        """Delete the keys from the workers, and disconnect from the cluster."""
         with contextlib.suppress(Exception):  # it may have gone
             self._client.unregister_worker_plugin(self._run)
         self._client.close()

@@ -1,4 +1,4 @@
-"""Answers on their way to the disk: those that come while others are written go in one go."""
+"""Storing answers: those that arrive during a write are written together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipychat.store.answers import Receipt
 
 
 class Keeping:
-    """Keeps the answers of a run. A thread for each would take longer than all the writing."""
+    """Stores the answers of a run. A thread for each would take longer than all the writing."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Receipt, Reply, asyncio.Future[None]]] = []
@@ -34,7 +34,7 @@ class Keeping:
                 for *_, done in taken:
                     if not done.done():
                         done.set_result(None)
-        except Exception as error:  # noqa: BLE001 - told to those who wait
+        except Exception as error:  # noqa: BLE001 - reported to those who wait
             for *_, done in taken:
                 if not done.done():
                     done.set_exception(error)

@@ -1,7 +1,7 @@
-"""How fast prompts are sent: ahead of the limits that are known, and all of them held by one pause.
+"""The pace of a run: below the known limits, with common pauses when a service refuses.
 
-Limits are the user's, or what a service's headers say. Where neither says anything and a service
-refuses, the rate at which it has answered is taken, and grown as it goes on answering.
+Limits come from the user, or from a service's headers. If neither says anything and the service
+refuses, the rate of answers so far becomes the limit, and grows while answers arrive.
 """
 
 from __future__ import annotations
@@ -14,37 +14,36 @@ from ipychat.wire.backoff import backoff
 from ipychat.wire.limits import Kind, Limit
 
 SHARE = 0.95
-"""How much of a limit is used."""
+"""The share of a limit that is used."""
 CATCH_UP = 0.025
-"""Seconds of sending that may be caught up when the loop was late."""
+"""Seconds of sending to catch up if the loop was late."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""Seconds for which all requests are held where the service names no time."""
+"""Seconds of the first and of the longest pause, if the service names no time."""
 GROWTH, CUT = 0.1, 0.7
-"""By how much of itself a rate that was guessed grows in a second, and what a refusal leaves of it.
-"""
+"""Growth of a guessed rate per second, and the factor by which a refusal cuts it."""
 LEAST = 1.0
-"""Prompts a second: a guess is no lower at first."""
+"""Prompts per second: the lowest first guess."""
 
 
 class _Clock:
-    """When the next one is due, at a rate."""
+    """When the next prompt is due, at a given rate."""
 
     def __init__(self, rate: float | None) -> None:
         self.rate = rate
         self._due = 0.0
 
     def wait(self, now: float) -> float:
-        """Return the seconds until the next may go."""
+        """Return the seconds until the next prompt is due."""
         return max(self._due - now, 0.0) if self.rate else 0.0
 
     def spend(self, amount: float, now: float) -> None:
-        """Delay the following requests by the one that is sent now."""
+        """Delay the following prompts by the one that is sent now."""
         if self.rate:
             self._due = max(self._due, now - CATCH_UP) + amount / self.rate
 
 
 class Pace:
-    """Lets prompts go one after the other, each when it is its turn."""
+    """Lets prompts go one after the other, each at its time."""
 
     def __init__(self, rpm: float | None = None, tpm: float | None = None) -> None:
         given: dict[Kind, float | None] = {"requests": rpm, "tokens": tpm}
@@ -53,7 +52,7 @@ class Pace:
         self._turn = asyncio.Lock()
         self._sent = False
         self._begun = asyncio.Event()
-        """Set once it is known whether the headers say something: the first one goes alone."""
+        """Set once the first answer's headers were seen; until then only one prompt is sent."""
         if rpm:
             self._begun.set()
         self._until = 0.0
@@ -68,7 +67,7 @@ class Pace:
         async with self._turn:
             if self._sent and not self._begun.is_set():
                 await self._begun.wait()
-            while (wait := self._wait(time.monotonic())) > 0:  # noqa: ASYNC110 - it may grow meanwhile
+            while (wait := self._wait(time.monotonic())) > 0:  # noqa: ASYNC110 - the wait may grow meanwhile
                 await asyncio.sleep(wait)
             if not self._sent:
                 self._sent, self._since = True, time.monotonic()
@@ -81,11 +80,11 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """How many prompts may go in a second, where that is limited."""
+        """The limit in prompts per second; None if there is none."""
         return self._clocks["requests"].rate
 
     def learn(self, limits: Mapping[Kind, Limit]) -> None:
-        """Take the limits that an answer's headers say, where the user has said none."""
+        """Use the limits in an answer's headers, unless the user set them."""
         self._begun.set()
         for kind, limit in limits.items():
             if kind not in self._given and (rate := limit.rate):
@@ -94,7 +93,7 @@ class Pace:
                     self._guessed_at = None
 
     def answered(self, tokens: int, estimate: int) -> None:
-        """Note an answer, and how many tokens it had beside what was estimated."""
+        """Record an answer, with its tokens and the estimate that was used."""
         now = time.monotonic()
         self._refused, self._refused_since = 0, None
         self._answers += 1
@@ -105,11 +104,11 @@ class Pace:
             self._guessed_at = now
 
     def refused(self, wait: float | None) -> float:
-        """Hold all back, for as long as the service says; return for how long it has refused."""
+        """Hold all prompts for as long as the service asks; return for how long it has refused."""
         now = time.monotonic()
         if self._refused_since is None:
             self._refused_since = now
-        if now >= self._until:  # else another one was refused in the same burst
+        if now >= self._until:  # otherwise another prompt of the same burst was refused before
             self._refused += 1
             self._slow_down(now)
         if wait is None:
@@ -118,7 +117,7 @@ class Pace:
         return now - self._refused_since
 
     def _slow_down(self, now: float) -> None:
-        """Guess a rate where none is known: what was answered until now, and less each time."""
+        """Guess a rate if none is known: the rate of answers so far, reduced at each refusal."""
         clock = self._clocks["requests"]
         if "requests" in self._given or (clock.rate and self._guessed_at is None):
             return

@@ -1,4 +1,4 @@
-"""What becomes of many prompts: rows in the data's order, how far they are, what they may cost."""
+"""Results of a run: rows in the data's order, progress, and plans."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from ipychat.text import tables
 
 Status: TypeAlias = Literal["done", "cached", "failed", "skipped"]
 SHOWN = 10
-"""Rows that are shown of many."""
+"""Rows that are displayed."""
 LONG = 80
-"""Characters of an answer that are shown of it there."""
+"""Characters of an answer that are displayed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one row."""
+    """The result of one row."""
 
     text: str = ""
     value: Any = None
-    """What the answer says in the form that was asked for; its text where none was."""
+    """The answer's value in the requested form; its text if no form was requested."""
     status: Status = "skipped"
     """`cached`: an earlier answer, or one to the same prompt; `skipped`: not asked."""
     error: ChatError | None = None
     attempts: int = 0
-    """How often it was sent."""
+    """The number of times it was sent."""
     usage: Usage | None = None
     """Of all attempts that were answered."""
 
     @property
     def cost(self) -> float | None:
-        """What it cost in dollars; None where that is not known."""
+        """Its cost in dollars; None if unknown."""
         return self.usage.cost if self.usage else None
 
     @property
     def is_answered(self) -> bool:
-        """Whether it has its answer."""
+        """Whether it has an answer."""
         return self.status in {"done", "cached"}
 
     def __str__(self) -> str:
@@ -53,25 +53,25 @@ SKIPPED = Row()
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far it is."""
+    """Progress of a run."""
 
     done: int = 0
-    """Rows that are answered, those included that were before."""
+    """Rows with an answer, including stored ones."""
     cached: int = 0
     failed: int = 0
     skipped: int = 0
     total: int | None = None
-    """None where the data don't say how many they are."""
+    """None if the data have no length."""
     rate: float = 0.0
-    """Answers that come in a second."""
+    """Answers per second."""
     cost: float | None = None
-    """In dollars, as far as it is known."""
+    """In dollars, as far as known."""
     left: float | None = None
-    """Seconds that it will take at this rate."""
+    """Estimated seconds left."""
 
     @property
     def settled(self) -> int:
-        """Rows that nothing more becomes of."""
+        """Rows that are finished."""
         return self.done + self.failed + self.skipped
 
     def __str__(self) -> str:
@@ -97,23 +97,23 @@ def _duration(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do. Costs are in dollars, None where no price is known."""
+    """What a run would do. Costs are in dollars, None if no price is known."""
 
     rows: int
     prompts: int
-    """Different ones: equal ones are asked once."""
+    """Different prompts: equal ones are asked once."""
     kept: int
-    """Of these, how many are answered already."""
+    """How many of these have a stored answer."""
     tokens: int
-    """Estimate of what is sent."""
+    """Estimated tokens to be sent."""
     least: float | None = None
-    """What it costs if answers are as short as can be."""
+    """Cost if answers are as short as possible."""
     most: float | None = None
-    """What it costs if they are as long as `max_tokens` says, else as is assumed of them."""
+    """Cost if they are as long as `max_tokens` allows, or else as assumed."""
 
     @property
     def asked(self) -> int:
-        """How many prompts would be sent."""
+        """The number of prompts that would be sent."""
         return self.prompts - self.kept
 
     def __str__(self) -> str:
@@ -141,9 +141,9 @@ class Results(Sequence[Row]):
     ) -> None:
         self.rows = tuple(rows)
         self.labels = labels
-        """What the data call the rows; None: their numbers."""
+        """The data's labels of the rows; None: their numbers."""
         self.stopped = stopped
-        """Why it ended before its end."""
+        """Why the run ended early."""
         self._again = again
 
     @overload
@@ -158,38 +158,38 @@ class Results(Sequence[Row]):
 
     @property
     def values(self) -> list[Any]:
-        """The value of each row, None where it has no answer."""
+        """The value of each row, None if it has no answer."""
         return [row.value if row.is_answered else None for row in self.rows]
 
     @property
     def texts(self) -> list[str | None]:
-        """The text of each row's answer, None where it has none."""
+        """The text of each row's answer, None if it has none."""
         return [row.text if row.is_answered else None for row in self.rows]
 
     @property
     def errors(self) -> dict[int, ChatError]:
-        """The errors of those that failed, by their number."""
+        """The errors of rows that failed, by row number."""
         return {at: row.error for at, row in enumerate(self.rows) if row.error}
 
     @property
     def counts(self) -> Counter[str]:
-        """How many rows there are of each status."""
+        """The number of rows in each status."""
         return Counter(row.status for row in self.rows)
 
     @property
     def cost(self) -> float | None:
-        """What all of it cost in dollars; None where nothing is known of it."""
+        """Total cost in dollars; None if unknown."""
         known = [row.cost for row in self.rows if row.cost is not None]
         return sum(known) if known else None
 
     async def retry(self) -> Results:
-        """Ask again those that failed or were skipped; return all rows, old and new."""
+        """Ask again for rows that failed or were skipped; return all rows, old and new."""
         if self._again is None:
             return self
         return await self._again(self)
 
     def to_frame(self) -> Any:
-        """Return a DataFrame of pandas, with the index of the data."""
+        """Return a pandas DataFrame with the index of the data."""
         import pandas as pd
 
         columns = ("value", "text", "status", "attempts", "cost")
@@ -201,7 +201,7 @@ class Results(Sequence[Row]):
         return pd.DataFrame(given, index=index)
 
     def to_series(self) -> Any:
-        """Return the values as a Series of pandas, with the index of the data."""
+        """Return the values as a pandas Series with the index of the data."""
         return self.to_frame()["value"]
 
     # -- as it is shown
@@ -215,7 +215,7 @@ class Results(Sequence[Row]):
         return f"<Results: {len(self):,} rows{': ' + said if said else ''}{cost}{why}>"
 
     def _shown(self) -> Iterator[tuple[Hashable, Row]]:
-        """Give the rows that are shown: the first ones, and what failed of the others."""
+        """Yield the rows to display: the first ones, and failed ones among the others."""
         failed = [at for at, row in enumerate(self.rows) if at >= SHOWN and row.status == "failed"]
         for at in (*range(min(SHOWN, len(self))), *failed[:SHOWN]):
             yield (at if self.labels is None else self.labels[at]), self.rows[at]

@@ -1,6 +1,6 @@
-"""Rows of data, whatever holds them, and the prompts that a template makes of them.
+"""Rows of data, from any container, and the prompts that a template makes of them.
 
-Of pandas is known what the user has imported; nothing here imports it.
+pandas is used if the user has imported it; nothing here imports it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IT = re.compile(r"\{\{\s*(it\b[^{}]*?)\s*\}\}")
 
 
 class Record(dict[str, Any]):
-    """A row of several columns: `it["name"]`, or `it.name`."""
+    """A row with several columns: `it["name"]`, or `it.name`."""
 
     __slots__ = ()
 
@@ -31,19 +31,19 @@ class Record(dict[str, Any]):
 
 
 def is_frame(data: Any) -> bool:
-    """Whether `data` is a DataFrame of pandas."""
+    """Whether `data` is a pandas DataFrame."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
 def is_series(data: Any) -> bool:
-    """Whether `data` is a Series of pandas, or an index."""
+    """Whether `data` is a pandas Series or Index."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(data, pandas.Series | pandas.Index)
 
 
 def values(data: Any) -> Iterator[Any]:
-    """Give the rows one by one: values, or records where there are columns. Raises UsageError."""
+    """Yield the rows: values, or records if there are columns. Raises UsageError."""
     if is_frame(data):
         names = [str(name) for name in data.columns]
         return (Record(zip(names, row, strict=True)) for row in _tuples(data))
@@ -66,15 +66,15 @@ def labels(data: Any) -> Any:
 
 
 def count(data: Any) -> int | None:
-    """Return how many rows there are, if that can be known."""
+    """Return the number of rows, if it is known."""
     return len(data) if isinstance(data, Sized) else None
 
 
 def parse_template(template: Template) -> Callable[[Any], Prompt]:
     """Return a function that makes a row's prompt.
 
-    In a text `{{it}}` is the row's value, `{{it.name}}` and `{{it["name"]}}` its columns. Other
-    braces stay as written. Raises UsageError for a text that has none of these.
+    In a text, `{{it}}` is the row's value, `{{it.name}}` and `{{it["name"]}}` are columns. Other
+    braces stay as written. Raises UsageError for a text without any of these.
     """
     if not isinstance(template, str):
         if not callable(template):
@@ -98,7 +98,7 @@ def parse_template(template: Template) -> Callable[[Any], Prompt]:
 
 
 def _path(written: str) -> list[Hashable]:
-    """Return the names that lead from a row to what is written. Raises UsageError."""
+    """Parse an expression into the names that lead from a row to it. Raises UsageError."""
     names: list[Hashable] = []
     try:
         node: ast.expr = ast.parse(written, mode="eval").body

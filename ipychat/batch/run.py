@@ -1,8 +1,8 @@
-"""A run over many prompts: those that are answered already are read, the others asked.
+"""A run over many prompts: answers that are stored are read, the others are asked for.
 
-A fixed number of workers take prompts from the data as they go, so that memory holds the data, the
-answers, and nothing of what was asked. Every answer that fits is kept at once: the same run,
-begun again, asks for what is missing.
+A fixed number of workers take prompts from the data as they go, so memory holds the data and the
+answers, but no prompts. Every valid answer is stored immediately: the same run, started again, asks
+for what is missing.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from ipychat.text import schemas
 from ipychat.text.schemas import Schema
 
 AT_ONCE = 64
-"""Rows that are looked up in one go."""
+"""Rows looked up together."""
 EVERY = 0.2
-"""Seconds between two reports of how far it is."""
+"""Seconds between progress reports."""
 IN_VAIN = 20
-"""Rows that fail one after the other, none answered between: then the run stops. At least as many
-as are asked side by side."""
+"""Consecutive failures, without any answer, that stop the run. At least as many as are asked at
+once."""
 NOT_ELSEWHERE = "max_cost can be held here only, not where the workers of an executor ask."
 
 
 @dataclass(frozen=True, slots=True)
 class RowQuestion:
-    """A row's prompt on its way."""
+    """A row's prompt in progress."""
 
     at: int
     request: Question
@@ -59,7 +59,7 @@ class RowQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
-    """How every row is asked; the same words as `map`'s."""
+    """How every row is asked; the fields are `map`'s parameters."""
 
     model: str | None = None
     schema: Any = None
@@ -88,11 +88,11 @@ class How:
 
 
 WORDS = {*ASKING, "template", *(one.name for one in fields(How))} - {"chat", "options"}
-"""What `map` takes beside a provider's options."""
+"""Names of `map`'s own parameters, besides the provider's options."""
 
 
 class Batch:
-    """One run. `results` is what is done of it, while it runs and after it was cut short."""
+    """One run. `results` holds the rows finished so far, also after an early end."""
 
     def __init__(self, data: Any, template: rows.Template, how: How) -> None:
         self.how = how
@@ -114,15 +114,15 @@ class Batch:
         self._head = (Message("system", told_first),) if told_first else ()
         self._rows: list[Row | None] = []
         self._first: dict[bytes, int] = {}
-        """By the hash of a prompt, the first row that has it."""
+        """By hash of a prompt, the first row that has it."""
         self._twins: defaultdict[int, list[int]] = defaultdict(list)
-        """The rows that wait for the answer of an earlier one."""
+        """Rows that wait for the answer of an earlier row."""
         self._left: dict[int, Any] = {}
-        """The values of rows without an answer, where the data can be gone through only once."""
+        """Values of rows without an answer, for data that can be iterated only once."""
         self._counts = dict.fromkeys(("done", "cached", "failed", "skipped"), 0)
         self._sent = 0
         self._took: deque[float] = deque(maxlen=how.concurrency)
-        """Seconds that the last answers took, their turns at the common pace included."""
+        """Seconds that the last answers took, including the wait for their turn."""
         self._pace = Pace(how.rpm, how.tpm)
         self._in_vain = 0
         self._spent: float | None = None
@@ -133,7 +133,7 @@ class Batch:
     # -- what is asked
 
     def _row_question(self, at: int, value: Any) -> RowQuestion | ChatError:
-        """Return the prompt of a row, or why it has none."""
+        """Return the prompt of a row, or the error that prevents one."""
         try:
             messages = parse_messages(self._prompt(value))
         except ChatError as error:
@@ -144,7 +144,7 @@ class Batch:
         return RowQuestion(at, asked, self._receipt(asked.messages))
 
     def _next_rows(self) -> list[RowQuestion | tuple[int, ChatError]]:
-        """Take some rows from the data, and make their prompts."""
+        """Take some rows from the data, and create their prompts."""
         taken: list[RowQuestion | tuple[int, ChatError]] = []
         for value in islice(self._values, AT_ONCE):
             at = len(self._rows)
@@ -156,7 +156,7 @@ class Batch:
         return taken
 
     def _is_twin(self, question: RowQuestion) -> bool:
-        """Whether an earlier row has the same prompt, whose answer will do."""
+        """Whether an earlier row has the same prompt, so that its answer is used."""
         receipt = question.receipt
         if receipt.unwritable or not receipt.repeatable:
             return False
@@ -170,7 +170,7 @@ class Batch:
         return True
 
     async def _feed(self, missing: asyncio.Queue[RowQuestion | None]) -> None:
-        """Settle the rows whose answers are kept; hand the others to the workers."""
+        """Settle the rows with stored answers; queue the others for the workers."""
         while taken := self._next_rows():
             wanted: list[RowQuestion] = []
             for one in taken:
@@ -180,13 +180,13 @@ class Batch:
                     wanted.append(one)
             left = await self._look_up(await self._look_up_recorded(wanted))
             if any(self._is_too_large(one) for one in left):
-                break  # what is on its way may still be answered
+                break  # requests in progress may still be answered
             for one in left:
                 await missing.put(one)
         await missing.put(None)
 
     def _is_too_large(self, question: RowQuestion) -> bool:
-        """Whether a row's prompt is not sent without a word; then the run ends."""
+        """Whether a row's prompt needs confirmation because of its size; then the run ends."""
         try:
             check_size(question.request)
         except UsageError as error:
@@ -196,15 +196,15 @@ class Batch:
         return self._is_stopped()
 
     async def _look_up(self, wanted: list[RowQuestion]) -> list[RowQuestion]:
-        """Settle the rows whose answers are kept; return the others."""
+        """Settle the rows with stored answers; return the others."""
         found = await replay.find_all([(one.request, one.receipt) for one in wanted])
         both = zip(wanted, found, strict=True)
         return [one for one, reply in both if not (reply and self._take_kept(one, reply))]
 
     async def _look_up_recorded(self, wanted: list[RowQuestion]) -> list[RowQuestion]:
-        """As `_look_up`, under what the model's name stood for in a cassette, if that was another.
+        """Like `_look_up`, under the model that a cassette recorded for the name, if different.
 
-        Raises StopError where nobody else may be asked for the others.
+        Raises StopError if no other model may be asked for the rest.
         """
         if (then := self._recorded) is None:
             return wanted
@@ -222,7 +222,7 @@ class Batch:
         return left
 
     def _take_kept(self, question: RowQuestion, reply: Reply) -> bool:
-        """Settle a row by an answer that is kept, if that fits; in a replay no other will come."""
+        """Settle a row with a stored answer if it is valid; in a replay, even if it isn't."""
         is_replayed = replay.is_on()
         usage = reply.usage
         if is_replayed:
@@ -243,9 +243,9 @@ class Batch:
     # -- asking
 
     async def run(self) -> Results:
-        """Ask for all that is not answered yet; return every row.
+        """Ask for everything not answered yet; return every row.
 
-        Raises what stopped it where that left no row with an answer.
+        Raises the reason for an early end if no row has an answer.
         """
         with Wait(self.interrupted):
             await self._ask()
@@ -257,7 +257,7 @@ class Batch:
         return results
 
     def interrupted(self) -> InterruptedAnswerError:
-        """Return the error of an interrupt, which says how far it came."""
+        """Return the error of an interrupt, which reports the progress."""
         counts = self.results.counts
         answered = counts["done"] + counts["cached"]
         return InterruptedAnswerError(
@@ -283,7 +283,7 @@ class Batch:
 
     @contextlib.asynccontextmanager
     async def _elsewhere(self) -> AsyncIterator[Workers | None]:
-        """Give the workers of the executor, or of the cluster in the settings; None without."""
+        """Yield the workers of the executor or the configured cluster; None without either."""
         how = self.how
         there = partial(
             Workers, base=self._base, schema=self.schema,
@@ -348,7 +348,7 @@ class Batch:
                 return
             if not await afford.reserve(question.at, question.request):
                 self.stopped = UsageError(f"The next answer may cost more than {afford}.")
-            if self._is_stopped():  # while it waited, too
+            if self._is_stopped():  # during the wait, too
                 afford.release(question.at)
                 return
             begun = time.monotonic()
@@ -361,7 +361,7 @@ class Batch:
         return self.stopped is not None
 
     async def _take(self, question: RowQuestion, answered: Answered) -> None:
-        """Keep an answer, and settle its row."""
+        """Store an answer, and settle its row."""
         reply = answered.reply
         self._sent += 1
         if reply.text or reply.reasoning or answered.usage:
@@ -377,7 +377,7 @@ class Batch:
             raise StopError(answered.error)
 
     async def _keep(self, question: RowQuestion, reply: Reply) -> None:
-        """Keep an answer as that to the row's prompt, however it was asked until it fitted."""
+        """Store an answer under the row's original prompt, even if it took corrections."""
         asked = replace(reply.request, messages=question.request.messages)
         reply = replace(reply, request=asked, hash=reply.hash or question.receipt.hash)
         await self._keeping.keep(question.receipt, reply)
@@ -400,7 +400,7 @@ class Batch:
 
     @property
     def progress(self) -> Progress:
-        """How far it is now."""
+        """The progress so far."""
         counts = self._counts
         done = counts["done"] + counts["cached"]
         rate = self._rate()
@@ -412,10 +412,10 @@ class Batch:
         )  # fmt: skip
 
     def _rate(self) -> float:
-        """How many answers come in a second.
+        """The rate of answers per second.
 
-        By how long each takes and how many are asked side by side: what has come until now would
-        say too little as long as the first ones are on their way.
+        Computed from the time per answer and the number asked at once: the count so far would be
+        too low while the first ones are in progress.
         """
         if self._took and (taken := sum(self._took)):
             side_by_side = min(self.how.concurrency, self._total or self.how.concurrency)
@@ -433,13 +433,13 @@ class Batch:
 
     @property
     def results(self) -> Results:
-        """The rows as far as they are; of data that say how many they are, all of them."""
+        """The rows so far; if the data have a length, one for each row."""
         found = [row or SKIPPED for row in self._rows]
         found += [SKIPPED] * ((self._total or 0) - len(found))
         return Results(found, rows.labels(self._data), self.stopped, self._again)
 
     async def _again(self, results: Results) -> Results:
-        """Ask for the rows that have no answer; return all."""
+        """Ask for the rows without an answer; return all."""
         left = {at for at, row in enumerate(results) if not row.is_answered}
         given = self._left.items() if self._total is None else enumerate(rows.values(self._data))
         wanted = {at: value for at, value in given if at in left}
@@ -486,7 +486,7 @@ def _parse_schema(given: Any) -> Schema | None:
 
 
 def _twin(row: Row) -> Row:
-    """Return a row's outcome, copied from an earlier row, which paid for it."""
+    """Return a row's result as a copy of an earlier row's, which paid for it."""
     return replace(row, status="cached" if row.is_answered else row.status, attempts=0, usage=None)
 
 
@@ -512,12 +512,12 @@ async def map(  # noqa: A001 - ipychat.map
     progress: Callable[[Progress], None] | None = None,
     **options: Any,
 ) -> Results:
-    """Ask a model the same of every row of `data`; return a row of results for each, in order.
+    """Ask a model about every row of `data`; return the results, in order.
 
     `template` is a text with `{{it}}` for the row's value, `{{it.name}}` for one of its columns, or
-    a function of the row. `schema` says what form an answer has. `rpm` and `tpm` are requests and
-    tokens a minute, where the service's headers don't say. `options` go to the provider. Every
-    answer is kept as it comes: the same call, made again, asks for what is missing.
+    a function of the row. `schema` is the form of the answers. `rpm` and `tpm` are requests and
+    tokens per minute, if the service's headers don't say. `options` go to the provider. Every
+    answer is stored as it arrives: the same call, made again, asks only for what is missing.
     """
     secrets.hide(options)
     how = How(

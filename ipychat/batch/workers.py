@@ -1,7 +1,7 @@
-"""Prompts that are asked by the workers of an executor: in other threads, or other processes.
+"""Prompts asked by the workers of an executor, in other threads or processes.
 
-They go in shares, each of which a worker asks on a loop of its own. What comes back is kept by the
-kernel, share by share; the limits are divided among the workers.
+They are sent in shares; a worker asks each share on a loop of its own. The kernel stores the
+answers, share by share; rate limits are divided among the workers.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from ipychat.text.schemas import Schema
 from ipychat.wire import http
 
 SIZE = 50
-"""Prompts of a share."""
+"""Prompts per share."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Share:
-    """What a worker is given: nothing of it shows itself, as the options may hold a key."""
+    """A worker's task. Its repr shows nothing, since the options may contain a key."""
 
     settings: dict[str, Any]
     home: str
-    """The process that it comes from."""
+    """The process that created it."""
     run: str
-    """Under this name its secret options may be laid down in the worker."""
+    """The key of its secret options in the worker."""
     model: ModelId
     options: dict[str, Any]
     schema: Schema | None
@@ -50,7 +50,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What comes back for a prompt, as it can travel."""
+    """The outcome of a prompt, in a form that can be pickled."""
 
     reply: dict[str, Any]
     error: ChatError | None
@@ -59,11 +59,11 @@ class Returned:
 
 
 Back = tuple[list[Returned | None], ChatError | None]
-"""For each prompt what became of it, None where it was not asked; and what stopped the share."""
+"""The outcome of each prompt, None if it was not asked; and the error that stopped the share."""
 
 
 class Workers:
-    """The workers of an executor, as a run sees them."""
+    """The workers of an executor, as a run uses them."""
 
     def __init__(
         self, executor: Executor, base: Question, schema: Schema | None, *,
@@ -105,13 +105,13 @@ class Workers:
         if error is None:
             try:
                 value = value_in(reply.text, self._schema)
-            except ValueError as fault:  # of the user's own checks, which stay here
+            except ValueError as fault:  # of the user's own checks, which run here
                 error = misfit(fault)
         return Answered(reply, value, error, given.attempts, given.usage)
 
 
 def _plain(settings: Config) -> dict[str, Any]:
-    """Return the settings as they can travel; the gateway is the kernel's alone."""
+    """Return the settings that can be pickled: all but the gateway, which is the kernel's."""
     given = settings._replace(gateway=None)._asdict()
     return {name: dict(v) if isinstance(v, Mapping) else v for name, v in given.items()}
 
@@ -121,9 +121,9 @@ def _here() -> str:
 
 
 def parted(base: Question) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Resolve the options for remote workers, the secret ones apart.
+    """Resolve options for remote workers; return secrets separately.
 
-    The address and the key that the provider would find here go along.
+    The address and the key that the provider would find here are included.
     """
     options = dict(base.options)
     way = routes.of(base)
@@ -139,7 +139,7 @@ def parted(base: Question) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def ask_share(share: Share) -> Back:
-    """Ask a share's prompts, in a worker that has no loop of its own yet."""
+    """Ask a share's prompts, in a worker without a running loop."""
     if _here() != share.home:
         config.use(Config(**share.settings))
     return asyncio.run(_ask(share))

@@ -1,1 +1,1 @@
-"""A question and its answer: turns, conversations, races."""
+"""Questions and answers: turns, conversations, races."""

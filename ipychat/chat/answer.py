@@ -1,4 +1,4 @@
-"""One question and its answer, with no conversation around them."""
+"""A single question and its answer, outside any conversation."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ from ipychat.wire import offload, policy
 E = TypeVar("E", bound=Event)
 
 FAILURES = (ServiceError, AnswerError, MissingKeyError)
-"""Errors after which another model may be asked."""
+"""Errors after which a fallback model may be asked."""
 ALLOW = " --allow-secrets sends it as it is, once."
 GATEWAY_IDLE_TIMEOUT = 3600.0
-"""Seconds that the notebook's gateway may be silent: who answers behind it has its own limit."""
+"""Seconds that the gateway may be silent: the model behind it has a limit of its own."""
 
 
 class Answer:
-    """An answer while it grows: iterate `events()` once; `reply()` is what has come so far."""
+    """A growing answer: iterate `events()` once; `reply()` returns what has arrived so far."""
 
     __slots__ = (
         "_at", "_begin", "_finish", "_first_text", "_hash", "_kept", "_last_kind", "_masked",
@@ -64,20 +64,20 @@ class Answer:
     def __init__(self, request: Question, *, fallbacks: bool = True) -> None:
         self.request = request
         self._others = resolve.fallbacks(request.model) if fallbacks else []
-        """Who is asked next, where the user says so."""
+        """Fallback models, in the order in which they are asked."""
         self._kept: Reply | None = None
         self._receipt: Receipt | None = None
-        """Of the question as it was asked first: by it the answer is kept."""
+        """The receipt of the original question, under which the answer is stored."""
         self._hash: str | None = None
-        """Of the question to whoever answers."""
+        """The hash of the question to the model that answers."""
         self._masked = request
-        """As it is sent."""
+        """The request as it is sent."""
         self._at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._text = io.StringIO()  # a list of words takes ten times what is in them
+        self._text = io.StringIO()  # a list of strings takes ten times the memory of its text
         self._reasoning = io.StringIO()
         self._notices: list[str] = []
         self._last_kind = ""
-        """Of the last notice."""
+        """The kind of the last notice."""
         self._tool_calls: list[ToolCall] = []
         self._usage: Usage | None = None
         self._finish: str | None = None
@@ -86,12 +86,11 @@ class Answer:
         self._seconds = 0.0
 
     async def events(self, *, keeps: bool = True) -> AsyncGenerator[Event, None]:
-        """Give the answer's events, FinishReason last: those of a kept answer, else by asking.
+        """Yield the answer's events, FinishReason last: from a stored answer, or by asking.
 
-        What is asked is kept and counted; without `keeps` nothing is looked up, kept or counted.
-        Where the user names others who are asked if the model fails before its first word, they
-        are, one after the other; each time a notice says so. An error has in its `reply` what came
-        before it.
+        A new answer is stored and counted; without `keeps` nothing is looked up, stored or counted.
+        If the user has set fallbacks and the model fails before its first word, they are asked in
+        turn, and a notice announces each. An error has in its `reply` what arrived before it.
         """
         for early in await self._look_up() if keeps else ():
             yield early
@@ -114,20 +113,20 @@ class Answer:
                     if rest := reader.rest():
                         yield self.add(rest)
                     self.add(reader.finish())
-                except Exception as error:  # noqa: BLE001 - a provider that anyone wrote
+                except Exception as error:  # noqa: BLE001 - anyone may have written the provider
                     yield await self._ask_another(error)
         finally:
             if keeps:
                 self._count()
         for notice in await self._keep(told) if keeps else ():
             yield notice
-        yield FinishReason(self._finish)  # last: whoever sees it may go
+        yield FinishReason(self._finish)  # last: consumers may stop after it
 
     # -- answers that are kept
 
     async def _look_up(self) -> list[Event]:
-        """Look for a kept answer; return its events, or what is to be said before asking."""
-        if then := receipts.as_recorded(self.request):  # its name stood for another
+        """Look for a stored answer; return its events, or notices to show before asking."""
+        if then := receipts.as_recorded(self.request):  # its name stood for another model
             receipt = await offload.run(then.receipt, then.request.messages)
             if found := await replay.find(then.request, receipt, then.meant):
                 self._hash = receipt.hash
@@ -142,21 +141,21 @@ class Answer:
         return notices
 
     async def _keep(self, told: int) -> list[Notice]:
-        """Keep the answer, if answers are kept; return what the user should know.
+        """Store the answer, if answers are stored; return notices for the user.
 
-        The first `told` notices are of another's answer.
+        The first `told` notices belong to another answer.
         """
         if self._receipt is None or not replay.keeps(self.request):
             return []
-        is_large = self._text.tell() > offload.LARGE  # masking it takes long
+        is_large = self._text.tell() > offload.LARGE  # masking it is slow
         reply = await asyncio.to_thread(self.reply) if is_large else self.reply()
         answered = dataclasses.replace(reply, notices=tuple(self._notices[told:]))
         fault = await replay.keep(self._receipt, answered)
         return [self.add(Notice(fault))] if fault else []
 
     def _take(self, kept: Reply) -> Iterator[Event]:
-        """Use an earlier reply as the answer and yield its events."""
-        if not replay.is_on():  # else all is as it was
+        """Use an earlier reply as the answer, and yield its events."""
+        if not replay.is_on():  # otherwise everything is as recorded
             said = f"Cached: answered by {kept.model} at {date(kept.at or '')}. Nothing was sent."
             usage = kept.usage and dataclasses.replace(kept.usage, cost=0.0)
             notices = (said, *kept.notices)
@@ -175,9 +174,9 @@ class Answer:
     # -- asking
 
     async def _prepare(self) -> list[Notice]:
-        """Check what may be asked, mask what is secret, and say how the question travels.
+        """Check that the question may be sent, mask secrets, and log how it is sent.
 
-        Return what is to be said of that.
+        Returns notices about that.
         """
         request, way = self.request, routes.of(self.request)
         receipts.check_named(request)
@@ -207,9 +206,9 @@ class Answer:
         return [self.add(Notice(one)) for one in said]
 
     async def _ask_another(self, error: Exception) -> Notice:
-        """Turn the question to the next of the others, if it may be; say who and why.
+        """Switch to the next fallback model, if allowed; return a notice about it.
 
-        Raises what is said of the error where it may not.
+        Otherwise raises the error that reports `error`.
         """
         if isinstance(error, OutdatedError):
             raise error
@@ -221,7 +220,7 @@ class Answer:
                 raise fault
             raise fault from (None if isinstance(error, ChatError) else error)
         before = self.request.model
-        if self._usage:  # what it counted is not the next one's
+        if self._usage:  # the failed model's usage is not the next one's
             ledger.add(before, self._usage)
             self._usage = None
         said = [f"{before} did not answer: {str(fault).splitlines()[0]}"]
@@ -254,12 +253,12 @@ class Answer:
         return bool(self._text.tell() or self._reasoning.tell() or self._tool_calls)
 
     def add(self, event: E) -> E:
-        """Take an event into the reply, and return it; `events()` does it for all that it gives."""
+        """Add an event to the reply, and return it; `events()` does this for all it yields."""
         self._seconds = time.monotonic() - self._begin
-        if type(event) is Text:  # as most of them are
+        if type(event) is Text:  # the usual case
             if self._first_text is None:
                 self._first_text = self._seconds
-            self._text.write(event.text)  # type: ignore[union-attr] # it is one
+            self._text.write(event.text)  # type: ignore[union-attr] # checked above
             return event
         match event:
             case Reasoning(text):
@@ -275,24 +274,24 @@ class Answer:
                 if event.cost is None:
                     price = routes.cost(self.request, event)
                     event = dataclasses.replace(event, cost=price)
-                self._usage = event  # type: ignore[assignment] # which it is
+                self._usage = event  # type: ignore[assignment] # checked above
             case FinishReason(reason):
                 self._finish = reason
         return event
 
     def _count(self) -> None:
-        """Put what it cost into the ledger, if an answer came."""
+        """Add the costs to the ledger, if there was an answer."""
         if self._has_begun or self._usage:
             ledger.add(self.request.model, self._usage, chat=self.request.place.chat, at=self._at)
 
     def left(self) -> Reply:
-        """Return the reply of an answer that was cut off, without what may begin a secret."""
+        """Return the reply of an answer that was cut off, without the start of a secret."""
         reply = self.reply()
         texts = secrets.mask_cut(reply.text), secrets.mask_cut(reply.reasoning)
         return dataclasses.replace(reply, text=texts[0], reasoning=texts[1])
 
     def reply(self) -> Reply:
-        """Return the reply as far as it has come."""
+        """Return the reply so far."""
         if self._kept is not None:
             return self._kept
         return Reply(
@@ -311,7 +310,7 @@ class Answer:
 
 
 def _for(model: ModelId, asked: Question) -> Question:
-    """Return the question to another model, without what is of the one before: address and keys."""
+    """Return the question for another model, without the previous one's address and keys."""
     options = {
         name: value
         for name, value in asked.options.items()

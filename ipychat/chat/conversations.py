@@ -1,4 +1,4 @@
-"""Conversations, alive in this kernel and kept on disk; `events`, `stream`, `ask`."""
+"""Conversations, live in this kernel and stored on disk; `events`, `stream`, `ask`."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 MAX_NAME = 50
-"""Characters of a name that is given later: whole in the file's name, whatever they are."""
+"""Characters of a new name: so many fit into a file's name, whatever they are."""
 
 
 class Conversation:
-    """Turns in their order. Its magics, panel and Python calls are all of this one object."""
+    """Turns in order. Magics, panel and Python calls share one object per conversation."""
 
     def __init__(self, name: str, transcript: Transcript | None, *, is_apart: bool = False) -> None:
         self.journal = Journal(None, name, None)
         self.changes = Changes()
         self.is_apart = is_apart
-        """Whether it has begun empty, whatever an earlier kernel left, in a file of its own."""
+        """Whether it started empty, in a file of its own, whatever an earlier kernel left."""
         self._settings: dict[str, str | None] = {}
-        """The model and the system message, as far as they are known."""
+        """The model and the system message, once known."""
         self._turns: list[Turn] | None = None
         self._read: set[Turn] = set()
         self._reading = threading.RLock()
@@ -66,7 +66,7 @@ class Conversation:
         self.keep_in(transcript)
 
     def keep_in(self, transcript: Transcript | None) -> None:
-        """Keep it in a file from now on."""
+        """Store it in this file from now on."""
         self.journal.transcript = transcript
         if self.is_apart and transcript and transcript.path.exists():
             self.journal.record({"type": "new"}, {"type": "set", "model": None, "system": None})
@@ -74,9 +74,9 @@ class Conversation:
     # -- what is read
 
     async def load(self, *, turns: bool = True) -> None:
-        """Read what disk has of it, once, while the loop goes on; all of it, or but its settings.
+        """Load what is on disk, once, without holding the loop: everything, or only the settings.
 
-        What is asked for before is read there and then.
+        What is needed before that is read synchronously.
         """
         if not turns:
             if not self._knows_settings():
@@ -88,7 +88,7 @@ class Conversation:
 
     @property
     def turns(self) -> list[Turn]:
-        """Its turns, in order."""
+        """The turns, in order."""
         return self._load() if self._turns is None else self._turns
 
     def _load(self) -> list[Turn]:
@@ -112,7 +112,7 @@ class Conversation:
         transcript = self.journal.transcript
         try:
             turns, model, system = fold(transcript.records(kind) if transcript else ())
-        except StoreError as error:  # it is left alone
+        except StoreError as error:  # it must stay as it is
             self.journal.transcript, self.journal.fault = None, error
             turns, model, system = [], None, None
         return turns, {"model": model, "system": system}
@@ -124,7 +124,7 @@ class Conversation:
 
     @property
     def name(self) -> str:
-        """What it is called, here and on disk."""
+        """Its name, here and on disk."""
         return self.journal.name
 
     def __repr__(self) -> str:
@@ -141,10 +141,10 @@ class Conversation:
         instead_of: Turn | None = None,
         options: Mapping[str, Any] = NO_OPTIONS,
     ) -> Question:
-        """Make a question of this conversation, which changes nothing yet.
+        """Create a question of this conversation; nothing is changed yet.
 
-        The turns before its place go along, that of another turn where it is asked `instead_of` it.
-        A place without a conversation is none in this one: then no turn goes along.
+        The turns before its place are sent along; with `instead_of`, those before that turn. A
+        place without a conversation belongs to none: no turns are sent.
         """
         place = place or Place(self.name)
         before: Iterable[Message] = ()
@@ -161,10 +161,10 @@ class Conversation:
         )
 
     def begin(self, *questions: Question, instead_of: Turn | None = None) -> Turn:
-        """Give a question its place, or that of another turn; `turn.events()` asks it.
+        """Place a question, or put it in the place of another turn; `turn.events()` asks it.
 
-        What an earlier run of its cell asked is replaced. Of several questions, which are the same
-        one to several models, the first has the place; the turn's `race` holds a turn for each.
+        It replaces what an earlier run of its cell asked. If there are several questions (one for
+        each model of a race), the first takes the place; the turn's `race` holds all turns.
         """
         turns = [
             Turn(
@@ -190,12 +190,12 @@ class Conversation:
 
     @property
     def continues(self) -> int:
-        """How many of its turns were read from disk."""
+        """The number of its turns that were loaded from disk."""
         return sum(turn in self._read for turn in self.turns)
 
     @property
     def model(self) -> str | None:
-        """Which model answers where a question names none."""
+        """The model of questions that name none."""
         return self._setting("model")
 
     @model.setter
@@ -205,7 +205,7 @@ class Conversation:
 
     @property
     def system(self) -> str | None:
-        """The system message of every question that brings none."""
+        """The system message of questions without their own."""
         return self._setting("system")
 
     @system.setter
@@ -215,17 +215,17 @@ class Conversation:
 
     @property
     def stale_count(self) -> int:
-        """How many turns stand after a cell that was run again since."""
+        """The number of turns below a cell that was run again since."""
         return sum(turn.stale for turn in self.turns)
 
     def turn(self, number: int) -> Turn:
-        """Return the turn of that number, the first being 1."""
+        """Return a turn by its number, starting at 1."""
         if not 1 <= number <= len(self.turns):
             raise UsageError(f"There is no turn {number}: {self.name} has {len(self.turns)}.")
         return self.turns[number - 1]
 
     def keep(self, number: int) -> Turn:
-        """Choose the answer of that number, starting at 1, as the last race's winner."""
+        """Choose the answer with that number, starting at 1, as the last race's winner."""
         race = next((turn.race for turn in reversed(self.turns) if turn.race), [])
         if not race:
             raise UsageError(f"{self.name} has no race: %%chat -m A -m B asks several models.")
@@ -244,33 +244,33 @@ class Conversation:
             self.changed({"type": "kept", "turn": turn.id})
 
     def drop(self, number: int) -> Turn:
-        """Take out the turn of that number, the first being 1."""
+        """Remove a turn by its number, starting at 1."""
         turn = self.turn(number)
         self.turns.remove(turn)
         self.changed({"type": "dropped", "turn": turn.id})
         return turn
 
     def undo(self) -> Turn:
-        """Take out the last turn."""
+        """Remove the last turn."""
         if not self.turns:
             raise UsageError(f"{self.name} has no turns.")
         return self.drop(len(self.turns))
 
     def clear(self) -> None:
-        """Start anew, with the same model and system message; on disk the turns stay."""
+        """Start over with the same model and system message; the turns stay on disk."""
         self.turns.clear()
         self.changed({"type": "new"})
 
     def changed(self, *records: Record) -> None:
-        """Write what has changed, and tell it to those who follow."""
+        """Record changes, and notify listeners."""
         self.journal.change(*records)
         self.changes.tell(lasting=True)
 
     def receipt(self, turn: Turn) -> Receipt | None:
-        """Return the receipt of what `turn` asked, or None if that can no longer be known."""
+        """Return the receipt of a turn's question; None if it can't be known any more."""
         place = self.turns.index(turn) if turn in self.turns else len(self.turns)
         asked = turn.reply.request
-        # of a turn that was read from disk, what went along is what still stands before it
+        # for a turn loaded from disk, the history is whatever still precedes it
         head, own = asked.messages[: -len(turn.question)], asked.messages[-len(turn.question) :]
         before = tuple(_history(self.turns[:place], config.current().history))
         for one in (asked, replace(asked, messages=(*head, *before, *own))):
@@ -282,7 +282,7 @@ class Conversation:
         return None
 
     def fork(self, name: str) -> Conversation:
-        """Return a new conversation that goes on from here; turns that are running stay out."""
+        """Return a new conversation that continues from here; running turns are left out."""
         other = conversation(name)
         if other is self or other.turns:
             raise UsageError(f"There is a conversation {name!r} already.")
@@ -297,9 +297,9 @@ class Conversation:
         return other
 
     def to_markdown(self, longest: int | None = None) -> str:
-        """Write the conversation for people to read; known secrets are masked.
+        """Format the conversation as Markdown, with known secrets masked.
 
-        Of a question's texts no more than `longest` characters each, and how many are left out.
+        The question's texts are shortened to `longest` characters each.
         """
         lines = [f"# {self.name}"]
         for number, turn in enumerate(self.turns, 1):
@@ -313,9 +313,9 @@ class Conversation:
 
 
 def _history(turns: Iterable[Turn], limit: int | None) -> Iterator[Message]:
-    """Return the messages of the turns that have an answer, at most `limit` turns."""
+    """Return the messages of the last `limit` turns that have an answer."""
     sent = [turn for turn in turns if turn.state != "running" and turn.text.strip()]
-    if replay.is_apart():  # when one in the background ends is another time each time
+    if replay.is_apart():  # a background answer ends at a different time in each run
         sent = [turn for turn in sent if not turn.background]
     for turn in sent if limit is None else sent[max(len(sent) - limit, 0) :]:
         yield from turn.question
@@ -335,14 +335,14 @@ def _quoted(message: Message, longest: int | None) -> str:
 # -- those that live in this kernel
 
 _live: dict[tuple[str | None, str], Conversation] = {}
-"""By the notebook that they belong to, and their name; no setting makes others of them."""
+"""By notebook and name; changing a setting doesn't replace a conversation."""
 
 
 def conversation(name: str | None = None) -> Conversation:
     """Return the live conversation of that name.
 
-    Where a cassette is on when it is first asked for, it begins empty; else what disk has of it is
-    read when it is needed.
+    If a cassette is on when it is first requested, it starts empty; otherwise the stored turns are
+    loaded when needed.
     """
     name, notebook = name or DEFAULT, config.current().notebook
     if (notebook, name) not in _live:
@@ -362,18 +362,18 @@ def _transcript(name: str, *, is_apart: bool) -> Transcript | None:
 
 
 def _folder(*, is_apart: bool) -> Path | None:
-    """Where the notebook's conversations are kept; None where they are not."""
+    """The folder for the notebook's conversations; None if they are not stored."""
     settings = config.current()
     if settings.notebook is None or not settings.keep or replay.is_on():
         return None
-    # a recording has its own: the notebook's conversation goes on behind it as it was
+    # a recording has its own folder: afterwards the notebook's conversation continues as it was
     return transcripts.notebook_folder(settings.notebook + " (recorded)" * is_apart)
 
 
 def rename(talk: Conversation, name: str) -> None:
-    """Give a live conversation another name, here and on disk.
+    """Rename a live conversation, here and on disk.
 
-    Raises UsageError where there is one of that name already.
+    Raises UsageError if the name is taken.
     """
     if name in names():
         raise UsageError(f"There is a conversation {name!r} already.")
@@ -400,8 +400,8 @@ def names() -> list[str]:
 async def _ask(
     prompt: Prompt, chat: str | None, model: str | None, system: str | None, options: dict[str, Any]
 ) -> Turn | Answer:
-    """Begin a turn of a conversation, or an answer on its own."""
-    secrets.hide(options)  # the caller's own frame holds them, too
+    """Begin a turn of a conversation, or an answer outside any."""
+    secrets.hide(options)  # the caller's frame refers to them, too
     with Wait(lambda: InterruptedAnswerError("Interrupted before anything was asked.")):
         await resolve.ready(model)
         if chat is None:
@@ -428,9 +428,9 @@ async def events(
     system: str | None = None,
     **options: Any,
 ) -> AsyncGenerator[Event, None]:
-    """Ask, and give the answer as typed events, `FinishReason` last.
+    """Ask a model, and yield the answer's typed events, `FinishReason` last.
 
-    `chat` names the conversation that it is a turn of; without a name it is of none.
+    `chat` names the conversation to add this to; by default it belongs to none.
     """
     asked = await _ask(prompt, chat, model, system, options)
     with _wait(asked) as wait:
@@ -449,7 +449,7 @@ async def stream(
     system: str | None = None,
     **options: Any,
 ) -> AsyncGenerator[str, None]:
-    """Ask, and give the answer's text as it comes."""
+    """Ask a model, and yield the answer's text as it arrives."""
     asked = await _ask(prompt, chat, model, system, options)
     with _wait(asked) as wait:
         async with contextlib.aclosing(asked.events()) as given:
@@ -469,12 +469,12 @@ async def ask(
     system: str | None = None,
     **options: Any,
 ) -> Reply:
-    """Ask, and return the whole answer.
+    """Ask a model, and return the whole answer.
 
-    `model` is provider:name, a bare name or an alias; nothing means the default. `chat` names the
-    conversation that it is a turn of. `options` go to the provider: temperature, max_tokens,
-    timeout, proxy, base_url, api_key, and whatever else it knows; in `extra`, a dict, those that it
-    need not know. `large=True` sends a question however large it is.
+    `model` is provider:name, a bare name or an alias; by default, the default model. `chat` names
+    the conversation to add this to. `options` go to the provider: temperature, max_tokens, timeout,
+    proxy, base_url, api_key, and whatever else it knows; the dict `extra` may hold others.
+    `large=True` sends a question of any size.
     """
     asked = await _ask(prompt, chat, model, system, options)
     with _wait(asked):

@@ -1,4 +1,4 @@
-"""What happens to a conversation: written to disk, and told to those who follow."""
+"""A conversation's changes: writing them to disk, and notifying listeners."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from ipychat.store import files
 from ipychat.store.transcripts import Transcript
 
 Record: TypeAlias = dict[str, Any]
-"""One change, as a line of a transcript."""
+"""A change, as a line of a transcript."""
 
 MAX_WAIT = 0.2
-"""Seconds that an interrupt waits for the disk; it waits for none that is stuck already."""
+"""Seconds that an interrupt waits for the disk, unless the disk has been stuck for longer."""
 SAVING = "ipychat saves"
-"""What threads are called that write a conversation."""
+"""The name of threads that write a conversation."""
 FORGETTING = {"dropped", "new"}
-"""Records that are written even where nothing is kept any more, of what is there."""
+"""Records that are written even if nothing is kept any more: they remove what is on disk."""
 
 
 class Journal:
-    """What happens to a conversation, record by record: queued here, then written to disk."""
+    """A conversation's changes, queued here and then written to disk."""
 
     def __init__(self, transcript: Transcript | None, name: str, fault: StoreError | None) -> None:
         self.transcript = transcript
         self.fault = fault
-        """Why it is not kept, where that is the disk's doing."""
+        """Why it is not stored, if the disk is to blame."""
         self.name = name
         self._unsaved: list[Record] = []
         self._saving = threading.Lock()
         self._began: float | None = None
-        """When the disk was first asked to take what it is taking."""
+        """When the current write started."""
         self._next: threading.Thread | None = None
-        """Saves what is recorded until it gets its turn."""
+        """The thread that waits to write what is queued."""
         self._is_told = False
         """Whether the user knows that another process holds the lock."""
 
     def record(self, *records: Record) -> None:
-        """Queue `records` for the next `save`; if nothing is kept, only those that forget."""
+        """Queue `records` for `save`; if nothing is kept, only those that remove something."""
         is_kept = config.current().keep and config.replay() != "replay"
         self._unsaved += [one for one in records if is_kept or one["type"] in FORGETTING]
 
     def save(self) -> StoreError | None:
-        """Write what is recorded; what the disk does not take is written by a later `save`.
+        """Write the queue; what can't be written stays for a later `save`.
 
-        Return why it is not kept. Of a lock that another process holds that is said once.
+        Returns why it was not written; that another process holds the lock is reported once.
         """
         with self._saving:
             self._began = time.monotonic()
@@ -78,7 +78,7 @@ class Journal:
         return self.fault and StoreError(f"{self.fault}\nThis turn is kept in this kernel only.")
 
     def _write_each(self, records: list[Record]) -> list[Record]:
-        """Write what of `records` there is room for; return the rest."""
+        """Write as many of `records` as there is space for; return the rest."""
         left = []
         for record in records:
             try:
@@ -96,7 +96,7 @@ class Journal:
             self.transcript.append({"type": "named", "name": self.name}, *records)
 
     def save_soon(self) -> threading.Thread:
-        """Save in a thread, for which the process's end waits; return the thread."""
+        """Save in a thread, which the process waits for when it ends; return the thread."""
         if self._next is None:
             self._next = saving = threading.Thread(target=self._save_and_log, name=SAVING)
             saving.start()
@@ -108,7 +108,7 @@ class Journal:
             secrets.log.warning("%s", error)
 
     async def save_now(self) -> None:
-        """Save, before this returns unless the disk is stuck: then as soon as it is not."""
+        """Save before returning, unless the disk is stuck: then as soon as possible."""
         began = self._began
         is_stuck = began is not None and time.monotonic() - began > MAX_WAIT
         saving = self.save_soon()
@@ -116,7 +116,7 @@ class Journal:
             await asyncio.to_thread(saving.join, MAX_WAIT)
 
     def change(self, *records: Record) -> None:
-        """Write `records`, soon if a loop runs; log a disk that refuses them."""
+        """Write `records`, in a thread if a loop is running; log an error of the disk."""
         self.record(*records)
         try:
             asyncio.get_running_loop()
@@ -127,7 +127,7 @@ class Journal:
 
 
 _left: set[Journal] = set()
-"""Those with records that wait for a lock; written when the process ends, if it is free by then."""
+"""Journals that are waiting for a lock; written when the process ends, if it is free by then."""
 
 
 @atexit.register
@@ -137,15 +137,15 @@ def _save_left() -> None:
 
 
 class Changes:
-    """Tells those who follow it that something has changed, wherever it did."""
+    """Notifies listeners of changes, in any thread."""
 
     def __init__(self) -> None:
         self._following: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
         self.lasting: list[Callable[[], None]] = []
-        """Called at once when a turn has ended or gone: soon after, the kernel may end, too."""
+        """Called immediately when a turn has ended or gone: the kernel may end soon after."""
 
     def tell(self, *, lasting: bool = False) -> None:
-        """Wake those who follow; from any thread."""
+        """Wake the listeners; callable from any thread."""
         for loop, event in self._following:
             if not event.is_set() and not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)
@@ -154,7 +154,7 @@ class Changes:
                 call()
 
     async def follow(self) -> AsyncGenerator[None, None]:
-        """Give one item for all that has changed since the last."""
+        """Yield once for all changes since the last time."""
         event = asyncio.Event()
         mine = (asyncio.get_running_loop(), event)
         self._following.append(mine)

@@ -1,4 +1,4 @@
-"""A question is made here, of whatever a caller gives: once, and for the whole way."""
+"""Creates questions from whatever callers give, once for their whole way to the wire."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from ipychat.text import words
 NOWHERE = Place()
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 TEXTS = {"api_key", "base_url", "proxy"}
-"""Options that are texts whoever the provider is."""
+"""Options that are texts with every provider."""
 OWN = {"api_key", "base_url"}
-"""Options that are of one service, and go to no other."""
+"""Options that belong to one service and are never sent to another."""
 SWITCHES = {"cached", "allow_secrets", "large"}
-"""Options that are ipychat's, and no provider's."""
+"""ipychat's own options, which providers don't get."""
 ASKING = {"model", "chat", "system", "extra", *SWITCHES}
-"""What a question is asked with beside a provider's options."""
+"""Arguments of a question besides the provider's options."""
 
 
 def question(
@@ -43,10 +43,11 @@ def question(
     options: Mapping[str, Any] = NO_OPTIONS,
     taken: AbstractSet[str] = ASKING,
 ) -> Question:
-    """Make the question; `options` go to the provider, those that are None aside.
+    """Create a question; `options` go to the provider, except those that are None.
 
-    The messages `before` go along. Of the options, `extra` holds some that the provider need not
-    know. `taken` are the names that the caller takes: an unknown option may have meant one.
+    The messages `before` precede the prompt. `extra` in the options holds some that the provider
+    need not know. `taken` are the names of the caller's own arguments, for suggestions if an option
+    is unknown.
     """
     own = parse_messages(prompt)
     head = (Message("system", system),) if system else ()
@@ -79,7 +80,7 @@ def question(
 
 
 def _read_extra(options: dict[str, Any]) -> Mapping[str, Any]:
-    """Take `extra` out of the options."""
+    """Remove `extra` from the options, and return it."""
     extra = options.pop("extra", {})
     if not (isinstance(extra, Mapping) and all(isinstance(name, str) for name in extra)):
         raise UsageError(f"extra must be a dict of options, not {type(extra).__name__}.")
@@ -89,7 +90,7 @@ def _read_extra(options: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_names(model: ModelId, options: Iterable[str], taken: AbstractSet[str]) -> None:
-    """Raise UnknownOptionError for an option that the provider does not take."""
+    """Raise UnknownOptionError for an option that the provider doesn't have."""
     known = registry.known_options(model.provider)
     if known is None:
         return
@@ -103,7 +104,7 @@ def _check_names(model: ModelId, options: Iterable[str], taken: AbstractSet[str]
 
 
 def check_size(request: Question) -> None:
-    """Raise UsageError for a question that is too large to be sent without a word."""
+    """Raise UsageError if a question is too large to be sent without confirmation."""
     most = config.current().large
     if request.large or not most or (tokens := lists.estimate_tokens(request)) <= most:
         return

@@ -1,6 +1,6 @@
-"""A race: several models are asked the same at once; `compare`.
+"""Races: several models get the same question at once; `compare`.
 
-In a conversation it is one turn: the question stands there once, with one of the answers.
+In a conversation a race is one turn: the question occurs once, with one of the answers.
 """
 
 from __future__ import annotations
@@ -25,50 +25,50 @@ from ipychat.text.characters import shortened
 
 HEADS = ("model", "first text", "whole", "tokens in", "tokens out", "cost", "answer")
 SHOWN = 160
-"""Characters of an answer that the table shows."""
+"""Characters of an answer in the table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one model did."""
+    """One model's result."""
 
     reply: Reply
-    """What it answered, as far as it came."""
+    """The answer, as far as it arrived."""
     state: State
-    """`done`, `failed`, or `stopped`: another was first, or the user interrupted."""
+    """`done`, `failed`, or `stopped`: another model was first, or the user interrupted."""
     error: Exception | None = None
-    """What went wrong with it."""
+    """The error, if it failed."""
     kept: bool = False
-    """Whether its answer is the one that counts: the conversation goes on with it."""
+    """Whether its answer was chosen: the conversation continues with it."""
 
     @property
     def model(self) -> ModelId:
-        """Who answered."""
+        """The model."""
         return self.reply.model
 
     @property
     def first_text(self) -> float | None:
-        """Seconds until its first text came."""
+        """Seconds until its first text."""
         return self.reply.first_text
 
     @property
     def seconds(self) -> float:
-        """Seconds that it took, as far as it came."""
+        """Seconds until its end."""
         return self.reply.seconds
 
     @property
     def tokens(self) -> int | None:
-        """How many it read and wrote, as its service counted them."""
+        """Tokens read and written, as counted by its service."""
         usage = self.reply.usage
         return usage.input + usage.output if usage else None
 
     @property
     def cost(self) -> float | None:
-        """What it cost in dollars; None where that is not known."""
+        """Its cost in dollars; None if unknown."""
         return self.reply.cost
 
     def row(self) -> tuple[str, ...]:
-        """Write it as a row of the table."""
+        """Return the cells of its row in the table."""
         usage = self.reply.usage
         text = self.reply.text
         if self.error is not None:
@@ -87,13 +87,13 @@ class Result:
 
 
 class Comparison(tuple[Result, ...]):
-    """How each model did, in the order in which they were named; it shows as a table."""
+    """The models' results, in the order in which they were named; displayed as a table."""
 
     __slots__ = ()
 
     @property
     def kept(self) -> Result:
-        """The one whose answer counts."""
+        """The result whose answer was chosen."""
         return next(one for one in self if one.kept)
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -107,7 +107,7 @@ class Comparison(tuple[Result, ...]):
 
 
 class Race:
-    """Asks all whom a turn is put to: iterate `events()` once.
+    """Asks all models of a turn: iterate `events()` once.
 
     With `first`, the others are cancelled as soon as one has answered.
     """
@@ -115,16 +115,16 @@ class Race:
     def __init__(self, talk: Conversation, turn: Turn, *, first: bool = False) -> None:
         self.turns = turn.race or [turn]
         self.errors: dict[Turn, Exception] = {}
-        """Of those that failed."""
+        """Errors of the turns that failed."""
         self._talk = talk
         self._first = first
         self._tasks: list[asyncio.Task[None]] = []
         self._came: asyncio.Queue[tuple[Turn, Event | None]] = asyncio.Queue()
 
     async def events(self) -> AsyncGenerator[tuple[Turn, Event | None], None]:
-        """Give each one's events as they come; None when it has ended, in whichever way.
+        """Yield each turn's events as they arrive; None when it has ended in any way.
 
-        An error of one is in `errors`, and leaves the others alone.
+        An error is stored in `errors` and does not affect the others.
         """
         for turn in self.turns:
             task = asyncio.create_task(self._ask(turn))
@@ -150,39 +150,39 @@ class Race:
                     if isinstance(event, FinishReason) and self._ends_it(turn):
                         self._cancel()
                     self._came.put_nowait((turn, event))
-                    await asyncio.sleep(0)  # services at full speed leave room for painting
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+                    await asyncio.sleep(0)  # fast services must leave time for painting
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others continue
             self.errors[turn] = error
 
     def _ended(self, turn: Turn, _task: asyncio.Task[None]) -> None:
         self._came.put_nowait((turn, None))
 
     def _ends_it(self, turn: Turn) -> bool:
-        # while answers are replayed all come at once: who was first, their recorded times say
+        # replayed answers all arrive at once: their recorded times say which was first
         return self._first and bool(turn.text.strip()) and not replay.is_on()
 
     def _cancel(self) -> None:
-        """Cancel all that still run, but for the one that says so."""
+        """Cancel all that are running, except the turn that calls this."""
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
 
     @property
     def winner(self) -> Turn | None:
-        """Who answered first, where the first is what is asked for."""
+        """The turn that answered first, in a race for the first answer."""
         done = [turn for turn in self._answered() if turn.state == "done"]
         return min(done, key=lambda turn: turn.seconds) if self._first and done else None
 
     @property
     def kept(self) -> Turn:
-        """Whose answer counts: the winner's, else that of the one named first who has one."""
+        """The turn whose answer is chosen: the winner, or the first one named with an answer."""
         return self.winner or next(self._answered(), self.turns[0])
 
     def _answered(self) -> Iterator[Turn]:
         return (turn for turn in self.turns if turn.text.strip())
 
     def results(self) -> Comparison:
-        """Return how each did."""
+        """Return all results."""
         kept = self.kept
         return Comparison(
             Result(turn.reply, turn.state, self.errors.get(turn), turn is kept)
@@ -200,11 +200,11 @@ async def compare(
     first: bool = False,
     **options: Any,
 ) -> Comparison:
-    """Ask several models the same at once, and return how each did.
+    """Ask several models the same question at once, and return their results.
 
-    An error of one is in its result. With `first`, the others are cancelled as soon as one has
-    answered. `chat` names the conversation that this is a turn of; it goes on with the answer of
-    the first one named, or with the winner's.
+    An error is part of its model's result. With `first`, the others are cancelled as soon as one
+    has answered. `chat` names the conversation to add this to; it continues with the answer of the
+    first model named, or of the winner.
     """
     secrets.hide(options)
     names = () if isinstance(models, str) else tuple(models)

@@ -1,4 +1,4 @@
-"""A conversation is what its records say: each change is one, and `fold` makes turns of them."""
+"""Conversations as records: each change is one, and `fold` turns them into turns."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ipychat.messages import (
 
 
 def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]:
-    """Return the turns, the model and the system message that `records` come to.
+    """Return the turns, the model and the system message that `records` result in.
 
-    Records of an unknown type are skipped. A turn without an end is lost.
+    Records of an unknown type are skipped. A turn without an end is `lost`.
     """
     turns: list[Turn] = []
     by_id: dict[str, Turn] = {}
@@ -53,7 +53,7 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
                     check_fields(record, {"model": OR_NONE, "system": OR_NONE})
                     settings.update(record)
         except (ChatError, LookupError, TypeError, ValueError, AttributeError) as error:
-            # of another kernel's turn that is gone, or edited by hand
+            # about a turn of another kernel that is gone, or edited by hand
             secrets.log.info("Skipped a record %r: %r", record.get("type"), error)
     for turn in by_id.values():
         if turn.state == "running":
@@ -72,7 +72,7 @@ def _place(
         turn.race.append(turn)
     elif (turn.cell is not None and turn.cell in cells) or "instead_of" in record:
         timeline.insert(turns, turn, by_id.get(record.get("instead_of", "")))
-    else:  # looked for among all turns, each of them would take longer the more there are
+    else:  # searching all turns would take longer the more there are
         turn.among = turns
         turns.append(turn)
     cells.add(turn.cell)

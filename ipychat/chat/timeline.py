@@ -1,6 +1,6 @@
-"""The order of turns: where one belongs, what it replaces, and which become stale.
+"""The order of turns: where one is placed, what it replaces, and which become stale.
 
-It knows no more of a turn than `Placed` says.
+All it knows of a turn is `Placed`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from typing import Any, Protocol, TypeVar
 
 
 class Placed(Protocol):
-    """A turn, as far as its place matters."""
+    """A turn, as far as its place is concerned."""
 
     stale: bool
     among: list[Any]
-    """The turns in which it stands."""
+    """The conversation's turns."""
     replaced: list[Any]
     """The turns of an earlier run of its cell."""
     race: list[Any]
-    """All who were asked the same at once, it among them."""
+    """All turns of its race, including itself."""
 
     @property
     def state(self) -> str:
-        """Whether it runs, or how it ended."""
+        """Whether it is running, or how it ended."""
         ...
 
     @property
@@ -37,7 +37,7 @@ class Placed(Protocol):
 
     @property
     def execution(self) -> str | None:
-        """Which run of the cell."""
+        """The run of that cell."""
         ...
 
 
@@ -47,9 +47,9 @@ T = TypeVar("T", bound=Placed)
 def position(
     turns: list[T], cell: str | None, execution: str | None, instead_of: T | None = None
 ) -> int:
-    """Return where a turn belongs: in place of another, or of its cell's earlier run, or behind.
+    """Return where a turn is placed: instead of another, or its cell's earlier run, or after.
 
-    Behind, that is after those of the same run, else at the end.
+    After means after the other turns of the same run, or else at the end.
     """
     if instead_of in turns:
         return turns.index(instead_of)
@@ -62,9 +62,9 @@ def position(
 
 
 def insert(turns: list[T], turn: T, instead_of: T | None = None) -> None:
-    """Put `turn` where it belongs; the turns of an earlier run of its cell go, later ones age.
+    """Place `turn`; turns of an earlier run of its cell go, and later ones become stale.
 
-    In place of a single turn, it is that one that goes.
+    With `instead_of`, only that turn goes.
     """
     place = position(turns, turn.cell, turn.execution, instead_of)
     after = turns[place:]
@@ -82,7 +82,7 @@ def insert(turns: list[T], turn: T, instead_of: T | None = None) -> None:
 def bring_back(turn: T) -> None:
     """If `turn` ended without an answer, restore the turns it replaced.
 
-    Of a race, none is brought back as long as one of them may answer.
+    In a race, nothing is restored as long as another turn may still answer.
     """
     together = turn.race or [turn]
     if any(one.state == "running" for one in together):
@@ -97,7 +97,7 @@ def bring_back(turn: T) -> None:
 
 
 def adopt(turns: list[T], turn: T) -> None:
-    """Put `turn` in the place of the one of its race that stands in `turns`; later ones age."""
+    """Put `turn` in the place of the turn of its race in `turns`; later ones become stale."""
     [place] = [turns.index(one) for one in turn.race if one in turns]
     if turns[place] is turn:
         return

@@ -1,6 +1,6 @@
-"""A turn: a question and its answer, alive while it comes, and as records that disk keeps.
+"""A turn: a question and its answer, live and as records on disk.
 
-Turns know nothing of cells but the ids they are given.
+Turns know nothing of cells except their ids.
 """
 
 from __future__ import annotations
@@ -33,49 +33,49 @@ from ipychat.text.characters import harmless
 State: TypeAlias = Literal["running", "done", "stopped", "failed", "lost"]
 
 SNAPSHOT_INTERVAL = 1.0
-"""Seconds. So much of an answer may be lost with a process that is killed."""
+"""Seconds. At most this much of an answer is lost if the process is killed."""
 TEXTS = (Text, Reasoning)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Turn:
-    """A question and its answer, as far as it came."""
+    """A question and its answer so far."""
 
     id: str
     request: Question
-    """What is sent; of a turn read from disk, without the turns before it."""
+    """The request that is sent; for a turn loaded from disk, without the turns before it."""
     asked_at: str
-    """UTC, in ISO form."""
+    """In UTC, in ISO format."""
     stale: bool = False
     """Whether a cell above it was run again since."""
     state: State = "running"
-    """`lost`: the process died while it ran."""
+    """`lost`: the process died while it was running."""
     error: str | None = None
     journal: Journal | None = None
-    """Where it is kept; None where it is not."""
+    """Where it is recorded; None if it is not."""
     among: list[Turn] = field(default_factory=list)
     """The conversation's turns."""
     replaced: list[Turn] = field(default_factory=list)
     """The turns of an earlier run of its cell."""
     race: list[Turn] = field(default_factory=list)
-    """All who were asked this at once, it among them; one of them stands in the conversation."""
+    """All turns of its race, including itself; one of them is in the conversation."""
     changes: Changes = field(default_factory=Changes)
-    """Of its conversation."""
+    """Its conversation's notifications."""
     stop: Callable[[], None] | None = None
-    """Ends it early; set by whoever runs it."""
+    """Stops it early; set by whoever runs it."""
     _answer: Answer | None = None
     _reply: Reply | None = None
     _told: bool = False
-    """Whether the user knows that the disk does not take it."""
+    """Whether the user knows that it can't be written to disk."""
 
     @property
     def question(self) -> tuple[Message, ...]:
-        """What the user asked, without the system message and the turns before it."""
+        """The user's messages, without the system message and the turns before."""
         return self.request.prompt
 
     @property
     def system(self) -> str | None:
-        """The system message that it was asked with."""
+        """The system message."""
         return self.request.system
 
     @property
@@ -85,34 +85,34 @@ class Turn:
 
     @property
     def execution(self) -> str | None:
-        """Which run of the cell."""
+        """The run of that cell."""
         return self.request.place.execution
 
     @property
     def background(self) -> bool:
-        """Whether the cell ended before its answer."""
+        """Whether the cell ended before the answer."""
         return self.request.place.background
 
     @property
     def reply(self) -> Reply:
-        """The answer as far as it came."""
+        """The answer so far."""
         if self._reply is not None:
             return self._reply
         return self._answer.reply() if self._answer else Reply(self.request)
 
     @property
     def text(self) -> str:
-        """The answer's text as far as it came."""
+        """The answer's text so far."""
         return self.reply.text
 
     @property
     def model(self) -> ModelId:
-        """Who answers: who was asked, else who was asked next."""
+        """The model that answers: the one asked, or a fallback."""
         return (self._reply or self._answer or self).request.model
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The provider's options; of a turn read from disk, numbers and switches only."""
+        """The provider's options; for a turn loaded from disk, only numbers and switches."""
         return self.request.options
 
     @property
@@ -122,12 +122,12 @@ class Turn:
 
     @property
     def usage(self) -> Usage | None:
-        """What the service counted."""
+        """The service's count of tokens."""
         return self.reply.usage
 
     @property
     def seconds(self) -> float:
-        """How long the answer took."""
+        """Duration of the answer."""
         return self.reply.seconds
 
     def __repr__(self) -> str:
@@ -135,9 +135,10 @@ class Turn:
         return f"<Turn {self.id[:8]} {model}: {self.state}, {len(self.text)} characters>"
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Ask, and give the answer's events; once. An error has in its `reply` what came before.
+        """Ask, and yield the answer's events; once.
 
-        On disk is the question before anything is sent, then what arrived, every second or so.
+        The question is on disk before anything is sent, and what arrives follows every second or
+        so. An error has in its `reply` what arrived before it.
         """
         if self._answer is not None or self.state != "running":
             raise UsageError("This turn has been asked already.")
@@ -183,7 +184,7 @@ class Turn:
             self.journal.record(ended(self))
 
     async def _save(self) -> Notice | None:
-        """Write what is to be written, in another thread; return what the user should know."""
+        """Write what is queued, in a thread; return a notice for the user."""
         if self.journal is None:
             return None
         try:
@@ -204,7 +205,7 @@ class Turn:
 
 
 class _Snapshots:
-    """Writes what arrived of an answer, at most once in an interval, while the answer goes on."""
+    """Writes an answer's text while it arrives, at most once per interval."""
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
@@ -213,7 +214,7 @@ class _Snapshots:
         self._saving: asyncio.Future[StoreError | None] | None = None
 
     def add(self, event: Event) -> None:
-        """Take an event; one that is text is on disk after the interval."""
+        """Take an event; text is on disk after the interval."""
         if self.turn.journal is None or not isinstance(event, TEXTS):
             return
         self._arrived["text" if isinstance(event, Text) else "reasoning"].append(event.text)
@@ -222,7 +223,7 @@ class _Snapshots:
             self._timer = loop.call_later(SNAPSHOT_INTERVAL, self._write, loop)
 
     def stop(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -239,7 +240,7 @@ class _Snapshots:
 
     @staticmethod
     def _take(pieces: list[str]) -> str:
-        """Take the text that arrived, but for what may begin a secret: in two it isn't masked."""
+        """Remove and return the text that arrived, except a possible start of a secret."""
         text = "".join(pieces)
         cut = secrets.settled(text, spare=0)
         pieces[:] = [text[cut:]]
@@ -250,7 +251,7 @@ class _Snapshots:
 
 
 def asked(turn: Turn, instead_of: Turn | None = None) -> Record:
-    """Return the record of a turn that is asked."""
+    """Return the record of a new turn."""
     return {
         "type": "asked",
         "turn": turn.id,
@@ -263,7 +264,7 @@ def asked(turn: Turn, instead_of: Turn | None = None) -> Record:
         "stale": turn.stale,
         "model": str(turn.model),
         "system": turn.system,
-        # texts stay out: a key may be among them, not yet known as a secret
+        # texts are left out: one may be a key that is not registered yet
         "options": {
             name: one for name, one in turn.options.items() if isinstance(one, int | float)
         },
@@ -272,7 +273,7 @@ def asked(turn: Turn, instead_of: Turn | None = None) -> Record:
 
 
 def ended(turn: Turn) -> Record:
-    """Return the record of a turn that has ended, its whole reply in it."""
+    """Return the record of a turn that has ended, with its whole reply."""
     return {
         "type": "ended",
         "turn": turn.id,

@@ -1,6 +1,6 @@
-"""What waits for an answer: calls that say so until they are awaited, and end at an interrupt.
+"""Calls that wait for an answer: they warn if they are not awaited, and end at an interrupt.
 
-It knows nothing of signals: `kernel.interrupts` catches them, and asks here who waits.
+This knows nothing of signals: `kernel.interrupts` catches them, and asks here who is waiting.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _waiting: dict[asyncio.Task[Any] | None, Wait] = {}
-"""By the task that waits; the outermost, where one call is made of another."""
+"""By waiting task; for nested calls, the outermost."""
 
 
 class Interrupt:
-    """One interrupt of a cell, and what it ended."""
+    """An interrupt of a cell, and the calls that it ended."""
 
     def __init__(self, cell: asyncio.Task[Any]) -> None:
         self.cell = cell
         self.errors: list[InterruptedAnswerError] = []
-        """Of the answers that tasks of the user's waited for."""
+        """Errors of the calls that the user's own tasks were waiting for."""
 
     def end_all(self) -> None:
-        """Cancel the cell; the errors of those who wait by now say that this was why."""
+        """Cancel the cell; calls that are waiting by now raise errors that name the interrupt."""
         for wait in _waiting.values():
             if not wait.is_paused:
                 wait.interrupt = self
@@ -41,8 +41,8 @@ class Interrupt:
 class Wait:
     """A block in which the running task waits for an answer.
 
-    An interrupt leaves it as the error that `error` makes where the cell itself waits. In a task
-    of the user's it stays a cancellation, so that gathers and task groups end as they do.
+    In the cell's own task, an interrupt raises the error that `error` creates. In a task of the
+    user's it remains a cancellation, so that gathers and task groups behave as usual.
     """
 
     __slots__ = ("_error", "_is_inner", "_outer", "_task", "interrupt", "is_paused")
@@ -50,14 +50,14 @@ class Wait:
     def __init__(self, error: Callable[[], InterruptedAnswerError]) -> None:
         self._error = error
         self.interrupt: Interrupt | None = None
-        """The one that came while it waited."""
+        """The interrupt that came while it was waiting."""
 
         self.is_paused = False
-        """Whether the user's own code runs now."""
+        """Whether the user's own code is running now."""
         self._task: asyncio.Task[Any] | None = None
         self._is_inner = False
         self._outer: Wait | None = None
-        """What waits in this task already, and is paused."""
+        """An outer block of this task, which is paused."""
 
     def __enter__(self) -> Self:
         self._enter(asyncio.current_task())
@@ -78,7 +78,7 @@ class Wait:
             _waiting[self._task] = self._outer
 
     def resume(self) -> None:
-        """Wait again, whichever task it is that asks for more."""
+        """Wait again, in whichever task is asking for more."""
         self.is_paused = False
         if (task := asyncio.current_task()) is not self._task:
             self._leave()
@@ -101,23 +101,23 @@ class Wait:
 
 
 def is_any() -> bool:
-    """Whether anyone waits for an answer."""
+    """Whether any call is waiting."""
     return any(not wait.is_paused for wait in _waiting.values())
 
 
 def waits(task: asyncio.Task[Any] | None) -> bool:
-    """Whether `task` waits for an answer."""
+    """Whether `task` is waiting for an answer."""
     return task in _waiting and not _waiting[task].is_paused
 
 
 class Call(Coroutine[Any, Any, T]):
-    """The coroutine of a call that begins when it is awaited. Shown before, it says so."""
+    """The coroutine of a call that starts when it is awaited. If displayed before, it says so."""
 
     def __init__(self, begin: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
         self._begin = begin
         self._coroutine: Coroutine[Any, Any, T] | None = None
         self._is_known = False
-        """Whether the user knows that it was not awaited, or it was."""
+        """Whether it was awaited, or the user knows that it was not."""
         self.__name__ = self.__qualname__ = name
 
     def _begun(self) -> Coroutine[Any, Any, T]:
@@ -129,15 +129,15 @@ class Call(Coroutine[Any, Any, T]):
         return self._begun().__await__()
 
     def send(self, value: Any) -> Any:
-        """Go on with it, as loops do."""
+        """Resume it, as loops do."""
         return self._begun().send(value)
 
     def throw(self, *error: Any) -> Any:
-        """Raise an error where it waits."""
+        """Raise an error inside it."""
         return self._begun().throw(*error)
 
     def close(self) -> None:
-        """End it; it need not have begun."""
+        """Close it; it may not have started."""
         self._is_known = True
         if self._coroutine is not None:
             self._coroutine.close()
@@ -155,11 +155,11 @@ class Call(Coroutine[Any, Any, T]):
 
 
 def call(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Call[T]]:
-    """Make a function whose coroutine is a `Call` of an `async def`."""
+    """Turn an `async def` function into one that returns a `Call`."""
 
     @functools.wraps(function)
     def begin(*args: P.args, **kwargs: P.kwargs) -> Call[T]:
         return Call(functools.partial(function, *args, **kwargs), function.__name__)
 
-    mark = getattr(inspect, "markcoroutinefunction", None)  # from Python 3.12 on
+    mark = getattr(inspect, "markcoroutinefunction", None)  # since Python 3.12
     return mark(begin) if mark else begin

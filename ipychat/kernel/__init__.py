@@ -1,1 +1,1 @@
-"""The notebook's loop: awaiting a magic natively, one running answer, the synchronous path."""
+"""The notebook's event loop: native await, interrupts, background, synchronous path."""

@@ -1,12 +1,12 @@
-"""Magics that wait: awaited natively where IPython can await, run synchronously where it can't.
+"""Asynchronous magics: awaited natively where IPython can await, run synchronously elsewhere.
 
-A magic that waits is an `async def` method under `@waits`. IPython doesn't await what a magic
-returns, so a hook behind its own input transformers turns
+Such a magic is an `async def` method decorated with `@waits`. IPython doesn't await what a magic
+returns, so a hook after its own input transformers turns
 
     get_ipython().run_cell_magic('chat', …)      into      (await get_ipython()._ipychat_cell(…))
 
-wherever the code around it will be awaited. The magics stay ordinary ones: `%%chat?`, completion,
-history and automagic see nothing of this. Where IPython runs code without awaiting (`%%time`,
+wherever the code around it will be awaited. The magics remain ordinary ones: `%%chat?`, completion,
+history and automagic notice nothing. Where IPython runs code without awaiting (`%%time`,
 `%%capture`, `%run x.ipynb`, `%autoawait False`, `run_cell` inside a loop, a plain function) the
 call is left as it is, and `@waits` runs the same coroutine to its end through `kernel.blocking`.
 """
@@ -41,17 +41,17 @@ SCOPES_OF_THEIR_OWN = (
     ast.SetComp,
     ast.DictComp,
 )
-"""Where an `await` would be wrong, or would make something else of the code."""
+"""Contexts in which an `await` would be invalid, or would change the meaning of the code."""
 
 
 async def _load() -> None:
-    """Import what every question needs, outside the loop: it takes 70 ms once."""
+    """Import what every question needs, outside the loop: this takes 70 ms once."""
     await load("ipychat.chat.conversations")
     await load("ipychat.providers._service")
 
 
 def waits(magic: Waiting) -> Callable[..., Any]:
-    """Make a magic of an `async def` method: `.awaited` is for the hook, calling it blocks."""
+    """Turn an `async def` method into a magic: the hook uses `.awaited`, calling it blocks."""
 
     @functools.wraps(magic)
     def blocking(*args: Any) -> Any:
@@ -64,7 +64,7 @@ def waits(magic: Waiting) -> Callable[..., Any]:
 
 
 class Awaiting:
-    """The hook of one shell; `install` and `remove` leave nothing behind."""
+    """The hook of one shell; `remove` undoes `install` completely."""
 
     has_side_effects = False
 
@@ -74,14 +74,14 @@ class Awaiting:
         self._tokens = [_first(EscapedCommand, self._names), _first(MagicAssign, self._names)]
 
     def install(self) -> None:
-        """Put the hook and what it calls in place."""
+        """Install the hook and the functions it calls."""
         self._shell.input_transformers_post.append(self)
         self._shell.input_transformer_manager.token_transformers[:0] = self._tokens
         setattr(self._shell, CELL, self._cell)
         setattr(self._shell, LINE, self._line)
 
     def remove(self) -> None:
-        """Take everything away again."""
+        """Remove everything again."""
         self._shell.input_transformers_post.remove(self)
         for tokens in self._tokens:
             self._shell.input_transformer_manager.token_transformers.remove(tokens)
@@ -99,9 +99,9 @@ class Awaiting:
         return await magic.awaited(magic.__self__, line)
 
     def __call__(self, lines: list[str]) -> list[str]:
-        """Return the cell with every call of ours awaited, or as it is."""
+        """Return the cell with our calls awaited, or unchanged."""
         source = "".join(lines)
-        if "_magic('chat" not in source:  # what all names begin with
+        if "_magic('chat" not in source:  # the prefix of all our names
             return lines
         if not _will_be_awaited(self._shell):
             return lines
@@ -112,11 +112,11 @@ class Awaiting:
         calls = list(self._calls(tree, awaits=True))
         if not calls:
             return lines
-        # ast counts columns in UTF-8 bytes; from the last to the first, so earlier ones stay right
+        # ast counts columns in UTF-8 bytes; edit from last to first, so earlier columns stay valid
         text = [line.encode() for line in source.splitlines(keepends=True)]
         for call in sorted(calls, key=lambda c: (c.lineno, c.col_offset), reverse=True):
             _insert(text, call.end_lineno, call.end_col_offset, b")")
-            name = call.func.attr  # type: ignore[attr-defined] # _is_ours saw to it
+            name = call.func.attr  # type: ignore[attr-defined] # checked by _is_ours
             end = call.func.end_col_offset
             _insert(text, call.func.end_lineno, end, AWAITED[name].encode(), len(name))
             _insert(text, call.lineno, call.col_offset, b"(await ")
@@ -145,19 +145,19 @@ class Awaiting:
 def _insert(
     text: list[bytes], line: int | None, column: int | None, new: bytes, cut: int = 0
 ) -> None:
-    """Insert `new` at a place in the source, in place of the `cut` bytes before it."""
+    """Replace the `cut` bytes before a position in the source by `new`."""
     at, old = (line or 1) - 1, text[(line or 1) - 1]
     column = column or 0
     text[at] = old[: column - cut] + new + old[column:]
 
 
 def _first(kind: type[Any], names: frozenset[str]) -> type[Any]:
-    """Return a token transformer for our line magics that comes before help: `%chat why?` asks.
+    """Return a token transformer that handles our line magics before help does: `%chat why?` asks.
 
     `%chat?` is still help, since nothing stands between the name and the question mark.
     """
 
-    class First(kind):  # type: ignore[misc] # the base is given
+    class First(kind):  # type: ignore[misc] # a base class made at run time
         priority = 1
 
         @classmethod
@@ -173,27 +173,27 @@ def _first(kind: type[Any], names: frozenset[str]) -> type[Any]:
 
 
 def _will_be_awaited(shell: InteractiveShell) -> bool:
-    """Whether the cell that is being transformed will run with its top level awaited."""
+    """Whether the top level of the cell being transformed will be awaited."""
     from IPython.core.async_helpers import _asyncio_runner
 
     runs_asyncio = shell.loop_runner is _asyncio_runner and not getattr(shell, "trio_runner", None)
     if not (shell.autoawait and runs_asyncio):
         return False
-    frame = sys._getframe(1)  # noqa: SLF001 - who asked is told by the stack alone
+    frame = sys._getframe(1)  # noqa: SLF001 - only the stack tells who is calling
     while frame and frame.f_code.co_name != "transform_cell":
-        frame = frame.f_back  # type: ignore[assignment] # the loop's condition looks for None
+        frame = frame.f_back  # type: ignore[assignment] # the loop checks for None
     while frame and frame.f_code.co_name == "transform_cell":
         frame = frame.f_back  # type: ignore[assignment] # the same
     caller = frame.f_code.co_name if frame else ""
     if caller in {"do_execute", "run_cell_async"}:
         return True
     if caller in {"_run_cell", "run_cell"}:
-        return asyncio._get_running_loop() is None  # noqa: SLF001 - the one that does not raise
+        return asyncio._get_running_loop() is None  # noqa: SLF001 - the variant that does not raise
     return False
 
 
 async def stoppable(work: Coroutine[Any, Any, T], so_far: str = "") -> T:
-    """Wait for work that an interrupt of the user's ends."""
+    """Wait for `work`, which an interrupt by the user ends."""
     from ipychat.errors import InterruptedAnswerError
     from ipychat.kernel.run import Run, in_front
 

@@ -1,7 +1,7 @@
 """The synchronous path: run a coroutine to its end where IPython can't await it.
 
-Inside a running loop that needs nest-asyncio2, which patches the loop; so it is applied at the
-first such call and never before.
+Inside a running loop this needs nest-asyncio2, which patches the loop; it is applied at the first
+such call and never before.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def loop() -> asyncio.AbstractEventLoop:
-    """Return the loop that cells are awaited on."""
+    """Return the loop on which cells are awaited."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -44,7 +44,7 @@ def loop() -> asyncio.AbstractEventLoop:
 
 
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run `coroutine` to its end if no loop runs, else start it and let it end by itself."""
+    """Run `coroutine` to its end if no loop is running; otherwise start it as a task."""
     try:
         task = asyncio.get_running_loop().create_task(coroutine)
     except RuntimeError:
@@ -55,4 +55,4 @@ def finish(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 _finishing: set[asyncio.Task[None]] = set()
-"""The loop holds its tasks weakly; these are held here until they are done."""
+"""The loop refers to its tasks weakly; these references keep them alive until they are done."""

@@ -1,8 +1,8 @@
-"""Interrupts of a cell that waits: they end what it awaits, in milliseconds.
+"""Interrupts of a waiting cell: they end what it awaits, within milliseconds.
 
-The kernel's own handler cancels the cell, but leaves asleep a loop that waits for the net; a
-terminal's leaves the cell's coroutine behind, hanging. Ours stands before it while the extension is
-loaded, and is put in place with each cell, since the kernel sets its own for each.
+The kernel's own handler cancels the cell, but does not wake a loop that waits for the network; a
+terminal's leaves the cell's coroutine hanging. Ours precedes it while the extension is loaded, and
+is installed anew for each cell, since the kernel sets its own for each.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
 
 class Interrupts:
-    """What SIGINT does in one shell; `install` and `remove` leave nothing behind."""
+    """The handler of SIGINT in one shell; `remove` undoes `install` completely."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell: Any = shell
         self._before: Any = None
-        """The handler that was there."""
+        """The previous handler."""
         self._cell: asyncio.Task[Any] | None = None
-        """Of the cell that awaits something, the last if none runs."""
+        """The task of the awaited cell; the last one if none is running."""
         self._is_asked = False
-        """Whether the loop has been asked to end the cell, and has not come to it."""
+        """Whether the loop was asked to end the cell, and has not done so yet."""
         self._interrupt: Interrupt | None = None
-        """Of the cell that runs."""
+        """The interrupt of the running cell."""
         self._custom: tuple[Any, Any] | None = None
-        """Which errors the shell handled otherwise before, and how."""
+        """The shell's previous custom exception handler, and its exceptions."""
 
     def install(self) -> None:
-        """Put it in place, for the cell that runs and all to come."""
+        """Install the handler, for the running cell and all later ones."""
         self._shell.events.register("pre_run_cell", self._begin)
         self._shell.events.register("post_run_cell", self._end)
         self._begin()
 
     def remove(self) -> None:
-        """Take it away again."""
+        """Remove it again."""
         self._shell.events.unregister("pre_run_cell", self._begin)
         self._shell.events.unregister("post_run_cell", self._end)
         if _in_main_thread() and signal.getsignal(signal.SIGINT) == self._handle:
@@ -74,7 +74,7 @@ class Interrupts:
             self._is_asked = True
             cell.get_loop().call_soon_threadsafe(self._stop, cell)
         else:
-            cell.get_loop().call_soon_threadsafe(int)  # wakes it for what the other asks of it
+            cell.get_loop().call_soon_threadsafe(int)  # wakes the loop
             self._call_before(signum, frame)
 
     def _call_before(self, signum: int, frame: FrameType | None) -> None:
@@ -82,7 +82,7 @@ class Interrupts:
             self._before(signum, frame)
 
     def _is_of_the_user(self, frame: FrameType | None) -> bool:
-        """Whether code of the notebook runs, or something that it has called."""
+        """Whether the interrupted frame is the notebook's code, or called by it."""
         while frame and frame.f_globals is not self._shell.user_global_ns:
             frame = frame.f_back
         return frame is not None
@@ -100,16 +100,16 @@ class Interrupts:
     def _show(
         self,
         shell: Any,
-        kind: type[BaseException],  # noqa: ARG002 - what IPython gives
+        kind: type[BaseException],  # noqa: ARG002 - IPython's parameter
         error: BaseException,
         traceback: TracebackType | None,
         tb_offset: int | None = None,  # noqa: ARG002 - as above
     ) -> None:
-        """Show a cancellation that came up from a task of the user's as what it is."""
+        """Show a cancellation that left a task of the user's as an interrupt."""
         if self._interrupt and self._interrupt.errors:
             error, traceback = self._interrupt.errors[0], None
             if result := shell.displayhook.exec_result:
-                result.error_in_exec = error  # what the kernel replies, and history formats
+                result.error_in_exec = error  # used in the kernel's reply, and by history
         shell.showtraceback((type(error), error, traceback), running_compiled_code=True)
 
 
@@ -118,7 +118,7 @@ def _in_main_thread() -> bool:
 
 
 def _current_task() -> asyncio.Task[Any] | None:
-    """Return the task that runs in this thread; None where its loop waits, or there is none."""
+    """Return the running task of this thread; None if its loop is waiting, or there is none."""
     try:
         return asyncio.current_task()
     except RuntimeError:
@@ -126,5 +126,5 @@ def _current_task() -> asyncio.Task[Any] | None:
 
 
 def _is_cell(task: asyncio.Task[Any] | None) -> bool:
-    """Whether `task` is a cell that is awaited, not one that runs within a task of the kernel's."""
+    """Whether `task` is an awaited cell, not a task within one of the kernel's."""
     return getattr(task and task.get_coro(), "__name__", "") == "run_cell_async"

@@ -1,4 +1,4 @@
-"""Answers that go on in the background: handles to await and to stop."""
+"""Answers in the background: handles to await and to stop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """A background answer. `await job` gives its reply, or raises what went wrong with it."""
+    """A background answer. `await job` returns its reply, or raises its error."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Job:
         self.title = title
         self._run = run
         self._publisher = publisher
-        """Gives what sends output to the cell that runs; None in a terminal."""
+        """Returns a function that sends output to the running cell; None in a terminal."""
         self._settled = asyncio.ensure_future(settle(run))
         self._settled.add_done_callback(_retrieve)
 
@@ -46,7 +46,7 @@ class Job:
         return "failed" if self._settled.exception() else "done"
 
     def stop(self) -> None:
-        """Stop it; what has come is kept. From any thread."""
+        """Stop it; what has arrived is kept. Callable from any thread."""
         self._run.stop()
 
     def __await__(self) -> Generator[object, None, Reply]:
@@ -61,9 +61,9 @@ class Job:
         return harmless(f"chat job {self.number}: {self.state} - {self.title}")
 
     def _ipython_display_(self) -> None:
-        """Show its state in the running cell, where it is kept up to date."""
+        """Show its state in the running cell, and keep it up to date there."""
         if self._publisher is None:
-            raise NotImplementedError  # a terminal writes what it is at this moment
+            raise NotImplementedError  # a terminal shows the current state
         publish, display_id = self._publisher(), os.urandom(8).hex()
 
         def show(_: object = None, *, update: bool = True) -> None:
@@ -79,6 +79,6 @@ def _interrupted() -> InterruptedAnswerError:
 
 
 def _retrieve(settled: asyncio.Future[Reply]) -> None:
-    """Its cell has shown the error; whether anyone awaits the job is up to the user."""
+    """Mark its error as retrieved: its cell has shown it, and nobody need await the job."""
     if not settled.cancelled():
         settled.exception()

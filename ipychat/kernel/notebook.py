@@ -1,4 +1,4 @@
-"""What is asked of the shell: which cell runs, in which notebook, who watches, where it shows."""
+"""What the shell knows: the running cell, its notebook, its viewers, and where output goes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Publish = Callable[..., None]
 
 
 def _parent(shell: InteractiveShell) -> dict[str, Any]:
-    """The message that asked for the cell; empty in a terminal."""
+    """The message that requested the cell; empty in a terminal."""
     if not is_kernel(shell):
         return {}
     parent: dict[str, Any] = shell.get_parent() or {}  # type: ignore[attr-defined] # a kernel's
@@ -28,17 +28,17 @@ def _parent(shell: InteractiveShell) -> dict[str, Any]:
 
 
 def is_kernel(shell: InteractiveShell) -> bool:
-    """Whether a notebook's kernel runs here, not a terminal."""
+    """Whether this is a notebook's kernel, not a terminal."""
     return getattr(shell, "kernel", None) is not None
 
 
 def runs_at_the_prompt(shell: InteractiveShell) -> bool:
-    """Whether the loop goes on between cells: in a kernel, in a terminal after `%gui asyncio`."""
+    """Whether the loop runs between cells: in a kernel, and in a terminal after `%gui asyncio`."""
     return is_kernel(shell) or getattr(shell, "active_eventloop", None) == "asyncio"
 
 
 def running_cell(shell: InteractiveShell) -> tuple[str | None, str]:
-    """Return which cell runs, None where the front end names none, and which run of it this is."""
+    """Return the running cell (None if the front end names none), and which run of it this is."""
     parent = _parent(shell)
     cell = parent.get("metadata", {}).get("cellId")
     execution = parent.get("header", {}).get("msg_id") or str(shell.execution_count)
@@ -47,7 +47,7 @@ def running_cell(shell: InteractiveShell) -> tuple[str | None, str]:
 
 def names_in_sight(shell: InteractiveShell) -> dict[str, Any]:
     """Return the names visible to the user's running code: a function's locals and the globals."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - whose names they are, it alone says
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - nothing else knows whose names they are
     while frame and frame.f_globals is not shell.user_global_ns:
         frame = frame.f_back
     names: dict[str, Any] = shell.user_ns
@@ -57,9 +57,9 @@ def names_in_sight(shell: InteractiveShell) -> dict[str, Any]:
 
 
 def is_watched(shell: InteractiveShell) -> bool:
-    """Whether someone sees output as it comes.
+    """Whether someone sees output as it arrives.
 
-    Nobody does where a notebook is executed headless, or `%%capture` takes the output.
+    Nobody does if the notebook is executed headless, or `%%capture` takes the output.
     """
     return not _is_captured(shell) and bool(
         _parent(shell).get("content", {}).get("allow_stdin", True)
@@ -75,7 +75,7 @@ def _is_captured(shell: InteractiveShell) -> bool:
 def name(shell: InteractiveShell) -> str:
     """Return the name under which this notebook's conversations are kept.
 
-    Its path where the front end tells it, else a name that no other kernel or terminal has.
+    Its path if the front end says it, else a name unique to this kernel or terminal.
     """
     if path := os.environ.get("JPY_SESSION_NAME") or shell.user_ns.get("__vsc_ipynb_file__"):
         return str(path)
@@ -85,13 +85,13 @@ def name(shell: InteractiveShell) -> str:
 
 
 def main_loop(shell: InteractiveShell) -> asyncio.AbstractEventLoop:
-    """Return the loop that cells run on, also when asked by another thread."""
+    """Return the loop that runs cells, also to other threads."""
     loop: asyncio.AbstractEventLoop = shell.kernel.io_loop.asyncio_loop  # type: ignore[attr-defined] # a kernel's
     return loop
 
 
 def publisher(shell: InteractiveShell) -> Publish:
-    """Return a function that sends output to the cell that runs now, also when another one runs."""
+    """Return a function that sends output to the cell running now, even while another one runs."""
     pub: Any = shell.display_pub
 
     def publish(
@@ -102,7 +102,8 @@ def publisher(shell: InteractiveShell) -> Publish:
         update: bool = False,
     ) -> None:
         transient = {"display_id": display_id} if display_id else {}
-        if "text/plain" in data:  # a front end may be a terminal, which would act on it
+        # a front end may be a terminal, which would act on control characters
+        if "text/plain" in data:
             data = {**data, "text/plain": mask(harmless(data["text/plain"]))}
         pub.publish(data, metadata or {}, transient=transient, update=update)
 
@@ -111,7 +112,7 @@ def publisher(shell: InteractiveShell) -> Publish:
     parent = _parent(shell)
 
     def publish_there(data: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        # before version 7, output of a task goes to whichever cell runs
+        # before version 7, a task's output goes to whichever cell is running
         running = pub.parent_header
         pub.parent_header = parent["header"]
         try:

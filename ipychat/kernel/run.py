@@ -1,7 +1,7 @@
-"""One running answer.
+"""A running answer.
 
-It is stopped from any thread, interrupted in milliseconds, and never swallows a cancellation that
-is not its own.
+It can be stopped from any thread, is interrupted within milliseconds, and never swallows a
+cancellation that is not its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 _in_front: list[Run] = []
 """The runs that an interrupt stops, oldest first."""
 _before: Any = None
-"""The handler of SIGINT that was there before the first of them."""
+"""The handler of SIGINT before the first of them."""
 
 
 class Run:
-    """Runs work in a task of its own, so that it alone is cancelled by a stop."""
+    """Runs work in a task of its own, so that stopping it cancels nothing else."""
 
     def __init__(self, work: Coroutine[Any, Any, None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -29,7 +29,7 @@ class Run:
         self.interrupted = False
 
     def stop(self) -> None:
-        """Stop it; from any thread, and at once even if its loop waits for nothing but the net."""
+        """Stop it at once, even if its loop waits for the network; callable from any thread."""
         self._loop.call_soon_threadsafe(self._cancel)
 
     def interrupt(self) -> None:
@@ -44,11 +44,11 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, in whichever way."""
+        """Whether it has ended, in any way."""
         return self._task.done()
 
     async def wait(self) -> None:
-        """Wait for its end. Being stopped is a normal end. Raises what the work raises."""
+        """Wait for its end; being stopped is a normal end. Raises the work's errors."""
         try:
             await self._task
         except asyncio.CancelledError:
@@ -59,12 +59,12 @@ class Run:
 
 @contextlib.contextmanager
 def in_front(run: Run) -> Iterator[None]:
-    """Let SIGINT stop `run` within this block, and a second one do no more than that.
+    """Let SIGINT stop `run` within this block; a second one does nothing more.
 
-    The kernel's own handler does not wake a loop that waits for the net; `Run.stop` does. Runs may
-    overlap: the handler that was there before the first comes back after the last.
+    The kernel's own handler does not wake a loop that waits for the network; `Run.stop` does. Runs
+    may overlap: the handler from before the first is restored after the last.
     """
-    global _before  # noqa: PLW0603 - there is one SIGINT
+    global _before  # noqa: PLW0603 - there is only one SIGINT
     if threading.current_thread() is not threading.main_thread():
         yield  # a subshell's thread gets no signals
         return
@@ -81,7 +81,7 @@ def in_front(run: Run) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt: an awaited cell's handler waits for the loop's turn."""
+    """Let SIGINT raise KeyboardInterrupt, for code that blocks the loop of an awaited cell."""
     if threading.current_thread() is not threading.main_thread():
         yield  # a subshell's thread gets no signals
         return
@@ -93,6 +93,6 @@ def interruptible() -> Iterator[None]:
 
 
 def stop_those_in_front(*_: object) -> None:
-    """Stop every answer that a cell waits for, as an interrupt does."""
+    """Stop every answer that a cell is waiting for, as an interrupt does."""
     for run in tuple(_in_front):
         run.interrupt()
