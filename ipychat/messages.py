@@ -7,13 +7,15 @@ whatever a provider yields becomes an event once, in `ipychat.providers.provider
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+import itertools
+import json
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from ipychat.errors import UsageError
-from ipychat.secrets import mask
+from ipychat.secrets import MASK, mask
 from ipychat.text import markup
 from ipychat.text.characters import harmless
 
@@ -87,33 +89,52 @@ class FilePart:
         return {"type": "file", "file": {"filename": self.name, "file_data": url}}
 
 
-Part: TypeAlias = TextPart | ImagePart | FilePart
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """What a model thought before it went on."""
+
+    text: str = ""
+    seal: str = ""
+    """What its service wants back of it: JSON in that service's words, which nobody else reads."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """In words of our own: each protocol has others for it."""
+        return {"text": self.text, "seal": self.seal}
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model asks for, whole; `arguments` is JSON text."""
+    """A call that the model asks for, whole; `arguments` is the text that it wrote."""
 
     id: str
     name: str
     arguments: str
+    """JSON; a model may also write what is none."""
+    seal: str = ""
+    """What its service wants back beside the call, as in a thought."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As chat-completion protocols write it."""
+        """As chat-completion protocols write it, which have no place for the seal."""
         function = {"name": self.name, "arguments": self.arguments}
         return {"id": self.id, "type": "function", "function": function}
 
 
+Part: TypeAlias = TextPart | ImagePart | FilePart | Thought | ToolCall
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message; its content is text, or parts where there is more than text."""
+    """One message; its content is text, or parts in their order where there is more than text."""
 
     role: Role
     content: str | tuple[Part, ...]
-    tool_calls: tuple[ToolCall, ...] = ()
-    """What an assistant asked for."""
     tool_call_id: str | None = None
     """Which call a tool's message answers."""
+    failed: bool = False
+    """Whether the tool failed: its message says how."""
+    origin: str = ""
+    """Whose seals are in it, as `ipychat.catalog.receipts.origin` writes it: they go nowhere else.
+    Empty: the caller's own."""
 
     @classmethod
     def asking(cls, text: str, along: Iterable[Part] = ()) -> Message:
@@ -126,7 +147,7 @@ class Message:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The content as parts."""
-        return self.content if isinstance(self.content, tuple) else (TextPart(self.content),)
+        return _parts_of(self.content)
 
     @property
     def text(self) -> str:
@@ -135,19 +156,71 @@ class Message:
             return self.content
         return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
 
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """What an assistant asks for."""
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+    @property
+    def thoughts(self) -> tuple[Thought, ...]:
+        """What an assistant thought."""
+        return tuple(part for part in self.parts if isinstance(part, Thought))
+
+    def seals(self, origin: str | None = None) -> list[str]:
+        """Return the seals in it; none of another origin's than the one given."""
+        if isinstance(self.content, str) or (origin and self.origin not in {"", origin}):
+            return []
+        sealed = (part.seal for part in self.content if isinstance(part, Thought | ToolCall))
+        return [*filter(None, sealed)]
+
+    @property
+    def said(self) -> str | tuple[Part, ...]:
+        """The content without thoughts and calls, for which most protocols have a place apart."""
+        said = tuple(part for part in self.parts if not isinstance(part, Thought | ToolCall))
+        if len(said) == len(self.parts):
+            return self.content
+        match said:
+            case ():
+                return ""
+            case (TextPart(text),):
+                return text
+        return said
+
+    @property
+    def said_parts(self) -> tuple[TextPart | ImagePart | FilePart, ...]:
+        """The same as parts."""
+        return tuple(one for one in _parts_of(self.said) if not isinstance(one, Thought | ToolCall))
+
     def to_dict(self) -> dict[str, Any]:
-        """As chat-completion protocols write it."""
-        content = self.content
+        """As chat-completion protocols write it; thoughts and seals in words of our own."""
+        said = self.said
         written: dict[str, Any] = {
             "role": self.role,
-            "content": content if isinstance(content, str) else [p.to_dict() for p in content],
+            "content": said if isinstance(said, str) else [part.to_dict() for part in said],
         }
-        if self.tool_calls:
-            written["tool_calls"] = [call.to_dict() for call in self.tool_calls]
+        if thoughts := self.thoughts:
+            written["thoughts"] = [thought.to_dict() for thought in thoughts]
+        if calls := self.tool_calls:
+            written["tool_calls"] = [
+                call.to_dict() | ({"seal": call.seal} if call.seal else {}) for call in calls
+            ]
         if self.tool_call_id is not None:
             written["tool_call_id"] = self.tool_call_id
+        if self.failed:
+            written["failed"] = True
+        if self.origin:
+            written["origin"] = self.origin
         return written
 
+
+def _parts_of(content: str | tuple[Part, ...]) -> tuple[Part, ...]:
+    return content if isinstance(content, tuple) else (TextPart(content),)
+
+
+REASONING = ("reasoning_content", "reasoning_details")
+"""What services that speak chat completions want back of a thought, as they call it."""
+EXTRA = "extra_content"
+"""The same of a call."""
 
 Prompt: TypeAlias = (
     str | Message | Mapping[str, Any] | Iterable["str | Message | Mapping[str, Any]"]
@@ -185,18 +258,51 @@ def _parse_dict(role: str, given: Mapping[str, Any]) -> Message:
     role = "system" if role == "developer" else role  # what OpenAI's newer models call it
     if role not in ROLES:
         raise UsageError(f"A message's role is one of {', '.join(ROLES)}, not {role!r}.")
-    calls, answered = given.get("tool_calls") or (), given.get("tool_call_id")
+    calls, thoughts = given.get("tool_calls") or (), given.get("thoughts") or ()
+    answered, origin = given.get("tool_call_id"), given.get("origin") or ""
     if not (isinstance(calls, Iterable) and isinstance(answered, str | None)):
         raise UsageError("A message's tool_calls are a list, its tool_call_id is a text.")
+    if not (isinstance(thoughts, Iterable) and isinstance(origin, str)):
+        raise UsageError("A message's thoughts are a list, its origin is a text.")
     content = _parse_content(given.get("content"))
-    return Message(cast("Role", role), content, tuple(map(_parse_tool_call, calls)), answered)
+    before = (*map(_parse_thought, thoughts), *_reasoning(given))
+    behind = tuple(map(_parse_call, calls))
+    if before or behind:
+        content = (*before, *(_parts_of(content) if content else ()), *behind)
+    return Message(cast("Role", role), content, answered, bool(given.get("failed")), origin)
 
 
-def _parse_tool_call(call: Any) -> ToolCall:
+def _parse_thought(thought: Any) -> Thought:
+    match thought:
+        case {"text": str(text), "seal": str(seal)}:
+            return Thought(text, seal)
+    raise UsageError("A thought is a dict with text and seal.")
+
+
+def _reasoning(given: Mapping[str, Any]) -> tuple[Thought, ...]:
+    """Return the thought in a message of chat completions, which is whole in its seal."""
+    sealed = {name: given[name] for name in REASONING if given.get(name)}
+    if not sealed:
+        return ()
+    text = sealed.get("reasoning_content")
+    return (Thought(text if isinstance(text, str) else "", _seal(sealed)),)
+
+
+def _parse_call(call: Any) -> ToolCall:
     match call:
         case {"id": str(id_), "function": {"name": str(name), "arguments": str(arguments)}}:
-            return ToolCall(id_, name, arguments)
+            extra = call.get(EXTRA)
+            seal = _seal({EXTRA: extra}) if extra else call.get("seal") or ""
+            if isinstance(seal, str):
+                return ToolCall(id_, name, arguments, seal)
     raise UsageError("A tool call is a dict with id and function, which has name and arguments.")
+
+
+def _seal(sealed: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(sealed)
+    except (TypeError, ValueError, RecursionError):
+        raise UsageError(f"A message's {next(iter(sealed))} is not JSON.") from None
 
 
 def _parse_content(content: Any) -> str | tuple[Part, ...]:
@@ -209,7 +315,7 @@ def _parse_content(content: Any) -> str | tuple[Part, ...]:
 
 def _parse_part(part: Any) -> Part:
     match part:
-        case TextPart() | ImagePart() | FilePart():
+        case TextPart() | ImagePart() | FilePart() | Thought() | ToolCall():
             return part
         case str(text) | {"type": "text" | "input_text", "text": str(text)}:
             return TextPart(text)
@@ -232,6 +338,39 @@ def _parse_file(name: str, url: str) -> FilePart:
         return FilePart(name, from_base64(data), head[5:-7])
     except ValueError:
         raise UsageError(f"The data of the file {name} is not base64.") from None
+
+
+def distinct(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return the messages with the ids of their calls told apart: some services count anew.
+
+    The messages that answer a call come behind it and before another of its id.
+    """
+    ids = [call.id for one in messages for call in one.tool_calls]
+    if len({*ids}) == len(ids):
+        return messages
+    told: list[Message] = []
+    used: set[str] = set()
+    named: dict[str | None, str] = {}
+    for one in messages:
+        parts: list[Part] = []
+        for part in one.parts:
+            if isinstance(part, ToolCall):
+                named[part.id] = another_id(part.id, used)
+                used.add(named[part.id])
+                part = replace(part, id=named[part.id])  # noqa: PLW2901 - told apart
+            parts.append(part)
+        if one.tool_calls:
+            one = replace(one, content=tuple(parts))  # noqa: PLW2901
+        elif one.tool_call_id in named:
+            one = replace(one, tool_call_id=named[one.tool_call_id])  # noqa: PLW2901
+        told.append(one)
+    return tuple(told)
+
+
+def another_id(id_: str, used: Container[str]) -> str:
+    """Return a call's id, with a number behind it if it is used."""
+    numbered = (f"{id_}_{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([id_], numbered) if one not in used)
 
 
 def to_base64(data: bytes) -> str:
@@ -328,6 +467,8 @@ class Reasoning:
     """Some of what the model thought before it answered."""
 
     text: str
+    seal: str = ""
+    """What ends a thought whose service wants it back; see `Thought`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +541,10 @@ class Reply:
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    parts: tuple[Part, ...] = ()
+    """Text, sealed thoughts and calls in their order; empty where there is text alone."""
+    origin: str = ""
+    """Whose seals are in the parts."""
     notices: tuple[str, ...] = ()
     finish: str | None = None
     """None where the answer did not come to its end."""
@@ -407,6 +552,8 @@ class Reply:
     seconds: float = 0.0
     first_text: float | None = None
     """Seconds until the first text came."""
+    thought_for: float = 0.0
+    """Seconds that went by until the last of the reasoning came, those of the text aside."""
     at: str | None = None
     """When it was asked: UTC, in ISO form."""
     hash: str | None = None
@@ -435,6 +582,33 @@ class Reply:
         return not (self.text or self.reasoning or self.tool_calls)
 
     @property
+    def messages(self) -> tuple[Message, ...]:
+        """What it is to a history: with the calls, and what their service wants back."""
+        if not self.parts:
+            return (Message("assistant", self.text),)
+        return (Message("assistant", self.parts, origin=self.origin),)
+
+    def answered(self, following: Iterable[Message]) -> tuple[Message, ...]:
+        """Return its messages, without calls that are not answered by what follows on them.
+
+        No service takes such calls. Nothing is left of an answer that has nothing else.
+        """
+        *before, last = self.messages
+        results = itertools.takewhile(lambda one: one.role == "tool", following)
+        known = {one.tool_call_id for one in results}
+        if all(call.id in known for call in last.tool_calls):
+            return self.messages if self.text.strip() or last.tool_calls else ()
+        kept = tuple(
+            part for part in last.parts if not isinstance(part, ToolCall) or part.id in known
+        )
+        last = replace(last, content=kept)
+        if not last.tool_calls:
+            if not last.text.strip():
+                return tuple(before)
+            last = last if last.seals() else Message("assistant", self.text)
+        return (*before, last)
+
+    @property
     def cut_off(self) -> str | None:
         """Why it is not whole, in words; None where nothing cut it off."""
         return CUT_OFF.get(self.finish or "")
@@ -460,12 +634,14 @@ class Reply:
         """Return all of it but the question, as JSON can carry it."""
         given = {one.name: getattr(self, one.name) for one in fields(self)}
         del given["request"]
-        return given | {
+        given |= {
             "model": str(self.model),
-            "tool_calls": [asdict(call) for call in self.tool_calls],
+            "tool_calls": [_sparse(call) for call in self.tool_calls],
+            "parts": [*map(_part_record, self.parts)],
             "notices": list(self.notices),
-            "usage": self.usage and asdict(self.usage),
+            "usage": self.usage and _sparse(self.usage),
         }
+        return {name: one for name, one in given.items() if one or name not in LATER}
 
     @classmethod
     def of_record(cls, request: Question, record: Mapping[str, Any]) -> Reply:
@@ -476,25 +652,77 @@ class Reply:
         check_fields(record, _RECORDED)
         usage = record["usage"] or {}
         check_fields(usage, _COUNTED)
-        numbers = (record.get("seconds"), record.get("first_text"), *usage.values())
+        times = ("seconds", "first_text", "thought_for")
+        numbers = (*map(record.get, times), *usage.values())
         if not all(0 <= number < MOST for number in numbers if number is not None):
             raise TypeError("a number that can't be")
         if (model := record.get("model")) and model != str(request.model):
             request = replace(request, model=ModelId.parse(model))
+        calls = tuple(map(_read_call, record["tool_calls"]))
         return _made(cls, {
             **record,
             "request": request,
-            "tool_calls": tuple(_made(ToolCall, call) for call in record["tool_calls"]),
+            "tool_calls": calls,
+            "parts": _read_parts(record.get("parts", []), record["text"], calls),
             "notices": tuple(record["notices"]),
             "usage": record["usage"] and _made(Usage, record["usage"]),
         })  # fmt: skip
 
 
+def _part_record(part: Part) -> int | str | None:
+    """Write a part of an answer, whose text and calls its record has already.
+
+    That is a text's length, a thought's seal, or None for the next call.
+    """
+    match part:
+        case TextPart(text):
+            return len(text)
+        case Thought(_, seal):
+            return seal
+    return None
+
+
+def _read_parts(
+    recorded: list[int | str | None], text: str, calls: tuple[ToolCall, ...]
+) -> tuple[Part, ...]:
+    """Read what `_part_record` wrote; a seal in which a secret was masked is none any more."""
+    if not recorded:
+        return ()
+    lengths = [one for one in recorded if isinstance(one, int)]
+    if sum(lengths) != len(text):  # a secret was masked in it
+        recorded = [len(text), *(one for one in recorded if not isinstance(one, int))]
+    parts: list[Part] = []
+    at, rest = 0, iter(calls)
+    for one in recorded:
+        match one:
+            case int():
+                parts += [TextPart(text[at : at + one])] if one > 0 else []
+                at += one
+            case str():
+                parts += [Thought(seal=one)] if MASK not in one else []
+            case None:
+                parts += itertools.islice(rest, 1)
+    return tuple(parts)
+
+
+def _read_call(recorded: Mapping[str, Any]) -> ToolCall:
+    check_fields(recorded, dict.fromkeys(("id", "name", "arguments", "seal"), str))
+    call = _made(ToolCall, recorded)
+    return replace(call, seal="") if MASK in call.seal else call
+
+
+def _sparse(value: ToolCall | Usage) -> dict[str, Any]:
+    """Return the fields of a value, those of a later version only where they say something."""
+    return {name: one for name, one in asdict(value).items() if one or name not in LATER}
+
+
+LATER = {"parts", "origin", "thought_for", "seal"}
+"""Fields that records did not always have, and that stay out of them while they are empty."""
 OR_NONE = str | None
 _RECORDED: Mapping[str, Any] = {
-    **dict.fromkeys(("text", "reasoning"), str),
+    **dict.fromkeys(("text", "reasoning", "origin"), str),
     **dict.fromkeys(("model", "finish", "at", "hash"), OR_NONE),
-    "seconds": int | float,
+    **dict.fromkeys(("seconds", "thought_for"), int | float),
     "first_text": int | float | None,
     "cached": bool,
 }

@@ -1,6 +1,7 @@
 """How each provider's service writes an answer, for the suite that all providers pass alike."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,10 +45,17 @@ def joined(given: list) -> list:
     """The events, those that are text one with the text before them: how it is cut is no matter."""
     whole: list = []
     for event in given:
-        if whole and isinstance(event, Text | Reasoning) and type(whole[-1]) is type(event):
-            event = type(event)(whole.pop().text + event.text)
+        before = whole[-1] if whole else None
+        ended = getattr(before, "seal", "")
+        if isinstance(event, Text | Reasoning) and type(before) is type(event) and not ended:
+            event = dataclasses.replace(event, text=whole.pop().text + event.text)
         whole.append(event)
     return whole
+
+
+def thought(text: str = "", **sealed) -> Reasoning:
+    """The event of a thought with what its service wants back."""
+    return Reasoning(text, json.dumps(sealed))
 
 
 @dataclass

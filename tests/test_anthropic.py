@@ -12,7 +12,6 @@ from ipychat.messages import (
     ImagePart,
     Message,
     Notice,
-    Reasoning,
     Text,
     TextPart,
     ToolCall,
@@ -23,7 +22,7 @@ from ipychat.providers.anthropic import Anthropic
 from ipychat.providers.provider import Card
 from ipychat.store import credentials
 from tests.loopback import FIN, HANG, answer, byte_by_byte, chunk, head
-from tests.protocols import joined, message_event as event, sse
+from tests.protocols import joined, message_event as event, sse, thought
 
 pytestmark = pytest.mark.usefixtures("sessions")
 PATH = "/v1/messages"
@@ -148,7 +147,12 @@ RECORDED = {
             output_tokens_details={"thinking_tokens": 9},
         ),
         [
-            Reasoning("Let me see.\n27 * 453 = 12231"),
+            thought(
+                "Let me see.\n27 * 453 = 12231",
+                type="thinking",
+                thinking="Let me see.\n27 * 453 = 12231",
+                signature="EqQBCgIYAhIM1gbcDa9GJwZA2b3h",
+            ),
             Text("27 * 453 = 12,231"),
             Usage(input=25, output=15, reasoning=9),
             FinishReason("stop"),
@@ -166,7 +170,13 @@ RECORDED = {
             ),
             text_block(2, "Yes."),
         ),
-        [Text("Yes."), USAGE, FinishReason("stop")],
+        [
+            thought(type="redacted_thinking", data="EmwKAhgBEgy3va3pzix"),
+            thought(type="thinking", thinking="", signature="EosnCkYICxIMMb3LzNr"),
+            Text("Yes."),
+            USAGE,
+            FinishReason("stop"),
+        ],
     ),
     "a tool call": (
         stream(
@@ -266,7 +276,7 @@ class TestARecordedStreamGivesItsEvents:
         assert joined(await events(*answer(*pieces))) == expected
 
     async def test_in_one_packet(self, events, pieces, expected):
-        assert await events(*answer(b"".join(pieces))) == expected
+        assert joined(await events(*answer(b"".join(pieces)))) == expected
 
     async def test_byte_by_byte(self, events, pieces, expected):
         assert joined(await events(*byte_by_byte(b"".join(pieces)))) == expected
@@ -317,8 +327,9 @@ async def test_one_json_body_is_whole_whether_a_stream_was_asked_or_not(
     events, service, content_type, streamed
 ):
     script = answer(b"\n " + body(*CONTENT, reason="tool_use"), content_type=content_type)
-    assert await events(*script, stream=streamed) == [
-        Reasoning("Hm."),
+    assert joined(await events(*script, stream=streamed)) == [
+        thought("Hm.", **CONTENT[0]),
+        thought(**CONTENT[1]),
         Text("Hello, you."),
         ToolCall("t", "weather", '{"place": "Zürich"}'),
         ToolCall("u", "time", "{}"),
@@ -629,7 +640,7 @@ async def test_tool_calls_and_their_results_are_sent_as_blocks_the_results_in_on
     picture = (TextPart("seen"), ImagePart.of_bytes(b"png", "image/png"))
     body = await sent(
         QUESTION[0],
-        Message("assistant", "Let me look.", tuple(CALLS)).to_dict(),
+        Message("assistant", (TextPart("Let me look."), *CALLS)).to_dict(),
         Message("tool", "12 °C", tool_call_id="t").to_dict(),
         Message("tool", picture, tool_call_id="u").to_dict(),
         Message("tool", "", tool_call_id="v").to_dict(),
@@ -673,10 +684,15 @@ async def test_tool_calls_and_their_results_are_sent_as_blocks_the_results_in_on
     ]
 
 
-@pytest.mark.parametrize("arguments", ["{", "[1]", "null", "[" * 100_000])
-async def test_a_tool_call_whose_arguments_are_no_object_is_refused(refused, arguments):
-    call = Message("assistant", "", (ToolCall("t", "weather", arguments),)).to_dict()
-    assert "weather" in await refused(QUESTION[0], call)
+@pytest.mark.parametrize("arguments", ["{", "[1]", "null", "[" * 1_000])
+async def test_arguments_that_are_no_object_are_sent_as_the_model_wrote_them(sent, arguments):
+    call = Message("assistant", (ToolCall("t", "weather", arguments),)).to_dict()
+    result = Message("tool", "No such argument.", tool_call_id="t", failed=True).to_dict()
+    _, [called], [told] = [
+        one["content"] for one in (await sent(QUESTION[0], call, result))["messages"]
+    ]
+    assert called["input"] == {"malformed": arguments}
+    assert told["is_error"] is True
 
 
 async def test_a_result_of_no_call_is_refused(refused):

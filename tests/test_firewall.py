@@ -552,7 +552,7 @@ def test_every_text_of_a_message_is_masked(own):
     content = (FilePart(f"{own}.bin", b"\0" + own.encode()), ImagePart(f"https://h/?{own}"))
     masked, names = firewall.masked(
         request(
-            Message("assistant", "", (call,)),
+            Message("assistant", (call,)),
             Message("tool", own, tool_call_id=own),
             Message("user", content),
         )

@@ -11,7 +11,7 @@ from ipychat.messages import FinishReason, Notice, Reasoning, Text, ToolCall, Us
 from ipychat.providers.gemini import Gemini
 from ipychat.providers.provider import Card
 from tests.loopback import END, FIN, HANG, answer, byte_by_byte, chunk, head
-from tests.protocols import joined, sse
+from tests.protocols import joined, sse, thought
 
 pytestmark = pytest.mark.usefixtures("sessions")
 PATH = "/v1beta/models/m:streamGenerateContent"
@@ -102,6 +102,7 @@ async def test_thoughts_are_reasoning_and_in_their_order(events, written):
     assert await events(script) == [
         Reasoning("Let me see."),
         Text("It is 4."),
+        thought(thoughtSignature="c2ln"),
         FinishReason("stop"),
     ]
 
@@ -112,7 +113,9 @@ async def test_a_function_call_is_a_tool_call(events, written):
     finished["candidates"][0]["finishMessage"] = "Model generated function call(s)."
     assert await events(written(say("I look."), finished)) == [
         Text("I look."),
-        ToolCall("f1", "weather", '{"city": "Köln", "days": [1, 2]}'),
+        ToolCall(
+            "f1", "weather", '{"city": "Köln", "days": [1, 2]}', '{"thoughtSignature": "c2ln"}'
+        ),
         FinishReason("tool_calls"),
     ]
 
@@ -255,7 +258,6 @@ async def test_legal_but_empty_responses_are_nothing(events, odd):
         response({"functionCall": "a"}),
         response({"functionCall": {"args": {}}}),
         response({"functionCall": {"name": 7}}),
-        response({"functionCall": {"name": "a", "args": [1]}}),
         response({"functionCall": {"name": "a", "id": 7}}),
         {"promptFeedback": {"blockReason": 7}},
         "a",
@@ -591,8 +593,6 @@ def image(url: str) -> dict:
         ([QUESTION, result("f1")], "'f1'"),
         ([QUESTION, asks(("f1", "a", "{}")), result("f2")], "'f2'"),
         ([QUESTION, asks(("f1", "a", "{}")), result(None)], "no message before it asks for"),
-        ([QUESTION, asks(("f1", "a", "[1]"))], "arguments of the call of a"),
-        ([QUESTION, asks(("f1", "a", '{"x'))], "arguments of the call of a"),
         ([QUESTION, asks(("f1", "a", "{}")), result("f1", [image("https://example.org/a.png")])], "tool's result"),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 
 from ipychat.gateway.backend import Backend
 from ipychat.gateway.server import Gateway
+from tests import test_seals
 from tests.loopback import answer
 from tests.protocols import PROTOCOLS, completion, sse
 
@@ -112,6 +113,30 @@ async def test_it_calls_tools_and_takes_their_results(client, service, stream):
         "function": {"name": "weather", "arguments": '{"city": "Paris"}'},
     }
     assert sent[2:] == results
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("make", [test_seals.anthropic, test_seals.gemini, test_seals.openrouter])
+async def test_what_the_models_service_wants_back_goes_through_the_client(
+    client, service, monkeypatch, stream, make
+):
+    exchange = make()
+    for name in ("ANTHROPIC_BASE_URL", "GEMINI_BASE_URL"):
+        monkeypatch.setenv(name, service.url)
+    service.on(exchange.path, answer(*exchange.pieces))
+    asking = client.chat.completions
+    if stream:
+        async with asking.stream(model=exchange.model, messages=ASKED) as given:
+            said = (await given.get_final_completion()).choices[0].message
+    else:
+        said = (await asking.create(model=exchange.model, messages=ASKED)).choices[0].message
+    told = [*ASKED, said, test_seals.RESULT]
+    await asking.create(model=exchange.model, messages=told)
+    sent = exchange.messages(service.requests[-1].json)[1:]
+    if make is test_seals.gemini:  # where the thought stood, a chat completion has no place for
+        first = {"text": "", **sent[0]["parts"][1], "thoughtSignature": test_seals.SEALED}
+        sent[0]["parts"][:2] = [first]
+    assert sent == [exchange.sent_back, exchange.result]
 
 
 @pytest.mark.parametrize(

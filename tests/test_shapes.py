@@ -60,7 +60,7 @@ def test_any_token_of_a_shape_is_masked_in_every_part_of_a_question(what):
         given = request(
             Message("system", f"Use {token}."),
             Message("user", (TextPart(f"key='{token}'"), FilePart("a.txt", data), ImagePart(url))),
-            Message("assistant", "", (ToolCall("1", "f", json.dumps({"key": token})),)),
+            Message("assistant", (ToolCall("1", "f", json.dumps({"key": token})),)),
             Message("tool", f"{token}\n", tool_call_id="1"),
             user=f"({token})",
         )

@@ -8,7 +8,16 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ipychat import secrets
-from ipychat.messages import FilePart, ImagePart, Message, Part, Question, TextPart, ToolCall
+from ipychat.messages import (
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    Question,
+    TextPart,
+    Thought,
+    ToolCall,
+)
 from ipychat.text import shapes
 
 ADDRESSES = {"base_url", "proxy"}
@@ -30,6 +39,39 @@ def masked(request: Question) -> tuple[Question, list[str]]:
     return replace(request, messages=messages, options=options), sorted(masking.names)
 
 
+def without_seals(request: Question, origin: str) -> tuple[Question, list[str]]:
+    """Return the request with the seals that are `origin`'s, and what else was left out.
+
+    A masked seal is no use to anyone: one that holds a known secret is left out as a whole. What
+    these secrets are called is returned.
+    """
+    if not any(one.seals() for one in request.messages):
+        return request, []
+    found: set[str] = set()
+
+    def own(message: Message) -> Message:
+        kept = message.seals(origin)
+        for seal in [] if request.allow_secrets else kept[:]:
+            if names := secrets.names_in(seal):
+                found.update(names)
+                kept.remove(seal)
+        parts = (_unsealed(part, kept) for part in message.parts)
+        return replace(message, content=tuple(part for part in parts if part))
+
+    messages = tuple(own(one) if one.seals() else one for one in request.messages)
+    return replace(request, messages=messages), sorted(found)
+
+
+def _unsealed(part: Part, kept: list[str]) -> Part | None:
+    """Return a part without its seal, if that is not kept; nothing of a thought is left then."""
+    match part:
+        case Thought(seal=seal) if seal not in kept:
+            return None
+        case ToolCall(seal=seal) if seal not in kept:
+            return replace(part, seal="")
+    return part
+
+
 class _Masking:
     """Masks the parts of a request, and remembers what it found."""
 
@@ -43,10 +85,6 @@ class _Masking:
             content=self._text(content)
             if isinstance(content, str)
             else (*map(self._part, content),),
-            tool_calls=tuple(
-                ToolCall(self._text(call.id), self._text(call.name), self._text(call.arguments))
-                for call in given.tool_calls
-            ),
             tool_call_id=given.tool_call_id and self._text(given.tool_call_id),
         )
 
@@ -69,6 +107,10 @@ class _Masking:
                 return FilePart(self._text(name), data, media_type)
             case ImagePart(url):
                 return replace(part, url=self._masked(url, shapes.mask_url))
+            case Thought(text):
+                return replace(part, text=self._text(text))
+            case ToolCall(id_, name, arguments, seal):
+                return ToolCall(self._text(id_), self._text(name), self._text(arguments), seal)
 
     def _text(self, text: str) -> str:
         return self._masked(text, shapes.mask)

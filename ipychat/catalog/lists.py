@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ipychat import secrets
 from ipychat.errors import StoreError
-from ipychat.messages import FilePart, ImagePart, Question, TextPart, Usage
+from ipychat.messages import FilePart, ImagePart, Question, TextPart, ToolCall, Usage
 from ipychat.providers.provider import AsyncGeneratorProvider, Card
 from ipychat.store import files
 
@@ -158,6 +158,8 @@ def estimate_tokens(request: Question) -> int:
                     tokens += TOKENS_AN_IMAGE
                 case FilePart(data=data, media_type="application/pdf"):
                     tokens += len(data) // BYTES_A_TOKEN
+                case ToolCall(arguments=arguments):
+                    tokens += len(arguments) // CHARACTERS_A_TOKEN
                 case FilePart(data=data):
                     tokens += len(data) // CHARACTERS_A_TOKEN
     return tokens

@@ -16,7 +16,7 @@ from ipychat.messages import (
     FilePart,
     ImagePart,
     Message,
-    Part,
+    ModelId,
     Question,
     Route,
     TextPart,
@@ -62,7 +62,18 @@ def receipts(request: Question) -> Callable[[Iterable[Message]], Receipt]:
     options, unwritable = _options(request, way)
     asked = {"model": str(model), "at": at, "options": options, "messages": []}
     same = Receipt.of(asked, repeatable=not seen, unwritable=unwritable)
-    return lambda messages: same.to([*map(_message, messages)])
+    own = _origin(way, model, at)
+    return lambda messages: same.to([_message(one, own) for one in messages])
+
+
+def origin(request: Question) -> str:
+    """Return whose seals go along with a question: the service's protocol and its address."""
+    way = routes.of(request)
+    return _origin(way, request.model, str(way.behind) if way.behind else _at(request, way))
+
+
+def _origin(way: Route, model: ModelId, at: str) -> str:
+    return f"{way.provider.protocol or model.provider} at {at}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +183,23 @@ def _plain(value: Any) -> Any:
     raise TypeError(type(value))
 
 
-def _message(message: Message) -> dict[str, Any]:
-    written: dict[str, Any] = shapes.masked(replace(message, content="").to_dict())
-    del written["content"]
-    if isinstance(message.content, str):
-        return written | {"text": lines(message.content, shapes.mask)}
-    return written | {"parts": [*map(_part, message.content)]}
+def _message(message: Message, origin: str) -> dict[str, Any]:
+    """Write a message; of the thoughts that go along, which nobody reads, their hashes."""
+    written: dict[str, Any] = {"role": message.role}
+    if calls := message.tool_calls:
+        written["tool_calls"] = shapes.masked([call.to_dict() for call in calls])
+    if message.tool_call_id is not None:
+        written["tool_call_id"] = shapes.masked(message.tool_call_id)
+    if message.failed:
+        written["failed"] = True
+    if seals := message.seals(origin):
+        written["sealed"] = [hashlib.sha256(seal.encode()).hexdigest() for seal in seals]
+    if isinstance(message.said, str):
+        return written | {"text": lines(message.said, shapes.mask)}
+    return written | {"parts": [*map(_part, message.said_parts)]}
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
     match part:
         case TextPart(text):
             return {"text": lines(text, shapes.mask)}

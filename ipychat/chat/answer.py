@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import io
+import itertools
 import time
 from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
@@ -29,12 +30,16 @@ from ipychat.messages import (
     FinishReason,
     ModelId,
     Notice,
+    Part,
     Question,
     Reasoning,
     Reply,
     Text,
+    TextPart,
+    Thought,
     ToolCall,
     Usage,
+    another_id,
     date,
 )
 from ipychat.providers import provider
@@ -56,9 +61,9 @@ class Answer:
     """A growing answer: iterate `events()` once; `reply()` returns what has arrived so far."""
 
     __slots__ = (
-        "_at", "_begin", "_finish", "_first_text", "_hash", "_kept", "_last_kind", "_masked",
-        "_notices", "_others", "_reasoning", "_receipt", "_seconds", "_text", "_tool_calls",
-        "_usage", "request",
+        "_at", "_begin", "_finish", "_first_text", "_hash", "_ids", "_kept", "_last_kind", "_marks",
+        "_masked", "_notices", "_origin", "_others", "_reasoning", "_receipt", "_seconds", "_text",
+        "_thought_for", "_tool_calls", "_usage", "request",
     )  # fmt: skip
 
     def __init__(self, request: Question, *, fallbacks: bool = True) -> None:
@@ -79,6 +84,11 @@ class Answer:
         self._last_kind = ""
         """The kind of the last notice."""
         self._tool_calls: list[ToolCall] = []
+        self._ids = {call.id for one in request.messages for call in one.tool_calls}
+        self._marks: list[tuple[int, Thought | ToolCall]] = []
+        """What stands between the text, and behind how much of it."""
+        self._origin = ""
+        self._thought_for = 0.0
         self._usage: Usage | None = None
         self._finish: str | None = None
         self._begin = time.monotonic()
@@ -186,6 +196,8 @@ class Answer:
                 f"{way.provider.__name__} has an HTTP client of its own, which can't be held to "
                 "the allowed hosts."
             )
+        self._origin = receipts.origin(request)
+        request, sealed = firewall.without_seals(request, self._origin)
         masked: list[str] = []
         if not request.allow_secrets:
             request, masked = await offload.run(firewall.masked, request)
@@ -200,7 +212,12 @@ class Answer:
             options["base_url"] = way.root
         if masked:
             said.append(f"Masked in what was sent: {', '.join(masked)}.{ALLOW}")
-        elif way.behind and request.allow_secrets:
+        if sealed:
+            said.append(
+                f"Left out of what was sent: earlier thoughts in which {way.provider.label} holds "
+                f"{', '.join(sealed)}."
+            )
+        if way.behind and request.allow_secrets:
             said.append("The gateway masks secrets in what it sends on, --allow-secrets or not.")
         self._masked = dataclasses.replace(request, options=options)
         return [self.add(Notice(one)) for one in said]
@@ -250,26 +267,32 @@ class Answer:
 
     @property
     def _has_begun(self) -> bool:
-        return bool(self._text.tell() or self._reasoning.tell() or self._tool_calls)
+        return bool(self._text.tell() or self._reasoning.tell() or self._marks)
 
     def add(self, event: E) -> E:
         """Add an event to the reply, and return it; `events()` does this for all it yields."""
-        self._seconds = time.monotonic() - self._begin
+        before, self._seconds = self._seconds, time.monotonic() - self._begin
         if type(event) is Text:  # the usual case
             if self._first_text is None:
                 self._first_text = self._seconds
             self._text.write(event.text)  # type: ignore[union-attr] # checked above
             return event
         match event:
-            case Reasoning(text):
+            case Reasoning(text, seal):
                 self._reasoning.write(text)
+                self._thought_for += self._seconds - before
+                if seal:
+                    self._marks.append((self._text.tell(), Thought(seal=seal)))
             case Notice(text, kind):
                 if kind and kind == self._last_kind:
                     self._notices.pop()
                 self._notices.append(text)
                 self._last_kind = kind
             case ToolCall():
-                self._tool_calls.append(event)
+                call = self._distinct(event)
+                self._tool_calls.append(call)
+                self._marks.append((self._text.tell(), call))
+                return call  # type: ignore[return-value] # as it is a call still
             case Usage():
                 if event.cost is None:
                     price = routes.cost(self.request, event)
@@ -278,6 +301,26 @@ class Answer:
             case FinishReason(reason):
                 self._finish = reason
         return event
+
+    def _distinct(self, call: ToolCall) -> ToolCall:
+        """Return a call whose id no other of its conversation has: some services count anew."""
+        id_ = another_id(call.id, self._ids)
+        self._ids.add(id_)
+        return call if id_ == call.id else dataclasses.replace(call, id=id_)
+
+    def _parts(self, text: str, masked: str) -> tuple[Part, ...]:
+        """Return the text, masked, with what stands between it; nothing where it stands alone."""
+        if not self._marks:
+            return ()
+        ends = [at for at, _ in self._marks]
+        texts = [secrets.mask(text[a:b]) for a, b in itertools.pairwise([0, *ends, len(text)])]
+        if "".join(texts) != masked:  # a secret that is cut in two is none to be seen
+            texts = [masked, *[""] * len(ends)]
+        between = [mark for _, mark in self._marks]
+        parts = itertools.chain.from_iterable(
+            (TextPart(one), mark) for one, mark in itertools.zip_longest(texts, between)
+        )
+        return tuple(one for one in parts if one and one != TextPart(""))
 
     def _count(self) -> None:
         """Add the costs to the ledger, if there was an answer."""
@@ -288,22 +331,28 @@ class Answer:
         """Return the reply of an answer that was cut off, without the start of a secret."""
         reply = self.reply()
         texts = secrets.mask_cut(reply.text), secrets.mask_cut(reply.reasoning)
-        return dataclasses.replace(reply, text=texts[0], reasoning=texts[1])
+        return dataclasses.replace(reply, text=texts[0], reasoning=texts[1], parts=(), origin="")
 
     def reply(self) -> Reply:
         """Return the reply so far."""
         if self._kept is not None:
             return self._kept
+        text = self._text.getvalue()
+        masked = secrets.mask(text)
+        parts = self._parts(text, masked)
         return Reply(
             request=self.request,
-            text=secrets.mask(self._text.getvalue()),
+            text=masked,
             reasoning=secrets.mask(self._reasoning.getvalue()),
             tool_calls=tuple(self._tool_calls),
+            parts=parts,
+            origin=self._origin if parts else "",
             notices=tuple(self._notices),
             finish=self._finish,
             usage=self._usage,
             seconds=round(self._seconds, 3),
             first_text=None if self._first_text is None else round(self._first_text, 3),
+            thought_for=round(self._thought_for, 3),
             at=self._at,
             hash=self._hash,
         )

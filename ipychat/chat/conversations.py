@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ from ipychat.messages import (
     Reply,
     Text,
     TextPart,
+    distinct,
+    parse_messages,
 )
 from ipychat.store import replay, transcripts
 from ipychat.store.answers import Receipt
@@ -147,12 +150,13 @@ class Conversation:
         place without a conversation belongs to none: no turns are sent.
         """
         place = place or Place(self.name)
+        own = parse_messages(prompt)
         before: Iterable[Message] = ()
         if place.chat is not None:
             at = position(self.turns, place.cell, place.execution, instead_of)
-            before = _history(self.turns[:at], config.current().history)
+            before = _history(self.turns[:at], own)
         return question(
-            prompt,
+            own,
             model=model or self.model,
             system=self._system_message(system),
             before=before,
@@ -272,8 +276,9 @@ class Conversation:
         asked = turn.reply.request
         # for a turn loaded from disk, the history is whatever still precedes it
         head, own = asked.messages[: -len(turn.question)], asked.messages[-len(turn.question) :]
-        before = tuple(_history(self.turns[:place], config.current().history))
-        for one in (asked, replace(asked, messages=(*head, *before, *own))):
+        before = _history(self.turns[:place], turn.question)
+        now = distinct((*head, *before, *own))
+        for one in (asked, replace(asked, messages=now)):
             then = receipts.as_recorded(one)
             for make in (receipts.receipts(one), *([then.receipt] if then else ())):
                 receipt: Receipt = make(one.messages)
@@ -312,14 +317,24 @@ class Conversation:
         return secrets.mask("\n\n".join(lines) + "\n")
 
 
-def _history(turns: Iterable[Turn], limit: int | None) -> Iterator[Message]:
-    """Return the messages of the last `limit` turns that have an answer."""
-    sent = [turn for turn in turns if turn.state != "running" and turn.text.strip()]
-    if replay.is_apart():  # a background answer ends at a different time in each run
-        sent = [turn for turn in sent if not turn.background]
-    for turn in sent if limit is None else sent[max(len(sent) - limit, 0) :]:
-        yield from turn.question
-        yield Message("assistant", turn.text)
+def _history(turns: Iterable[Turn], own: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return the messages of the turns that are sent before `own`, as many as the user allows.
+
+    These are the turns with an answer: text, or calls that the messages after it answer.
+    """
+    sent: list[tuple[Message, ...]] = []
+    following, left = own, config.current().history
+    is_apart = replay.is_apart()  # a background answer ends at a different time in each run
+    for turn in reversed([*turns]):
+        if left == 0:
+            break
+        if turn.state == "running" or (is_apart and turn.background):
+            continue
+        if answer := turn.reply.answered(following):
+            following = (*turn.question, *answer)
+            sent.append(following)
+            left = left and left - 1
+    return tuple(itertools.chain.from_iterable(reversed(sent)))
 
 
 def _quoted(message: Message, longest: int | None) -> str:

@@ -16,9 +16,10 @@ from ipychat.messages import (
     Prompt,
     Question,
     Usage,
+    distinct,
     dollars,
-    parse_messages,
 )
+from ipychat.providers.provider import read_messages
 from ipychat.text import words
 
 NOWHERE = Place()
@@ -49,7 +50,7 @@ def question(
     need not know. `taken` are the names of the caller's own arguments, for suggestions if an option
     is unknown.
     """
-    own = parse_messages(prompt)
+    own = read_messages(prompt)
     head = (Message("system", system),) if system else ()
     named = {name: value for name, value in options.items() if value is not None}
     extra = _read_extra(named)
@@ -68,7 +69,7 @@ def question(
     _check_names(meant, named, taken)
     return Question(
         meant,
-        (*head, *before, *own),
+        distinct((*head, *before, *own)),
         MappingProxyType(given),
         routes.find(meant, given),
         own,

@@ -14,6 +14,8 @@ from ipychat.messages import (
     Question,
     Reply,
     TextPart,
+    Thought,
+    ToolCall,
     Usage,
     date,
     dollars,
@@ -113,4 +115,8 @@ def _part(part: Any) -> str:
             return f"(image: {url})"
         case FilePart(name, data, media_type):
             return f"(file: {name}, {media_type}, {len(data):,} bytes)"
+        case ToolCall(_, name, arguments):
+            return f"(call: {name}, {arguments})"
+        case Thought(_, seal):
+            return f"(thought: {len(seal):,} characters that only its service reads)"
     raise AssertionError(part)

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from ipychat.errors import ChatError
-from ipychat.gateway import replies
+from ipychat.gateway import _seals, replies
 from ipychat.gateway.replies import refuse, sse, status_of
 from ipychat.messages import Event, FinishReason, Reasoning, Text, ToolCall, Usage
 
@@ -46,7 +46,7 @@ class _Chunks:
         self._begun = json.dumps(self._head).removesuffix("}")
         self._wants_usage = usage
         self._usage: Usage | None = None
-        self._calls = 0
+        self._calls = self._sealed = 0
         self._role = self._chunk({"role": "assistant", "content": ""})
         """What comes before all else."""
 
@@ -61,12 +61,15 @@ class _Chunks:
         match event:
             case Text(text):
                 return (TEXT % (self._begun, json.dumps(text))).encode()
-            case Reasoning(text):
-                return self._chunk({"reasoning_content": text})
+            case Reasoning(text, seal):
+                thought: dict[str, Any] = {"reasoning_content": text} if text else {}
+                if seal:
+                    thought["reasoning_details"] = [_seals.detail(seal, self._sealed)]
+                    self._sealed += 1
+                return self._chunk(thought)
             case ToolCall():
                 self._calls += 1
-                call = {"index": self._calls - 1, **event.to_dict()}
-                return self._chunk({"tool_calls": [call]})
+                return self._chunk({"tool_calls": [{"index": self._calls - 1, **_call(event)}]})
             case Usage():
                 self._usage = event
             case FinishReason(reason):
@@ -87,6 +90,7 @@ async def whole(events: AsyncGenerator[Event, None], model: str) -> web.Response
     """Answer with one JSON body."""
     text: list[str] = []
     reasoning: list[str] = []
+    sealed: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
     body = _head(model, "chat.completion")
     finish = "stop"
@@ -95,10 +99,11 @@ async def whole(events: AsyncGenerator[Event, None], model: str) -> web.Response
             match event:
                 case Text(piece):
                     text.append(piece)
-                case Reasoning(piece):
+                case Reasoning(piece, seal):
                     reasoning.append(piece)
+                    sealed += [_seals.detail(seal, len(sealed))] if seal else []
                 case ToolCall():
-                    calls.append(event.to_dict())
+                    calls.append(_call(event))
                 case FinishReason(reason):
                     finish = reason
                 case Usage():
@@ -108,10 +113,16 @@ async def whole(events: AsyncGenerator[Event, None], model: str) -> web.Response
     message: dict[str, Any] = {"role": "assistant", "content": "".join(text)}
     if reasoning:
         message["reasoning_content"] = "".join(reasoning)
+    if sealed:
+        message["reasoning_details"] = sealed
     if calls:
         message |= {"content": "".join(text) or None, "tool_calls": calls}
     body["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
     return web.json_response(body)
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return call.to_dict() | (_seals.beside(call.seal) if call.seal else {})
 
 
 def _head(model: str, kind: str) -> dict[str, Any]:

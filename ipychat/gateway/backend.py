@@ -8,8 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ipychat.catalog import registry, resolve, routes
+from ipychat.catalog import receipts, registry, resolve, routes
 from ipychat.chat.answer import Answer
+from ipychat.gateway import _seals
 from ipychat.gateway.agents import AGENTS, Sees
 from ipychat.messages import (
     CUT_OFF,
@@ -52,13 +53,15 @@ class Backend(NamedTuple):
         if model.provider != registry.HELPER:  # which follows no instructions
             messages = (*[m async for m in self._instructions(agent, messages)], *messages)
         given = MappingProxyType(options or {})
+        messages = tuple(map(_seals.opened, messages))
         question = Question(model, messages, given, routes.find(model, given))
+        origin = receipts.origin(question)
         answer = Answer(question, fallbacks=False)
         async with contextlib.aclosing(answer.events(keeps=False)) as events:
             async for event in events:
                 if isinstance(event, Usage):  # what it is relayed by may have no place for it
                     ledger.add(model, event, chat=GATEWAY)
-                yield event
+                yield _seals.closed(event, origin)
 
     async def ask_whole(
         self, agent: str, messages: tuple[Message, ...]

@@ -5,12 +5,13 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ipychat.errors import FormatError
-from ipychat.messages import Event, Usage
+from ipychat.messages import EXTRA, Event, Reasoning, Usage
 from ipychat.providers._reader import (
     MAX_CALLS,
     Answer,
@@ -32,12 +33,16 @@ MAX_COST = 1e6
 class Completion(Answer):
     """What is known of a completion while it comes in."""
 
-    __slots__ = ("_chose", "_pieces")
+    __slots__ = ("_chose", "_details", "_pieces", "_thought")
     done = "[DONE]"
 
     def __init__(self, service: str, asked: Mapping[str, Any] | None = None) -> None:
         super().__init__(service, asked)
         self._chose = False
+        self._thought: list[str] = []
+        """What the service wants back, if calls follow."""
+        self._details: list[_Detail] = []
+        """The same from OpenRouter."""
         self._pieces: dict[tuple[Any, str], OpenCall] | None = None
         """The calls that came last: by index and id, by one of these, and of all."""
 
@@ -55,7 +60,17 @@ class Completion(Answer):
         """Yield the events that are known only at the end; some services only say `done`."""
         if self.closed and self._chose and not self.finish:
             self.finish = "tool_calls" if self.open_calls else "stop"
-        return super().end()
+        if self.open_calls and (sealed := self._wanted_back()):
+            yield Reasoning("", json.dumps(sealed))
+        yield from super().end()
+
+    def _wanted_back(self) -> dict[str, Any]:
+        sealed: dict[str, Any] = {}
+        if self._thought:
+            sealed["reasoning_content"] = "".join(self._thought)
+        if self._details:
+            sealed["reasoning_details"] = [detail.whole() for detail in self._details]
+        return sealed
 
     def _take(self, payload: dict[str, Any]) -> None:
         choice = (payload.get("choices") or NO_CHOICE)[0]
@@ -80,11 +95,15 @@ class Completion(Answer):
             self.usage = _parse_usage(usage)
 
     def _take_delta(self, delta: dict[str, Any]) -> None:
-        if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
+        if reasoning := delta.get("reasoning_content"):
             self.think(reasoning)
-        else:
-            for detail in delta.get("reasoning_details") or ():  # OpenRouter's; some are encrypted
+            self._thought.append(reasoning)
+        elif reasoning := delta.get("reasoning"):
+            self.think(reasoning)
+        for detail in delta.get("reasoning_details") or ():  # OpenRouter's; some are encrypted
+            if not reasoning:
                 self.think(detail.get("text") or detail.get("summary") or "")
+            self._take_detail(detail)
         if refusal := delta.get("refusal"):
             self.note("The model refuses.")
             self.say(refusal)
@@ -100,6 +119,16 @@ class Completion(Answer):
             raise FormatError(f"{self.service} sent over {MAX_CALLS:,} tool calls.")
         for call in calls:
             self._take_call(call)
+
+    def _take_detail(self, detail: dict[str, Any]) -> None:
+        """Add a piece to the details of the thought; those of one kind and number are one."""
+        last = self._details[-1] if self._details else None
+        if not (last and last.goes_on(detail)):
+            if len(self._details) >= MAX_CALLS:
+                raise FormatError(f"{self.service} sent over {MAX_CALLS:,} details of a thought.")
+            self._details.append(_Detail(detail))
+        else:
+            last.add(detail)
 
     def _take_part(self, part: dict[str, Any]) -> None:
         """Say a part of a content: text, or thoughts, which Mistral writes as parts."""
@@ -126,7 +155,36 @@ class Completion(Answer):
         for key in ((index, call.id), (index, ""), (None, call.id), (None, "")):
             pieces[key] = call
         call.name = call.name or name_of(function.get("name") or "")
+        if extra := given.get(EXTRA):
+            call.seal = self._sealed({EXTRA: extra})
         self.add_arguments(call, function.get("arguments") or function.get("input") or "")
+
+
+class _Detail:
+    """One of the details of a thought, whose text comes in pieces."""
+
+    __slots__ = ("_given", "_name", "_text")
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = given
+        self._name = {"reasoning.text": "text", "reasoning.summary": "summary"}.get(
+            name_of(given.get("type") or "")
+        )
+        self._text = io.StringIO()
+        self.add(given)
+
+    def goes_on(self, piece: dict[str, Any]) -> bool:
+        return self._name is not None and all(
+            piece.get(name) == self._given.get(name) for name in ("type", "index")
+        )
+
+    def add(self, piece: dict[str, Any]) -> None:
+        if self._name:
+            self._text.write(text_of(piece.get(self._name) or ""))
+        self._given |= {name: one for name, one in piece.items() if one is not None}
+
+    def whole(self) -> dict[str, Any]:
+        return self._given | ({self._name: self._text.getvalue()} if self._name else {})
 
 
 def _is_error(payload: dict[str, Any]) -> bool:

@@ -34,12 +34,27 @@ class Draft(NamedTuple):
 
 
 def read_arguments(call: ToolCall) -> Json:
-    """Return the arguments of a call as an object."""
+    """Return the arguments of a call as an object, what is none as the only one in it.
+
+    The model has written them; what it hears of it is the call's result.
+    """
+    arguments = read_object(call.arguments or "{}")
+    return {"malformed": call.arguments} if arguments is None else arguments
+
+
+def read_object(text: str) -> Json | None:
+    """Return the JSON object that a text is; None for any other."""
     with contextlib.suppress(ValueError, RecursionError):
-        arguments = json.loads(call.arguments or "{}")
-        if isinstance(arguments, dict):
-            return arguments
-    raise UsageError(f"The arguments of the call of {call.name} are no JSON object.")
+        read = json.loads(text)
+        if isinstance(read, dict):
+            return read
+    return None
+
+
+def opened(seal: str, *names: str) -> Json:
+    """Return those fields of a seal; others' words in it, whoever wrote them, go nowhere."""
+    sealed = read_object(seal) or {}
+    return {name: sealed[name] for name in names if name in sealed}
 
 
 def split_data_url(url: str) -> tuple[str, str] | None:
@@ -78,7 +93,7 @@ def check_last(written: list[Json], service: str) -> None:
 def check_text(messages: Conversation, roles: set[str], service: str) -> None:
     """Raise if a message of one of the roles, which take text only, has something else."""
     for one in messages:
-        if one.role in roles and not all(isinstance(part, TextPart) for part in one.parts):
+        if one.role in roles and not all(isinstance(part, TextPart) for part in one.said_parts):
             raise UsageError(f"{service} takes only text in a message of the role {one.role}.")
 
 

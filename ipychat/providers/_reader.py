@@ -112,6 +112,7 @@ class OpenCall:
     arguments: io.StringIO = field(default_factory=io.StringIO)
     otherwise: str = "{}"
     """Its arguments if no piece of them comes."""
+    seal: str = ""
 
 
 class Answer:
@@ -165,6 +166,15 @@ class Answer:
         """Add text that is thought."""
         self.say(text, Reasoning)
 
+    def seal(self, sealed: Mapping[str, Any]) -> None:
+        """End a thought with what the service wants back of it."""
+        self._add(Reasoning("", self._sealed(sealed)))
+
+    def _sealed(self, sealed: Mapping[str, Any]) -> str:
+        seal = json.dumps(sealed)
+        self._fill(len(seal))
+        return seal
+
     def note(self, text: str) -> None:
         """Add what the user should know, once."""
         text = text[:MAX_NOTE]
@@ -190,14 +200,20 @@ class Answer:
             self.finish = MAX_ANSWER
             self.closed = True
 
-    def call(self, id_: Any, name: Any, arguments: Any) -> None:
-        """Add a call that came as a whole; one without an id gets its number."""
+    def call(
+        self, id_: Any, name: Any, arguments: Any, sealed: Mapping[str, Any] | None = None
+    ) -> None:
+        """Add a call that came as a whole; one without an id gets its number.
+
+        Arguments that are no object are the model's own fault, which whoever runs it tells it.
+        """
         if not isinstance(arguments, str):
-            if not isinstance(arguments, dict | None):
-                raise TypeError
-            arguments = json.dumps(arguments or {}, ensure_ascii=False)
+            given = {} if arguments is None else arguments
+            arguments = json.dumps(given, ensure_ascii=False)
         self._count_calls()
-        self._add(ToolCall(id_of(id_ or f"call_{self._whole}"), name_of(name), arguments))
+        id_ = id_of(id_ or f"call_{self._whole}")
+        seal = self._sealed(sealed) if sealed else ""
+        self._add(ToolCall(id_, name_of(name), arguments, seal))
         self._whole += 1
 
     def error(self, payload: dict[str, Any]) -> ServerError:
@@ -238,8 +254,9 @@ class Answer:
 
     def end(self) -> Iterator[Event]:
         """Yield the events that are known only at the end."""
-        for call in self.open_calls:
-            yield ToolCall(call.id, call.name, call.arguments.getvalue() or call.otherwise)
+        for number, call in enumerate(self.open_calls, self._whole):
+            arguments = call.arguments.getvalue() or call.otherwise
+            yield ToolCall(call.id or f"call_{number}", call.name, arguments, call.seal)
         if self.usage:
             yield self.usage
         if self.finish:

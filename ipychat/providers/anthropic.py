@@ -5,6 +5,7 @@ https://platform.claude.com/docs/en/api/messages
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from ipychat.messages import (
     Message,
     Part,
     TextPart,
+    Thought,
     ToolCall,
     Usage,
     to_base64,
@@ -42,6 +44,7 @@ class Anthropic(HttpService):
 
     name = "anthropic"
     label = "Anthropic"
+    protocol = "anthropic"
     url = "https://console.anthropic.com"
     base_url = "https://api.anthropic.com"
     url_variables = ("ANTHROPIC_BASE_URL",)
@@ -87,6 +90,9 @@ class Anthropic(HttpService):
 
 # -- what is asked
 
+SEALED = {"thinking", "redacted_thinking"}
+"""Blocks that are sent back as they came: the service has signed them."""
+SEALED_FIELDS = ("type", "thinking", "signature", "data")
 NO_PARAMETERS = {"type": "object", "properties": {}}
 CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 IMAGES = {"image/jpeg", "image/png", "image/gif", "image/webp"}
@@ -144,16 +150,23 @@ def _write_messages(messages: Conversation) -> Json:
 
 def _write_content(message: Message) -> str | list[Json]:
     content = message.content
-    if isinstance(content, str) and not message.tool_calls:
+    if isinstance(content, str):
         return content if content.strip() else ""
-    written = [p for p in message.parts if not isinstance(p, TextPart) or p.text.strip()]
-    return [*map(_write_part, written), *map(_write_call, message.tool_calls)]
+    written = [block for part in content if (block := _write_part(part))]
+    while written and written[-1]["type"] in SEALED:  # nothing came of it, which is refused
+        written.pop()
+    return written
 
 
-def _write_part(part: Part) -> Json:
+def _write_part(part: Part) -> Json | None:
     match part:
         case TextPart(text):
-            return {"type": "text", "text": text}
+            return {"type": "text", "text": text} if text.strip() else None
+        case Thought(seal=seal):
+            block = _questions.opened(seal, *SEALED_FIELDS)
+            return block if block.get("type") in SEALED else None
+        case ToolCall():
+            return _write_call(part)
         case ImagePart(url):
             return {"type": "image", "source": _write_image(url)}
         case FilePart(name):
@@ -187,8 +200,9 @@ def _write_result(message: Message) -> Json:
     if not message.tool_call_id:
         raise UsageError("A message of the role tool has the tool_call_id that it answers.")
     result: Json = {"type": "tool_result", "tool_use_id": message.tool_call_id}
-    content = _write_content(message)
-    return {**result, "content": content} if content else result
+    if content := _write_content(message):
+        result["content"] = content
+    return {**result, "is_error": True} if message.failed else result
 
 
 # -- what is answered
@@ -212,12 +226,29 @@ MAX_BLOCKS = 10_000
 """Blocks of an answer that are not shown."""
 
 
+class _Thinking:
+    """A block of thought while it comes in."""
+
+    __slots__ = ("signature", "text")
+
+    def __init__(self, block: Json) -> None:
+        self.text, self.signature = io.StringIO(), io.StringIO()
+        self.text.write(text_of(block.get("thinking") or ""))
+        self.signature.write(text_of(block.get("signature") or ""))
+
+    def sealed(self) -> Json | None:
+        """Return the block as it has to come back; None where nothing was signed."""
+        if not (signature := self.signature.getvalue()):
+            return None
+        return {"type": "thinking", "thinking": self.text.getvalue(), "signature": signature}
+
+
 class _Message(Answer):
     __slots__ = ("_blocks", "_counts")
 
     def __init__(self, service: str, asked: Json) -> None:
         super().__init__(service, asked)
-        self._blocks: dict[int, OpenCall | None] = {}
+        self._blocks: dict[int, OpenCall | _Thinking | None] = {}
         """Blocks that are not shown: calls, what tools of the service's own do, and what is new."""
         self._counts: Json = {}
 
@@ -231,6 +262,8 @@ class _Message(Answer):
                 self._take_message(payload["message"])
             case "message":  # all of it, as one JSON body
                 self._take_message(payload)
+            case "content_block_stop":
+                self._seal_thought(payload.get("index"))
             case "message_delta":
                 self._take_end(payload["delta"], payload.get("usage"))
             case "message_stop":
@@ -245,6 +278,7 @@ class _Message(Answer):
     def _take_message(self, message: Json) -> None:
         for index, block in enumerate(message.get("content") or ()):
             self._take_block(index, block)
+            self._seal_thought(index)
         self._take_end(message, message.get("usage"))
 
     def _take_block(self, index: int, block: Json) -> None:
@@ -256,6 +290,10 @@ class _Message(Answer):
                 self.say(block.get("text") or "")
             case "thinking":
                 self.think(block.get("thinking") or "")
+                self._blocks[index] = _Thinking(block)
+            case "redacted_thinking":
+                self.seal(block)
+                self._blocks[index] = None
             case "tool_use":
                 given = json.dumps(block.get("input") or {}, ensure_ascii=False)
                 call = OpenCall(id_of(block["id"]), name_of(block["name"]), otherwise=given)
@@ -266,13 +304,25 @@ class _Message(Answer):
     def _take_delta(self, index: int, delta: Json) -> None:
         kind = text_of(delta["type"])
         if index in self._blocks:
-            call = self._blocks[index]
-            if call and kind == "input_json_delta":
-                self.add_arguments(call, delta["partial_json"])
+            block = self._blocks[index]
+            if isinstance(block, OpenCall) and kind == "input_json_delta":
+                self.add_arguments(block, delta["partial_json"])
+            elif isinstance(block, _Thinking) and kind == "thinking_delta":
+                self.think(delta["thinking"])
+                block.text.write(delta["thinking"])
+            elif isinstance(block, _Thinking) and kind == "signature_delta":
+                block.signature.write(text_of(delta["signature"]))
         elif kind == "text_delta":
             self.say(delta["text"])
         elif kind == "thinking_delta":
             self.think(delta["thinking"])
+
+    def _seal_thought(self, index: Any) -> None:
+        """Seal the thought of a block that has ended."""
+        thought = self._blocks.get(index)
+        if isinstance(thought, _Thinking) and (sealed := thought.sealed()):
+            self.seal(sealed)
+            self._blocks[index] = None
 
     def _take_end(self, end: Json, usage: Any) -> None:
         if reason := end.get("stop_reason"):

@@ -16,11 +16,12 @@ from urllib.parse import quote, urlsplit
 from ipychat.errors import UsageError
 from ipychat.messages import (
     FilePart,
+    ImagePart,
     Message,
-    Part,
     Reasoning,
     Text,
     TextPart,
+    Thought,
     ToolCall,
     Usage,
     to_base64,
@@ -66,6 +67,7 @@ class Gemini(HttpService):
 
     name = "gemini"
     label = "Gemini"
+    protocol = "gemini"
     url = "https://aistudio.google.com"
     base_url = "https://generativelanguage.googleapis.com/v1beta"
     url_variables = ("GEMINI_BASE_URL",)
@@ -128,12 +130,12 @@ ROLES = {"user": "user", "assistant": "model"}
 IMAGES = {"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"}
 FILES = re.compile("application/pdf|audio/.*|video/.*")
 MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
+SEAL = "thoughtSignature"
 NO_SIGNATURE = "skip_thought_signature_validator"
-"""Gemini refuses a model's calls without the signature that it gave them; messages have no place
-for it. This stands for calls of another origin:
-https://ai.google.dev/gemini-api/docs/thought-signatures
+"""Gemini refuses a model's calls without the signature that it gave them. This stands for calls of
+another origin: https://ai.google.dev/gemini-api/docs/thought-signatures
 """
-OWN_ID = re.compile(r"call_\d+")
+OWN_ID = re.compile(r"call_\d+(_\d+)?")
 """Ids that stand in for missing ones; the service knows nothing of them."""
 
 
@@ -180,7 +182,7 @@ def _write_messages(messages: Conversation) -> Json:
             continue
         for message in several:
             calls |= {call.id: call for call in message.tool_calls}
-            _add(contents, ROLES[role], _parts(message) + _calls(message.tool_calls))
+            _add(contents, ROLES[role], _parts(message))
     _questions.check_last(contents, "Gemini")
     return {"contents": contents} | ({"systemInstruction": {"parts": system}} if system else {})
 
@@ -193,11 +195,14 @@ def _add(contents: list[Json], role: str, parts: list[Json]) -> None:
         contents.append({"role": role, "parts": parts})
 
 
-def _calls(calls: Iterable[ToolCall]) -> list[Json]:
-    parts: list[Json] = [{"functionCall": _write_call(call)} for call in calls]
-    if parts:  # of calls at the same time the first one carries it for all
-        parts[0]["thoughtSignature"] = NO_SIGNATURE
-    return parts
+def _seal_calls(parts: list[Json]) -> None:
+    """Sign the first of a message's calls, which does it for all, where the model has signed none.
+
+    That is so of calls that another model has made.
+    """
+    calls = [part for part in parts if "functionCall" in part]
+    if calls and not any(SEAL in part for part in calls):
+        calls[0][SEAL] = NO_SIGNATURE
 
 
 def _results(messages: Iterable[Message], calls: Mapping[str, ToolCall]) -> list[Json]:
@@ -208,7 +213,8 @@ def _results(messages: Iterable[Message], calls: Mapping[str, ToolCall]) -> list
         if id_ not in calls:
             raise UsageError(f"A tool answers {id_!r}, which no message before it asks for.")
         call = calls[id_]
-        result = {**_known_id(call), "name": call.name, "response": {"output": message.text}}
+        said = {"error" if message.failed else "output": message.text}
+        result = {**_known_id(call), "name": call.name, "response": said}
         if media := [part for part in _parts(message) if "text" not in part]:
             if any("fileData" in part for part in media):
                 raise UsageError("Gemini takes an image in a tool's result as a data URL only.")
@@ -226,11 +232,26 @@ def _known_id(call: ToolCall) -> Json:
 
 
 def _parts(message: Message) -> list[Json]:
-    parts = (p for p in message.parts if not isinstance(p, TextPart) or p.text.strip())
-    return [*map(_part, parts)]
+    written: list[Json] = []
+    for part in message.parts:
+        match part:
+            case Thought(seal=seal):
+                if signed := _questions.opened(seal, SEAL):
+                    if not (written and written[-1].keys() == {"text"}):
+                        written.append({"text": ""})
+                    written[-1] |= signed
+            case ToolCall(seal=seal):
+                call = {"functionCall": _write_call(part)}
+                written.append(call | _questions.opened(seal, SEAL))
+            case TextPart(text) if not text.strip():
+                pass
+            case _:
+                written.append(_part(part))
+    _seal_calls(written)
+    return written
 
 
-def _part(part: Part) -> Json:
+def _part(part: TextPart | ImagePart | FilePart) -> Json:
     match part:
         case TextPart(text):
             return {"text": text}
@@ -295,10 +316,13 @@ class _Responses(Answer):
             self.usage = Usage(prompt + tools, answer + thoughts, thoughts, cached)
 
     def _take_part(self, part: Json) -> None:
+        sealed = {SEAL: text_of(part[SEAL])} if part.get(SEAL) else None
         if text := part.get("text"):
             self.say(text, Reasoning if part.get("thought") else Text)
         if call := part.get("functionCall"):
-            self.call(call.get("id"), call["name"], call.get("args"))
+            self.call(call.get("id"), call["name"], call.get("args"), sealed)
+        elif sealed and "text" in part:
+            self.seal(sealed)
         for kind in NOT_SHOWN.keys() & part.keys():
             self.note(f"Gemini also sent {NOT_SHOWN[kind]}, which is not shown.")
 

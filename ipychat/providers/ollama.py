@@ -92,6 +92,7 @@ class Ollama(HttpService):
 
     name = _Cloud.name
     label = "Ollama"
+    protocol = "ollama"
     url = CLOUD
     base_url = f"http://127.0.0.1:{PORT}"
     url_variables = (HOST_VARIABLE,)
@@ -244,9 +245,11 @@ def _write_messages(messages: Conversation) -> list[Json]:
     called: dict[str, str] = {}  # the tools' names, by the ids of the calls
     for message in messages:
         one = {"role": message.role, **_write_content(message)}
-        if message.tool_calls:
-            called |= {call.id: call.name for call in message.tool_calls}
-            one["tool_calls"] = [*map(_write_call, message.tool_calls)]
+        if calls := message.tool_calls:
+            called |= {call.id: call.name for call in calls}
+            for thought in message.thoughts:
+                one |= _questions.opened(thought.seal, "thinking")
+            one["tool_calls"] = [*map(_write_call, calls)]
         if message.tool_call_id is not None:
             one["tool_call_id"] = message.tool_call_id
             if name := called.get(message.tool_call_id):
@@ -263,7 +266,7 @@ def _write_call(call: ToolCall) -> Json:
 def _write_content(message: Message) -> Json:
     """Return all of the text as one, and the images apart from it."""
     texts, images = [], []
-    for part in message.parts:
+    for part in message.said_parts:
         match part:
             case TextPart(text):
                 texts.append(text)
@@ -343,12 +346,13 @@ COUNTS = ("prompt_eval_count", "eval_count", "prompt_eval_cached_count")
 
 
 class _Chat(Answer):
-    __slots__ = ("_context", "_model", "_prompt")
+    __slots__ = ("_context", "_model", "_prompt", "_thought")
 
     def __init__(self, service: str, asked: Json) -> None:
         super().__init__(service, asked)
         self._model, self._prompt = asked["model"], _estimate(asked)
         self._context = asked["options"]["num_ctx"]
+        self._thought: list[str] = []
 
     def advice(self, error: ServiceError, root: str) -> str:
         """Return advice to add to a refusal, or an empty text."""
@@ -360,9 +364,15 @@ class _Chat(Answer):
 
     def _take(self, payload: Json) -> None:
         message = payload.get("message") or {}
-        self.think(message.get("thinking") or "")
+        if thinking := message.get("thinking"):
+            self.think(thinking)
+            self._thought.append(thinking)
         self.say(message.get("content") or "")
-        for call in message.get("tool_calls") or ():
+        calls = message.get("tool_calls") or ()
+        if calls and self._thought:  # models want it back with the results
+            self.seal({"thinking": "".join(self._thought)})
+            self._thought.clear()
+        for call in calls:
             function = call["function"]
             self.call(call.get("id"), function["name"], function.get("arguments"))
         if payload.get("done"):

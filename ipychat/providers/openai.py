@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from ipychat.config import Endpoint
-from ipychat.messages import FilePart, Message, Part, TextPart
+from ipychat.messages import EXTRA, REASONING, FilePart, ImagePart, Message, TextPart
 from ipychat.providers import _completions, _questions
 from ipychat.providers._questions import Draft, Json
 from ipychat.providers._reader import Answer
@@ -44,6 +43,7 @@ class OpenAI(HttpService):
 
     name = "openai"
     label = "OpenAI"
+    protocol = "completions"
     url = "https://platform.openai.com"
     base_url = "https://api.openai.com/v1"
     url_variables = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
@@ -76,13 +76,21 @@ class OpenAI(HttpService):
 
     @classmethod
     def _write_message(cls, message: Message) -> Json:
-        if isinstance(message.content, str):
-            return message.to_dict()
-        written = replace(message, content="").to_dict()
-        return {**written, "content": [*map(cls._write_part, message.content)]}
+        said = message.said
+        content = said if isinstance(said, str) else [*map(cls._write_part, message.said_parts)]
+        written: Json = {"role": message.role, "content": content}
+        if calls := message.tool_calls:  # without a call nobody wants the thought behind it
+            for thought in message.thoughts:
+                written |= _questions.opened(thought.seal, *REASONING)
+            written["tool_calls"] = [
+                call.to_dict() | _questions.opened(call.seal, EXTRA) for call in calls
+            ]
+        if message.tool_call_id is not None:
+            written["tool_call_id"] = message.tool_call_id
+        return written
 
     @classmethod
-    def _write_part(cls, part: Part) -> Json:
+    def _write_part(cls, part: TextPart | ImagePart | FilePart) -> Json:
         if not isinstance(part, FilePart):
             return part.to_dict()
         if part.media_type != _questions.PDF:

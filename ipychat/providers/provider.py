@@ -126,6 +126,8 @@ class AsyncGeneratorProvider:
     """What the catalog may ask of a provider; all but `create_async_generator` has a default."""
 
     label: ClassVar[str] = ""
+    protocol: ClassVar[str] = ""
+    """What it speaks, where others do so too: what one of them has sealed, each can open."""
     url: ClassVar[str] = ""
     working: ClassVar[bool] = True
     """Whether the service answers at its original address."""
@@ -274,6 +276,9 @@ class Reader:
         else:
             piece = self._parse(piece)
         match piece:
+            case Reasoning(seal=seal) if seal:
+                self._room -= len(piece.text.encode()) + len(seal.encode())
+                return None if self.is_full else piece
             case Text(text) | Reasoning(text):
                 text, self._half = split_half(self._half + text)
                 self._kind = type(piece)
@@ -285,7 +290,8 @@ class Reader:
                 self._take_room(size)
                 return piece if piece.text else None
             case ToolCall():
-                size = sum(len(one.encode()) for one in (piece.id, piece.name, piece.arguments))
+                texts = (piece.id, piece.name, piece.arguments, piece.seal)
+                size = sum(len(one.encode()) for one in texts)
             case Notice(text):
                 size = len(text.encode())
             case FinishReason():
@@ -323,8 +329,11 @@ class Reader:
                 return Text(piece)
             case FinishReason(reason):
                 return FinishReason(harmless(reason[:MAX_REASON]) or "stop")
-            case ToolCall(id_, name, arguments):
-                return ToolCall(whole(id_[:MAX_ID]), whole(name[:MAX_NAME]), whole(arguments))
+            case ToolCall(id_, name, arguments, seal):
+                id_, name = whole(id_[:MAX_ID]), whole(name[:MAX_NAME])
+                return ToolCall(id_, name, whole(arguments), whole(seal))
+            case Reasoning(text, seal) if seal:
+                return Reasoning(whole(text), whole(seal))
             case Notice(text, kind):
                 return Notice(harmless(text), kind)
             case Text() | Reasoning() | Usage() as event:
