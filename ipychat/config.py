@@ -18,6 +18,8 @@ REPLAY_VARIABLE = "IPYCHAT_REPLAY"
 CASSETTE_VARIABLE = "IPYCHAT_CASSETTE"
 CASSETTE = "__chat__"
 """The default folder of a notebook's cassette."""
+OPENAI_PROTOCOLS = ("completions", "responses")
+"""OpenAI's chat completions, which most services speak, and Responses, for its newer models."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -54,6 +56,8 @@ class Config(NamedTuple):
     """Root URLs that replace a provider's own: provider → URL."""
     endpoints: Mapping[str, Endpoint] = NOTHING
     """Further services that speak OpenAI's protocol, by name."""
+    protocols: Mapping[str, str] = NOTHING
+    """Which of OpenAI's protocols to use, where a service has both: provider → protocol."""
     fallbacks: Mapping[str, tuple[str, ...]] = NOTHING
     """Models to ask if one fails before its first word: model → others, in order."""
     proxy: str | None = None

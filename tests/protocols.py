@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 
 import ipychat
+from ipychat import config
 from ipychat.gateway.backend import Backend
 from ipychat.gateway.server import Gateway
 from ipychat.messages import Reasoning, Text
@@ -15,6 +16,7 @@ from ipychat.providers import AutonomousAI, Koala, OpenAI, RobocodersAPI
 from ipychat.providers.anthropic import Anthropic
 from ipychat.providers.gemini import Gemini
 from ipychat.providers.ollama import Ollama
+from ipychat.providers.responses import Responses
 from ipychat.wire import http
 from tests.loopback import END, HANG, Listening, Received, Service, _Threaded, answer, chunk, head
 
@@ -152,6 +154,38 @@ class AnthropicProtocol(Protocol):
         ]
 
 
+class ResponsesProtocol(Protocol):
+    def text(self, text: str) -> bytes:
+        return self.event("output_text.delta", item_id="m", output_index=0, delta=text)
+
+    def finish(self, reason: str = "stop") -> bytes:
+        ended: dict = {"object": "response", "status": "completed", "output": []}
+        if reason != "stop":
+            why = "max_output_tokens" if reason == "length" else reason
+            ended |= {"status": "incomplete", "incomplete_details": {"reason": why}}
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        return self.event(ended["status"], response={**ended, "usage": usage})
+
+    def pieces(self, *texts: str, reason: str = "stop") -> list[bytes]:
+        message = {"type": "message", "id": "m", "role": "assistant", "content": []}
+        part = {"type": "output_text", "text": "".join(texts), "annotations": []}
+        return [
+            self.event("created", response={"status": "in_progress", "output": []}),
+            self.event("output_item.added", output_index=0, item=message),
+            *map(self.text, texts),
+            self.event("output_text.done", output_index=0, text=part["text"]),
+            self.event("output_item.done", output_index=0, item={**message, "content": [part]}),
+            self.finish(reason),
+        ]
+
+    def prepare(self, service) -> None:
+        config.use(config.current()._replace(protocols={"openai": "responses"}))
+
+    @staticmethod
+    def event(kind: str, **fields) -> bytes:
+        return message_event(f"response.{kind}", **fields)
+
+
 class OllamaProtocol(Protocol):
     def text(self, text: str) -> bytes:
         return self._line(message={"role": "assistant", "content": text}, done=False)
@@ -208,6 +242,13 @@ ONLINE = [
         "gemini-test",
         malformed=sse('{"candidates": ['),
         error=sse('{"error": {"code": 500, "message": "the model fell over", "status": "INTERNAL"}}'),
+    ),
+    ResponsesProtocol(
+        Responses,
+        "/responses",
+        "gpt-test",
+        malformed=sse('{"type": "response.output_text.delta", "delta": '),
+        error=message_event("error", code="server_error", message="the model fell over"),
     ),
     OllamaProtocol(
         Ollama,

@@ -16,6 +16,7 @@ from tests.protocols import OFFLINE, PROTOCOLS, BehindTheGateway, RunningGateway
 pytestmark = pytest.mark.usefixtures("sessions")
 
 NAMES = {cls.rpartition(":")[2]: name for name, cls in registry.BUILT_IN.items()}
+NAMES["Responses"] = "openai"  # by the protocol that is chosen for it
 CLOUDFLARE = b"<!DOCTYPE html><html><title>Just a moment...</title>cloudflare</html>"
 
 

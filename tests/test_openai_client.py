@@ -136,7 +136,7 @@ async def test_what_the_models_service_wants_back_goes_through_the_client(
     if make is test_seals.gemini:  # where the thought stood, a chat completion has no place for
         first = {"text": "", **sent[0]["parts"][1], "thoughtSignature": test_seals.SEALED}
         sent[0]["parts"][:2] = [first]
-    assert sent == [exchange.sent_back, exchange.result]
+    assert sent == exchange.answer
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ async def test_an_option_that_is_given_twice_is_refused(openai):
 
 @pytest.mark.parametrize("name", sorted(registry.BUILT_IN))
 def test_what_is_documented_is_known_to_each_protocol(name):
-    known = registry.known_options(name)
+    known = registry.known_options(name, registry.load(name))
     assert {"temperature", "max_tokens", "top_p", "stop", "tools", "tool_choice"} <= known
     assert {"response_format", "timeout", "proxy", "retries", "idle_timeout", "stream"} <= known
     named = set(inspect.signature(registry.load(name).create_async_generator).parameters)
@@ -134,7 +134,7 @@ def test_what_is_documented_is_known_to_each_protocol(name):
     ],
 )  # fmt: skip
 def test_what_only_one_of_them_takes_is_known_to_it(name, option):
-    assert option in registry.known_options(name)
+    assert option in registry.known_options(name, registry.load(name))
 
 
 async def test_a_provider_of_another_package_takes_any_option(own):

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import ipychat
-from ipychat import messages, secrets
+from ipychat import config, messages, secrets
 from ipychat.catalog import firewall, receipts
 from ipychat.chat import conversations
 from ipychat.messages import (
@@ -39,6 +39,11 @@ class Exchange:
     result: dict
     """What of it is the result."""
     content_type: str = "text/event-stream"
+
+    @property
+    def answer(self) -> list:
+        said = self.sent_back if isinstance(self.sent_back, list) else [self.sent_back]
+        return [*said, self.result]
 
     def messages(self, body: dict) -> list:
         return body.get("messages") or body.get("contents") or body.get("input")
@@ -208,22 +213,68 @@ def ollama() -> Exchange:
     )
 
 
+def responses() -> Exchange:
+    def item(number, item, *before):
+        empty = {**item, **{k: [] for k in ("content", "summary") if k in item}, "arguments": ""}
+        yield event("output_item.added", output_index=number, item=empty)
+        yield from before
+        yield event("output_item.done", output_index=number, item=item)
+
+    def event(kind, **fields):
+        return message_event(f"response.{kind}", **fields)
+
+    def delta(kind, number, text):
+        return event(f"{kind}.delta", output_index=number, delta=text)
+
+    summary = [{"type": "summary_text", "text": "I should look."}]
+    thought = {"type": "reasoning", "id": "rs_1", "summary": summary, "encrypted_content": SEALED}
+    text = {"type": "output_text", "text": "I look.", "annotations": []}
+    said = {"type": "message", "id": "msg_1", "status": "completed", "phase": "commentary"}
+    message = {**said, "role": "assistant", "content": [text]}
+    call = {"type": "function_call", "id": "fc_1", "call_id": "t1", "name": "weather"}
+    whole = {"status": "completed", "output": [], "usage": {"input_tokens": 1}}
+    return Exchange(
+        "openai:m",
+        "/responses",
+        [
+            event("created", response={**whole, "status": "in_progress"}),
+            *item(0, thought, delta("reasoning_summary_text", 0, "I should look.")),
+            *item(1, message, delta("output_text", 1, "I "), delta("output_text", 1, "look.")),
+            *item(
+                2,
+                {**call, "arguments": '{"city": "Rom"}'},
+                delta("function_call_arguments", 2, '{"city": '),
+                delta("function_call_arguments", 2, '"Rom"}'),
+            ),
+            event("completed", response=whole),
+        ],
+        [thought, message, {**call, "arguments": '{"city": "Rom"}'}],
+        {"type": "function_call_output", "call_id": "t1", "output": "Rain."},
+    )
+
+
 @pytest.fixture(autouse=True)
 def _conversations_of_its_own(sessions):
     yield
     conversations._live.clear()
 
 
-EXCHANGES = [anthropic, gemini, deepseek, openrouter, ollama]
+EXCHANGES = [anthropic, gemini, deepseek, openrouter, ollama, responses]
 RESULT = {"role": "tool", "tool_call_id": "t1", "content": "Rain."}
 
 
 @pytest.fixture(params=EXCHANGES, ids=lambda make: make.__name__)
 def exchange(request, service):
     made = request.param()
+    speak(made)
     service.on("/api/show", answer(b"{}", content_type="application/json"))
     service.on(made.path, answer(*made.pieces, content_type=made.content_type))
     return made
+
+
+def speak(exchange):
+    protocols = {"openai": "responses" if exchange.path == "/responses" else "completions"}
+    config.use(config.current()._replace(protocols=protocols))
 
 
 async def begin(exchange, service, chat="talk"):
@@ -237,28 +288,22 @@ async def test_the_call_its_result_and_every_seal_are_sent_as_they_came(exchange
     where = await begin(exchange, service)
     await ipychat.ask([RESULT], chat="talk", **where)
     first, second = [one.json for one in service.asked(exchange.path)]
-    before, said, result = exchange.messages(second)
-    assert [before] == exchange.messages(first)
-    assert said == exchange.sent_back
-    assert result == exchange.result
+    [before] = exchange.messages(first)
+    assert exchange.messages(second) == [before, *exchange.answer]
 
 
 async def test_they_are_sent_after_the_conversation_was_read_from_disk(
     exchange, service, tmp_path, monkeypatch
 ):
-    from ipychat import config
-
     config.use(config.current()._replace(notebook=str(tmp_path / "a.ipynb")))
     where = await begin(exchange, service)
     conversations._live.clear()
     await ipychat.ask([RESULT], chat="talk", **where)
     second = service.asked(exchange.path)[-1].json
-    assert exchange.messages(second)[1:] == [exchange.sent_back, exchange.result]
+    assert exchange.messages(second)[1:] == exchange.answer
 
 
 async def test_an_answer_that_is_kept_has_its_seals_too(exchange, service, tmp_path):
-    from ipychat import config
-
     config.use(config.current()._replace(replay="auto"))
     where = {"model": exchange.model, "base_url": service.url}
     first = await ipychat.ask("How is it?", **where)
@@ -267,15 +312,16 @@ async def test_an_answer_that_is_kept_has_its_seals_too(exchange, service, tmp_p
     assert (again.parts, again.origin) == (first.parts, first.origin)
 
 
-SIGNED = r"EqQBCg|reasoning_content|reasoning_details|extra_content|\"thinking\""
+SIGNED = r"EqQBCg|rs_1|commentary|reasoning_content|reasoning_details|extra_content|\"thinking\""
 
 
 async def test_another_origin_gets_the_call_and_the_result_without_a_seal(exchange, service):
     await begin(exchange, service)
     [turn] = ipychat.conversation("talk").turns
     for other in EXCHANGES:
-        if (other := other()).model == exchange.model:
+        if (other := other()).path == exchange.path:
             continue
+        speak(other)
         service.on(other.path, answer(*other.pieces, content_type=other.content_type))
         turn.state = "done"
         await ipychat.ask([RESULT], chat="talk", model=other.model, base_url=service.url)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ipychat import config, secrets
 from ipychat.errors import ModelNotSupportedError, UsageError
 from ipychat.providers import provider
-from ipychat.providers.presets import PRESETS
+from ipychat.providers.presets import OWN_HOST, PRESETS
 from ipychat.text import words
 from ipychat.wire.http import Transport
 
@@ -36,6 +36,16 @@ BUILT_IN = {
     "openai": "ipychat.providers.openai:OpenAI",
     "robocoders": "ipychat.providers.robocoders:RobocodersAPI",
 }
+SPEAKING = {
+    "completions": "ipychat.providers.openai:OpenAI",
+    "responses": "ipychat.providers.responses:Responses",
+}
+"""Who speaks a protocol that several services have."""
+SERVICE = (
+    *("__doc__", "name", "label", "url", "base_url", "url_variables", "key_variables"),
+    *("default_model", "check_path"),
+)
+"""What of a provider's class is its service's, whatever the protocol."""
 ENTRY_POINTS = "ipychat.providers"
 NAME = re.compile(r"\w[\w.-]*")
 """Valid names of providers; files are named after them."""
@@ -119,6 +129,26 @@ def load(name: str) -> type[FullProvider]:
     )
 
 
+def speaking(name: str, cls: type[FullProvider], root: str) -> type[FullProvider]:
+    """Return the provider of that name as it speaks at `root`: in OpenAI's newer protocol there.
+
+    The user may choose another of the two for any service that speaks one of them.
+    """
+    own = "responses" if OWN_HOST.match(root) else cls.protocol
+    wanted = config.current().protocols.get(name, own)
+    if cls.protocol not in config.OPENAI_PROTOCOLS or wanted == cls.protocol:
+        return cls
+    return _twin(cls, wanted)  # type: ignore[arg-type] # classes are hashable
+
+
+@functools.cache
+def _twin(cls: type[FullProvider], protocol: str) -> type[FullProvider]:
+    """Return the class of the same service in another protocol."""
+    module, _, spoken = SPEAKING[protocol].partition(":")
+    same = {one: getattr(cls, one) for one in SERVICE}
+    return type(cls.__name__, (getattr(import_module(module), spoken),), same)
+
+
 def loaded() -> Iterator[tuple[str, type[FullProvider]]]:
     """Yield every provider; one that can't be imported is logged and skipped."""
     for name in names():
@@ -134,12 +164,12 @@ def is_ours(name: str) -> bool:
     return name in known and name not in _registered
 
 
-def known_options(name: str) -> frozenset[str] | None:
+def known_options(name: str, cls: type[FullProvider]) -> frozenset[str] | None:
     """Return the names of a provider's options; None if it accepts any.
 
     A provider of another package accepts any, unless its signature says otherwise.
     """
-    return _known_options(load(name), is_ours(name))  # type: ignore[arg-type] # classes are hashable
+    return _known_options(cls, is_ours(name))  # type: ignore[arg-type] # classes are hashable
 
 
 @functools.lru_cache(maxsize=64)

@@ -18,9 +18,11 @@ def find(model: ModelId, options: Mapping[str, Any]) -> Route:
     provider = registry.load(model.provider)
     if provider.chooses_address:
         return Route(provider, None)
-    if given := options.get("base_url"):
-        return Route(provider, provider.root(given))
-    root = registry.root(model.provider, provider)
+    given = options.get("base_url")
+    root = provider.root(given) if given else registry.root(model.provider, provider)
+    provider = registry.speaking(model.provider, provider, root)
+    if given:
+        return Route(provider, root)
     served_here = config.current().gateway and registry.is_offline(model.provider, provider)
     return Route(provider, root, resolve.answering() if served_here else None)
 

@@ -15,6 +15,7 @@ from ipychat.messages import (
     Place,
     Prompt,
     Question,
+    Route,
     Usage,
     distinct,
     dollars,
@@ -66,12 +67,13 @@ def question(
         except RecursionError:
             raise UsageError(f"The option {name} holds itself, or is nested too deeply.") from None
     meant, recorded = resolve.resolve_question(model)
-    _check_names(meant, named, taken)
+    route = routes.find(meant, given)
+    _check_names(meant, route, named, taken)
     return Question(
         meant,
         distinct((*head, *before, *own)),
         MappingProxyType(given),
-        routes.find(meant, given),
+        route,
         own,
         system,
         place,
@@ -90,9 +92,11 @@ def _read_extra(options: dict[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in extra.items() if value is not None}
 
 
-def _check_names(model: ModelId, options: Iterable[str], taken: AbstractSet[str]) -> None:
+def _check_names(
+    model: ModelId, route: Route, options: Iterable[str], taken: AbstractSet[str]
+) -> None:
     """Raise UnknownOptionError for an option that the provider doesn't have."""
-    known = registry.known_options(model.provider)
+    known = registry.known_options(model.provider, route.provider)
     if known is None:
         return
     for name in options:

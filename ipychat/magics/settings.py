@@ -53,6 +53,12 @@ class IPyChat(Configurable):
         help="Services of your own that speak OpenAI's protocol: name → root URL, or a dict with "
         "url and, where it has them, key (the environment's name for it) and model.",
     ).tag(config=True)
+    protocols = Dict(
+        key_trait=Unicode(),
+        value_trait=Enum(config.OPENAI_PROTOCOLS),
+        help="By which of OpenAI's protocols a service is asked: provider → completions or "
+        "responses. Unset, OpenAI itself and Azure are asked by responses, others by completions.",
+    ).tag(config=True)
     fallbacks = Dict(
         key_trait=Unicode(),
         value_trait=List(Unicode()),

@@ -208,9 +208,13 @@ def _parse_usage(usage: Any) -> Usage | None:
     cached = cached or max(counts_of(usage, *CACHED))
     if total == read + written + reasoning:  # xAI does not count thoughts as written
         written += reasoning
-    cost: Any = usage.get("cost")  # OpenRouter's, in dollars
-    is_cost = type(cost) in {int, float} and 0 <= cost < MAX_COST
-    return Usage(read, written, reasoning, cached, cost if is_cost else None)
+    return Usage(read, written, reasoning, cached, cost_of(usage))
+
+
+def cost_of(usage: Mapping[str, Any]) -> float | None:
+    """Return what a service says that an answer cost in dollars, as OpenRouter does."""
+    cost: Any = usage.get("cost")
+    return cost if type(cost) in {int, float} and 0 <= cost < MAX_COST else None
 
 
 # -- a service's list of models

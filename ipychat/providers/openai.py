@@ -6,21 +6,17 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import functools
-import re
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ipychat.config import Endpoint
 from ipychat.messages import EXTRA, REASONING, FilePart, ImagePart, Message, TextPart
 from ipychat.providers import _completions, _questions
+from ipychat.providers._openai import OpenAIService
 from ipychat.providers._questions import Draft, Json
 from ipychat.providers._reader import Answer
-from ipychat.providers._service import HttpService, Place
-from ipychat.providers.presets import KEY_VARIABLES
-from ipychat.providers.provider import COMMON_OPTIONS, Card
-from ipychat.wire.http import Transport
-
-OWN_HOST = re.compile(r"https?://([^/?#]*[.@])?api\.openai\.com(:\d+)?(/|$)", re.IGNORECASE)
-
+from ipychat.providers._service import Place
+from ipychat.providers.presets import OWN_HOST
+from ipychat.providers.provider import COMMON_OPTIONS
 
 OPTIONS = frozenset({
     "audio", "function_call", "functions", "logit_bias", "logprobs", "metadata", "modalities", "n",
@@ -38,20 +34,11 @@ OPTIONS_OF_OTHERS = frozenset({
 """What services have added that speak this protocol, too."""
 
 
-class OpenAI(HttpService):
+class OpenAI(OpenAIService):
     """`openai:…`. The environment's key goes to the environment's address or OpenAI's, only."""
 
-    name = "openai"
-    label = "OpenAI"
     protocol = "completions"
-    url = "https://platform.openai.com"
-    base_url = "https://api.openai.com/v1"
-    url_variables = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
-    key_variables = KEY_VARIABLES["openai"]
-    listed = "/models"
-    default_model = "gpt-6-luna"
     known_options = COMMON_OPTIONS | OPTIONS | OPTIONS_OF_OTHERS
-    check_path = ""
     asks_usage: ClassVar[bool] = True
     """Whether a stream is asked for its usage, which some services refuse as unknown."""
     pdf_part: ClassVar[str] = "file"
@@ -111,19 +98,6 @@ class OpenAI(HttpService):
     @classmethod
     def _answer(cls) -> type[Answer]:
         return _completions.Completion
-
-    @classmethod
-    def _read_page(cls, page: Any) -> tuple[list[Card], str]:
-        return _completions.read_cards(page), ""
-
-    @classmethod
-    async def check(cls, root: str, key: str, **transport: Any) -> list[Card]:
-        """Return the service's models, if it accepts the key."""
-        if cls.check_path:
-            place = cls._place(root, key, Transport(**transport))
-            async with place.call("GET", cls.check_path) as call:
-                await call.body()
-        return await super().check(root, key, **transport)
 
 
 @functools.cache

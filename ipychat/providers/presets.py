@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ipychat.config import Endpoint
 
 KEY_VARIABLES = {
@@ -10,7 +12,11 @@ KEY_VARIABLES = {
     "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
 }
 """Where the keys of services that have a protocol of their own are found."""
-
+OWN_HOST = re.compile(
+    r"https?://([^/?#]*[.@])?(api\.openai\.com|[^/?#.@]+\.openai\.azure\.com)(:\d+)?(/|$)",
+    re.IGNORECASE,
+)
+"""OpenAI's own addresses, and those that Azure serves its models at."""
 PRESETS = {
     "openrouter": Endpoint(
         "OpenRouter",
