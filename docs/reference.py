@@ -270,7 +270,7 @@ def text_of(node: ast.AST | None) -> str:
 
 
 def tree_of_errors() -> str:
-    _, drawn, rest = re.split(r"\n\n(?=    ChatError)|\n\n(?=Each says)", errors.__doc__ or "")
+    _, drawn, rest = re.split(r"\n\n(?=    ChatError)|\n\n(?=\S)", errors.__doc__ or "")
     rows = [
         (code(name), prose(cls.__doc__), code(cls.__base__.__name__))
         for name, cls in vars(errors).items()

@@ -120,6 +120,7 @@ class ToolCall:
 
 
 Part: TypeAlias = TextPart | ImagePart | FilePart | Thought | ToolCall
+P = TypeVar("P", Thought, ToolCall)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +160,17 @@ class Message:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """What an assistant asks for."""
-        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+        return self._those(ToolCall)
 
     @property
     def thoughts(self) -> tuple[Thought, ...]:
         """What an assistant thought."""
-        return tuple(part for part in self.parts if isinstance(part, Thought))
+        return self._those(Thought)
+
+    def _those(self, kind: type[P]) -> tuple[P, ...]:
+        if isinstance(self.content, str):
+            return ()
+        return tuple([part for part in self.content if isinstance(part, kind)])
 
     def seals(self, origin: str | None = None) -> list[str]:
         """Return the seals in it; none of another origin's than the one given."""
@@ -176,8 +182,10 @@ class Message:
     @property
     def said(self) -> str | tuple[Part, ...]:
         """The content without thoughts and calls, for which most protocols have a place apart."""
-        said = tuple(part for part in self.parts if not isinstance(part, Thought | ToolCall))
-        if len(said) == len(self.parts):
+        if isinstance(self.content, str):
+            return self.content
+        said = tuple([part for part in self.content if not isinstance(part, Thought | ToolCall)])
+        if len(said) == len(self.content):
             return self.content
         match said:
             case ():

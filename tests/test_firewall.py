@@ -370,6 +370,7 @@ def test_what_goes_along_is_sent_as_it_is_where_that_is_allowed(guarded, given, 
 
 
 NAMES = {cls.rpartition(":")[2]: name for name, cls in registry.BUILT_IN.items()}
+NAMES["Responses"] = "openai"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
@@ -380,10 +381,12 @@ def test_no_protocol_carries_it(guarded, given, protocol):
     names = [*getattr(provider, "key_variables", ())[:1], provider.url_variables[0]]
     values = ["sk-another-key-of-the-tests", service.url][-len(names) :]
     before = "before = dict(os.environ)\n"
+    if provider.protocol:
+        before += f"%config IPyChat.protocols = {{'openai': {provider.protocol!r}}}\n"
     guarded.set_up(before + f"os.environ.update({dict(zip(names, values, strict=True))})")
     model = f"{NAMES[provider.__name__]}:{protocol.model}"
     ran = guarded.ask(f"%chat -m {model} --system 'You know {{{{token}}}}' it is {{{{own}}}}")
-    guarded.set_up("os.environ.clear(); os.environ.update(before)")
+    guarded.set_up("os.environ.clear(); os.environ.update(before)\n%config IPyChat.protocols = {}")
     assert "so: ••• •••" in ran.shown()
     assert set(noticed(ran)[0].split(", ")) == {NAME, "a secret"}
     assert service.asked(protocol.path)
