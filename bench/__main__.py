@@ -1,7 +1,8 @@
-"""`python -m bench` measures everything, prints it, writes `docs/performance.md` and its picture.
+"""`python -m bench` measures everything, prints it, and writes `docs/performance.md` and its
+picture.
 
-`python -m bench wire race` measures these and writes nothing. The exit status is 1 where a figure
-is worse than its bound, or missing.
+`python -m bench wire race` runs only these scripts and writes nothing. The exit status is 1 if a
+figure is missing or exceeds its bound.
 """
 
 import sys
@@ -17,7 +18,7 @@ def main(scripts: list[str]) -> int:
     if unknown := [*{*scripts} - {*PARTS}]:
         print(f"There is no {unknown[0]}: {', '.join(PARTS)}.", file=sys.stderr)
         return 2
-    # each in a new process: no script finds memory that another has freed
+    # each in a new process, so that none reuses memory that another has freed
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         chosen = scripts or PARTS
         figures, left_out, wrong = report(

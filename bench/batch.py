@@ -1,7 +1,7 @@
-"""What it takes to ask many prompts, beside the least: the same with aiohttp alone.
+"""The cost of many prompts, compared with the same requests made with aiohttp alone.
 
-The model is a process of its own that answers after 100 ms; it may allow so many requests a second,
-say so in its headers, and refuse what is more.
+The model is a separate process that answers after 100 ms. It may limit requests per second, report
+the limit in its headers, and refuse requests above it.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from ipychat.wire import http, limits
 
 PROMPTS, MANY = 2_000, 100_000
 ANSWER = 0.1
-"""Seconds until an answer comes."""
+"""Seconds until an answer arrives."""
 RATE = 200
-"""Requests a second that the limited service allows, and how many it lets through at once."""
+"""Requests per second that the limited service allows, and the size of a burst."""
 MODEL = "openai:m"
 MIB = 1 << 20
 
@@ -52,7 +52,8 @@ def _said(status: str, body: bytes, headers: str = "") -> bytes:
 
 
 class Model(Listener):
-    """Answers `/limited/…` and `/free/…` after a time, `/fast/…` at once; counts for `/count`."""
+    """Answers `/limited/…` and `/free/…` after a delay, `/fast/…` at once; reports counts at
+    `/count`."""
 
     answered = refused = 0
     left, at = float(RATE), 0.0
@@ -71,7 +72,7 @@ class Model(Listener):
                 asyncio.get_running_loop().call_later(ANSWER, self.answer)
 
     def limit(self):
-        """A bucket that fills up at the rate, as OpenAI describes its own."""
+        """A token bucket, as OpenAI describes its own."""
         now = time.monotonic()
         Model.left, Model.at = min(self.left + (now - self.at) * RATE, RATE), now
         if self.left < 1:
@@ -99,7 +100,7 @@ async def serve() -> None:
 
 
 def counts(url: str) -> tuple[int, int]:
-    """How many were answered and refused since this was asked last."""
+    """Requests answered and refused since the last call."""
     with urllib.request.urlopen(f"{url}/count") as answer:
         return tuple(json.loads(answer.read()))
 
@@ -108,7 +109,7 @@ def counts(url: str) -> tuple[int, int]:
 
 
 async def floor(url: str, count: int, concurrency: int) -> tuple[float, float]:
-    """The same with aiohttp alone, each answer moved to a file: seconds, and those of CPU."""
+    """The same with aiohttp alone, each answer written to a file: seconds, and CPU seconds."""
     numbers = iter(range(count))
     folder = Path(tempfile.mkdtemp(dir=os.environ["IPYCHAT_HOME"]))
     connector = aiohttp.TCPConnector(limit=0)
@@ -136,7 +137,7 @@ async def ours(
     url: str, count: int, concurrency: int, word: str = ""
 ) -> tuple[float, float, batch.Results]:
     os.environ["OPENAI_BASE_URL"] = url
-    limits._seen.clear()  # noqa: SLF001 - each run is the first
+    limits._seen.clear()  # noqa: SLF001 - each run starts cold
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     results = await batch.map(
@@ -191,7 +192,7 @@ def killed(url: str) -> Iterator[Figure]:
 
 @contextlib.contextmanager
 def running_many() -> Iterator[subprocess.Popen]:
-    """Have very many asked, of a model of their own: beside what no clock is held to."""
+    """Start a large run against a model of its own, alongside measurements that are not timed."""
     command = [sys.executable, "-m", "bench.batch", "many"]
     with tempfile.TemporaryDirectory() as home, process("bench.batch", "serve") as url:
         environment = {**os.environ, "IPYCHAT_HOME": home, "OPENAI_BASE_URL": f"{url}/fast"}

@@ -1,9 +1,9 @@
-"""What an answer costs in the cell of a real kernel, beside the least that it can cost.
+"""The cost of an answer in a cell of a real kernel, compared with a minimal cell.
 
-Two ways are measured: `%chat`, which asks a service on this machine, and the floor, a cell that
-reads the same bytes with aiohttp alone and appends to its output every 50 ms. CPU is the kernel's;
-messages and bytes are the cell's outputs on iopub; a word is seen when the front end's socket has a
-message with it.
+Two ways are measured: `%chat`, which asks a local service, and the floor, a cell that reads the
+same bytes with aiohttp alone and appends to its output every 50 ms. CPU is the kernel's; messages
+and bytes are the cell's outputs on iopub; a word counts as seen when a message with it reaches the
+front end's socket.
 """
 
 import ast
@@ -30,7 +30,7 @@ WORD = re.compile(r"\bq([0-9a-z]{3})\b")
 
 
 def words(kind: str, count: int) -> list[str]:
-    """An answer in `count` numbered words, each as long as a token is on average.
+    """An answer of `count` numbered words, each about as long as a token.
 
     `flat` is one paragraph of longer words, `endless` one of short ones, `markdown` has headings,
     lists and code.
@@ -49,7 +49,7 @@ CODE = range(101, 125)
 
 
 def _in_markdown(word: str, n: int) -> str:
-    """What stands at the place `n` of a section: heading, paragraph, list, code, paragraph."""
+    """The word at position `n` of a section: heading, paragraph, list, code, paragraph."""
     if n not in CODE:
         return f"{BEFORE.get(n, '')}{word}{'**' if n == 89 else ''} "
     match (n - CODE.start) % 4:
@@ -66,7 +66,7 @@ def _in_markdown(word: str, n: int) -> str:
 
 @dataclass
 class Watch:
-    """The longest callback in CPU seconds, and how late the loop was at worst."""
+    """The longest callback in CPU seconds, and the loop's worst lag."""
 
     held: float = 0.0
     late: float = 0.0
@@ -97,7 +97,7 @@ class Watch:
 
 @contextlib.asynccontextmanager
 async def measured(result: dict, *, watch: bool):
-    """Fill `result` with what the block costs."""
+    """Fill `result` with the cost of the block."""
     watcher = Watch()
     with watcher.on() if watch else contextlib.nullcontext():
         await asyncio.sleep(0.002)
@@ -157,7 +157,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding
 
 @functools.cache
 def encoded(kind: str, count: int) -> tuple[list[bytes], bytes, bytes]:
-    """The events of an answer, what ends it, and all of it."""
+    """The events of an answer, its end, and all of its bytes."""
     events = [event({"content": word}) for word in words(kind, count)]
     end = event({}, "stop") + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
     return events, end, b"".join(events) + end
@@ -179,7 +179,7 @@ def chunk(data: bytes) -> bytes:
 
 
 class Service:
-    """Answers `/KIND/COUNT/RATE/chat/completions`; notes when each word was sent."""
+    """Answers `/KIND/COUNT/RATE/chat/completions`; records when each word was sent."""
 
     def __init__(self) -> None:
         self.sent: list[float] = []
@@ -216,7 +216,7 @@ class Service:
 
 @dataclass
 class Run:
-    """What one cell cost."""
+    """The cost of one cell."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -260,7 +260,7 @@ class Front:
         return run
 
     async def execute(self, code: str) -> tuple[dict, list[tuple[float, int, int]]]:
-        """Run a cell; give its reply, and of each output when it came, its size and last word."""
+        """Run a cell; return its reply and, for each output, its time, size and last word."""
         expressions = {"result": "__import__('json').dumps(result)"}
         sent = self.client.execute(code, user_expressions=expressions, allow_stdin=True)
         seen = await self._read(sent)
@@ -296,7 +296,7 @@ class Front:
 
 @contextlib.asynccontextmanager
 async def front():
-    """A kernel with an extension and a service beside it."""
+    """A kernel with the extension, and a service beside it."""
     service = Service()
     server = await asyncio.start_server(service.answer, "127.0.0.1", 0)
     manager = AsyncKernelManager()
@@ -315,7 +315,7 @@ async def front():
 # -- the figures
 
 KINDS = {"flat": "flat", "Markdown": "markdown"}
-"""What the rows call them, and what `words` does."""
+"""Names in the rows → kinds of `words`."""
 
 
 async def full_speed(front: Front) -> AsyncIterator[Figure]:
@@ -326,7 +326,7 @@ async def full_speed(front: Front) -> AsyncIterator[Figure]:
                 runs[way].append(await front.run(way, kind, MANY))
 
         def middle(what: str, runs: dict[str, list[Run]] = runs) -> list[float]:
-            """Of `%chat` and the floor; the first run warms up."""
+            """Medians of `%chat` and of the floor; the first run is a warm-up."""
             return [
                 statistics.median(getattr(run, what) for run in runs[way][1:])
                 for way in ("chat", "read")
@@ -357,7 +357,7 @@ async def paced(fronts: dict[str, Front]) -> AsyncIterator[Figure]:
         "a paragraph of 2,000 words at 100 a second": ("endless", 2_000, 100),
     }
     for name, plan in plans.items():
-        # side by side, each with a kernel of its own: they wait for most of the time
+        # concurrently, each with a kernel of its own: they are idle most of the time
         runs = [fronts[way].run(way, *plan) for way in ("chat", "read")]
         ours, floor = await asyncio.gather(*runs)
         (middle, most), (least, least_most) = ours.seen, floor.seen

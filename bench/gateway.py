@@ -1,7 +1,7 @@
-"""What the gateway adds to asking the model itself.
+"""The overhead of the gateway, compared with asking the model directly.
 
-The model is a script in a process of its own, whose CPU counts not. It is asked directly and by way
-of each of the gateway's services, in turn, with the gateway in the process of who asks, as in a
+The model is a script in a separate process, whose CPU is not counted. It is asked directly and
+through each of the gateway's services in turn, with the gateway in the asking process, as in a
 kernel. The floor is the least that a second connection costs: a relay that copies bytes unread.
 """
 
@@ -26,7 +26,7 @@ from ipychat.gateway.server import Gateway
 from ipychat.messages import Text
 from ipychat.wire import http
 
-ROUNDS, ASKS = 3, 30  # for CPU, of which the least counts; for times, of which the median does
+ROUNDS, ASKS = 3, 30  # rounds for CPU, of which the minimum counts; for times, the median
 MODEL = "openai:m"
 DIRECTLY, RELAY = "directly", "by a relay of bytes"
 SERVICES = {
@@ -35,7 +35,7 @@ SERVICES = {
     "koala:gpt-4o-mini": "koala",
     "robocoders:FrontEndAgent": "robocoders",
 }
-FIRST = "2 1 0.02"  # how many events to answer, how many in a packet, seconds between packets
+FIRST = "2 1 0.02"  # how many events, how many per packet, seconds between packets
 SPEEDS = {
     "at full speed": "5000 5000 0",
     "5 in a packet": "1000 5 0.001",
@@ -50,14 +50,14 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding
 
 @functools.cache
 def script(count: int, size: int) -> list[bytes]:
-    """The body of an answer by packets, each event an HTTP chunk."""
+    """The body of an answer in packets, each event an HTTP chunk."""
     events = [*map(http_chunk, packets(count, 1))]
     events[-1] += END
     return [b"".join(events[i : i + size]) for i in range(0, count, size)]
 
 
 class Listener(asyncio.Protocol):
-    """Has each request, once it is whole, `asked`; keeps the connection."""
+    """Calls `asked` with each complete request; keeps the connection open."""
 
     def connection_made(self, transport):
         self.transport = transport
@@ -99,7 +99,7 @@ def address(server: asyncio.Server) -> str:
 
 @contextlib.contextmanager
 def process(*command: str):
-    """Run a Python module whose first line is its address; give that."""
+    """Run a Python module that prints its address on its first line; yield the address."""
     arguments = [sys.executable, "-m", *command]
     with Popen(arguments, stdout=PIPE, stderr=DEVNULL, text=True) as started:
         try:
@@ -119,7 +119,7 @@ async def relay(near: asyncio.StreamReader, back: asyncio.StreamWriter, port: in
     await asyncio.gather(copy(near, there), copy(far, back))
 
 
-Ways = dict[str, tuple[str, str]]  # by name: the model to ask, and where
+Ways = dict[str, tuple[str, str]]  # by name: the model, and its address
 
 
 def ways(model_url: str, root: str) -> Ways:
@@ -141,26 +141,26 @@ async def ask(model: str, url: str, prompt: str) -> float:
 
 
 async def costs(ways: Ways, prompt: str) -> dict[str, float]:
-    """The CPU µs an event of this process."""
+    """CPU µs per event in this process."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS + 1):
         for name, way in [*ways.items()][:: 1 if turn % 2 else -1]:
             gc.collect()
             begin = time.process_time()
             await ask(*way, prompt)
-            if turn:  # the first one warms up
+            if turn:  # the first round is a warm-up
                 spent[name].append(time.process_time() - begin)
     return {name: min(cpu) / EVENTS[prompt] * 1e6 for name, cpu in spent.items()}
 
 
 async def waits(ways: Ways) -> dict[str, float]:
-    """The milliseconds until the first word."""
+    """Milliseconds until the first word."""
     rounds = [{name: await ask(*way, FIRST) for name, way in ways.items()} for _ in range(ASKS)]
     return {name: statistics.median(one[name] for one in rounds) * 1e3 for name in ways}
 
 
 def through(what: str, found: dict[str, float]) -> Iterator[Figure]:
-    """What the slowest of the services takes, beside the relay; then what it adds."""
+    """The time of the slowest service next to the relay's; then the overhead."""
     relayed = found[RELAY]
     services = {name: found[name] for name in SERVICES}
     slowest = max(services.values())

@@ -1,7 +1,7 @@
-"""What loading, the first cell and an interrupt cost, in real kernels.
+"""The cost of loading, of the first cell, and of an interrupt, in real kernels.
 
-CPU time of the kernel's process, the least of several kernels, with the byte code compiled as after
-any installation. Floors: an extension that has one magic and does nothing, aiohttp, `time.sleep`.
+CPU time of the kernel's process, the minimum of several kernels, with byte code compiled as after
+an installation. Floors: an extension with one magic that does nothing, aiohttp, `time.sleep`.
 """
 
 import compileall
@@ -61,7 +61,7 @@ def loading(env: dict[str, str]) -> dict[str, float]:
 
 
 def importing(env: dict[str, str], code: str) -> float:
-    """What one statement takes in a new kernel."""
+    """The cost of one statement in a new kernel."""
     kernel = Kernel(env)
     try:
         kernel.run("import IPython.core.magics.extension")
@@ -71,7 +71,7 @@ def importing(env: dict[str, str], code: str) -> float:
 
 
 def interrupts(kernel: Kernel, cell: str, begun: Callable[[Ran], bool]) -> float:
-    """The median from the signal to the cell's reply, in milliseconds."""
+    """The median time from the signal to the cell's reply, in milliseconds."""
     took = []
     for _ in range(INTERRUPTS):
         sent = kernel.send(cell)

@@ -1,4 +1,4 @@
-"""The figures as lines for a terminal, as a page and as a picture."""
+"""The figures as lines for a terminal, as a page, and as a picture."""
 
 import math
 import os
@@ -25,14 +25,14 @@ Figures = Mapping[str, Mapping[str, Figure]]
 
 
 def ratio(row: Row, figure: Figure) -> float | None:
-    """How many times as bad as its floor a figure is."""
+    """Return the ratio of a figure to its floor."""
     if figure.ratio is not None or not figure.floor:
         return figure.ratio
     return figure.floor / figure.ours if row.more else figure.ours / figure.floor
 
 
 def is_worse(row: Row, figure: Figure) -> bool:
-    """Whether a figure is worse than its bound; one that can't be compared is."""
+    """Whether a figure exceeds its bound, or can't be compared with it."""
     times = ratio(row, figure)
     if row.times is not None and not (times is not None and times <= row.times):
         return True
@@ -46,7 +46,7 @@ def number(value: float | None) -> str:
 
 
 def cells(row: Row, figure: Figure | None) -> tuple[str, ...]:
-    """One line of a table, as `HEADS` names its columns."""
+    """The cells of a table's row, in the order of `HEADS`."""
     name = f"{row.name}, {row.unit}" if row.unit else row.name
     if figure is None:
         return (name, "not measured", "", "", "", "")
@@ -65,7 +65,7 @@ def cells(row: Row, figure: Figure | None) -> tuple[str, ...]:
 
 
 def others(part: Part, figures: Mapping[str, Figure]) -> Iterator[str]:
-    """A sentence for each figure beside which others stand."""
+    """A sentence for each figure that has further figures to compare with."""
     for row in part.rows:
         figure = figures.get(row.name)
         if figure and figure.others:
@@ -74,7 +74,7 @@ def others(part: Part, figures: Mapping[str, Figure]) -> Iterator[str]:
 
 
 def lines(part: Part, figures: Mapping[str, Figure]) -> Iterator[str]:
-    """What a terminal shows."""
+    """The lines printed in a terminal."""
     yield f"{part.title:64}{''.join(f'{head:>10}' for head in ('ours', 'floor', 'ratio'))}"
     for row in part.rows:
         name, ours, floor, times, bound, goal = cells(row, figures.get(row.name))
@@ -106,7 +106,7 @@ def page(figures: Figures, left_out: list[str]) -> str:
 
 WIDTH, LABEL, LINE = 900, 410, 19
 LEAST = 0.25
-"""Where the axis of the ratios begins; it is logarithmic."""
+"""The lowest ratio on the logarithmic axis."""
 STYLE = """
   .page { fill: #ffffff } text { fill: #24292f; font: 12px system-ui, sans-serif }
   .head { font-weight: 600 } .end { text-anchor: end }
@@ -120,7 +120,7 @@ STYLE = """
 
 
 def scale(least: float, most: float) -> Callable[[float], float]:
-    """A logarithmic axis from the one to the other."""
+    """A logarithmic axis between two values."""
     span = math.log(most / least)
 
     def place(value: float) -> float:
@@ -131,7 +131,7 @@ def scale(least: float, most: float) -> Callable[[float], float]:
 
 
 def picture(figures: Figures) -> str:
-    """Bars: how many times its floor each figure is, and what reading costs others."""
+    """Bars: the ratio of each figure to its floor, and the cost of reading in other clients."""
     found = [
         (part, row, figures[script][row.name])
         for script, part in PARTS.items()

@@ -1,7 +1,7 @@
-"""What the panel costs its users: the first word, Stop and a long answer, in a real JupyterLab.
+"""The panel's response times in a real JupyterLab: first word, Stop, and a long answer.
 
-Needs Chromium. Times are taken in the page, medians of several runs; the
-floor of a frame rate is what the same page has while nothing comes.
+Needs Chromium. Times are measured in the page, as medians of several runs; the floor of the frame
+rate is the same page's while nothing arrives.
 """
 
 import statistics
@@ -64,7 +64,7 @@ def ask(page, text: str) -> None:
 
 
 def answer(text: str, left: list[float]):
-    """A script that notes when its text leaves."""
+    """A script that records when its text is sent."""
     yield head()
     yield 0.2
     left.append(time.time())
@@ -96,7 +96,7 @@ def measure() -> Iterator[Figure | str]:
             page.wait_for_function("() => window.seen")
             first.append(page.evaluate("() => window.seen") - left[0] * 1000)
             stop.append(page.evaluate(STOP))
-        # the first of them imports what is imported on use
+        # the first run imports what is imported on use
         yield Figure("the first word, drawn after it left", statistics.median(first[1:]))
         yield Figure("Stop", statistics.median(stop[1:]))
         idle, _ = page.evaluate(FRAMES, "")

@@ -1,8 +1,8 @@
-"""Whether a race is as fast as the fastest in it, and how soon the others are let go.
+"""Whether a race is as fast as its fastest model, and how soon the others are cancelled.
 
-The three services are processes of their own, each with its own delay;
-they tell themselves when they had written their last word, and when a connection was closed. The
-conversation is kept on disk, as a notebook's is.
+The three services are separate processes, each with its own delay; they report when they had sent
+their last word, and when a connection was closed. The conversation is stored on disk, like a
+notebook's.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ EVENTS, PAUSE = 20, 0.01
 
 
 class Model(asyncio.Protocol):
-    """Answers after a while; tells when it had answered, and when it was left before."""
+    """Answers after a delay; reports when it had answered, or was disconnected before."""
 
     delay = 0.0
     answered: list[float] = []
@@ -85,7 +85,7 @@ def told(url: str) -> dict[str, list[float]]:
 
 
 async def outcome(url: str) -> dict[str, list[float]]:
-    """When a service had answered, or was left; it learns so a little later than we do."""
+    """When a service had answered or was disconnected; it notices a little later than we do."""
     for _ in range(500):
         times = told(url)
         if times["answered"] or times["left"]:
@@ -98,7 +98,7 @@ async def outcome(url: str) -> dict[str, list[float]]:
 
 
 async def first_text(*services: str, first: bool = False) -> float:
-    """Ask these; return the milliseconds until the first of them has said something."""
+    """Ask these models; return the milliseconds until the first text of any of them."""
     talk = conversations.conversation("bench")
     models = [f"{name}:m" for name in services]
     begin, seen = time.perf_counter(), 0.0

@@ -1,6 +1,6 @@
-"""What it costs to keep answers, and to find them again among many.
+"""The cost of storing answers, and of finding them among many.
 
-The floor of a hit is to read the same file and parse it.
+The floor of a hit is reading the same file and parsing it.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def asked(number: int):
 
 
 def fill(folder: Path) -> None:
-    """Keep so many answers; alone, no lock is needed."""
+    """Store many answers; without other processes no lock is needed."""
     answers = AnswerStore(folder, shared=False)
     for number in range(ENTRIES):
         one = asked(number)

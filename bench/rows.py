@@ -1,9 +1,9 @@
-"""What is measured, and what it is held to: all bounds stand here, and nowhere else.
+"""What is measured, and all bounds, which are nowhere else.
 
 A script yields a `Figure` for each of its rows, or a sentence that says what it leaves out and why.
-The clocks of a machine that is shared say little by themselves. So a run fails for a figure that is
-too far from its floor, which the same run has measured, or for a count, which no clock moves. What
-a quiet machine should reach is a goal: the table says whether it is met, and nothing fails for it.
+Times on a shared machine say little by themselves. So a run fails for a figure that is too far from
+its floor, measured in the same run, or for a count, which doesn't depend on the machine. What a
+quiet machine should reach is a goal: the table says whether it is met, and nothing fails for it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that is measured; where `more` is better, its goal is the least.
+    """A measured quantity; if `more` is better, its goal is a minimum.
 
-    `times` is how many times as bad as the floor it may be at most, `limit` the most of a count.
+    `times` is the largest ratio to the floor, `limit` the largest count.
     """
 
     name: str
     unit: str = ""
     floor: str = ""
-    """What its floor is."""
+    """What the floor is."""
     times: float | None = None
     limit: float | None = None
     goal: float | None = None
@@ -29,13 +29,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured for the row of that name: ours, its floor, others who do the same."""
+    """The measurement for the row of that name: ours, its floor, and others that do the same."""
 
     name: str
     ours: float
     floor: float | None = None
     ratio: float | None = None
-    """Where it is not simply the one by the other: the rounds' median, say."""
+    """The ratio, if it is not simply the quotient: the rounds' median, for example."""
     others: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -1,4 +1,4 @@
-"""Runs the scripts, prints what they yield, and says what of it is wrong."""
+"""Runs the scripts, prints what they yield, and reports what is wrong."""
 
 import asyncio
 import importlib
@@ -14,10 +14,11 @@ Yielded = list[Figure | str]
 
 
 def measured(script: str) -> Yielded:
-    """Run one script, without any setting of the user's: for a process of its own."""
+    """Run one script, without the user's settings; for a process of its own."""
     for name in [name for name in os.environ if name.startswith(("OPENAI_", "IPYCHAT_"))]:
         del os.environ[name]
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network for prices
+    # else it would request prices from the network
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     found = importlib.import_module(f"bench.{script}").measure()
     return asyncio.run(_gathered(found)) if isinstance(found, AsyncIterator) else [*found]
 
@@ -27,7 +28,7 @@ async def _gathered(found: AsyncIterator[Figure | str]) -> Yielded:
 
 
 def report(yielded: Iterable[tuple[str, Yielded]]) -> tuple[page.Figures, list[str], list[str]]:
-    """Print what comes, script by script; return it, what is left out, and what is wrong."""
+    """Print results as they arrive, script by script; return figures, omissions and faults."""
     figures: dict[str, dict[str, Figure]] = {}
     left_out: list[str] = []
     wrong: list[str] = []
@@ -45,7 +46,7 @@ def report(yielded: Iterable[tuple[str, Yielded]]) -> tuple[page.Figures, list[s
 
 
 def faults(script: str, figures: dict[str, Figure], told: list[str]) -> list[str]:
-    """What is worse than its bound, missing without a word, or in no row."""
+    """Figures that exceed their bounds, are missing without an explanation, or have no row."""
     rows = {row.name: row for row in PARTS[script].rows}
     missing = [] if told else [name for name in rows if name not in figures]
     return [

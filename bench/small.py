@@ -1,7 +1,7 @@
-"""How soon the small model on this machine says its first word, and how soon a stop frees it.
+"""How soon the small local model says its first word, and how soon a stop frees it.
 
-Its floor is the same engine, asked by aiohttp alone. No two questions begin alike: the engine
-would find the beginning of the second in its memory.
+The floor is the same engine, asked with aiohttp alone. No two questions begin alike, or the engine
+would find the beginning of the second in its cache.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ LONG = "Tell me a long story about a fox, number {}."
 
 
 async def alone(running: engine.Engine, question: str, tokens: int) -> float:
-    """Ask by aiohttp alone; return the seconds until the first text."""
+    """Ask with aiohttp alone; return the seconds until the first text."""
     body = {
         "model": weights.TINY,
         "messages": [{"role": "user", "content": question}],
@@ -59,7 +59,7 @@ async def ours(question: str, tokens: int) -> float:
 
 
 async def stopped(running: engine.Engine, number: int) -> float:
-    """Cancel a long answer; return the seconds until the engine has begun another's."""
+    """Cancel a long answer; return the seconds until the engine has started another."""
     begun = asyncio.Event()
 
     async def ask() -> None:

@@ -1,9 +1,9 @@
-"""What it costs to read a stream, beside the least that it can cost.
+"""The cost of reading a stream, compared with the shortest possible loop.
 
-Costs are CPU time of this process, whose rivals take turns in the same run; the services answer
-from processes of their own, with bytes that were encoded beforehand. The floor is the shortest loop
-that reads such a stream at all: split the lines, parse the JSON. A raw socket and raw aiohttp only
-take the bytes.
+Costs are CPU time of this process; competitors take turns in the same run, and the services answer
+from separate processes with bytes encoded beforehand. The floor is the shortest loop that reads
+such a stream at all: split the lines, parse the JSON. A raw socket and raw aiohttp only take the
+bytes.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ from ipychat.wire.content import Content
 EVENTS = 5_000
 ROUNDS = 9
 FEW_ROUNDS = 3
-"""For whom nothing is held against."""
+"""For clients that have no bound."""
 STREAMS = 1_000
 EVENTS_A_STREAM = 200
 PAUSE = 0.02
-"""Seconds between two events where a stream goes at the pace of a model."""
+"""Seconds between two events of a stream at a model's usual speed."""
 LONG_PAUSE = 0.1
-"""The same where every packet is read before the next one is sent."""
+"""The same, so long that every packet is read before the next one is sent."""
 MESSAGES = [{"role": "user", "content": "?"}]
 
 DATA = b"data: "
@@ -46,7 +46,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def event(delta: dict, finish: str | None = None) -> bytes:
-    """One event of about 200 bytes, with all that OpenAI puts into it."""
+    """One event of about 200 bytes, with all the fields that OpenAI sends."""
     payload = {
         "id": "chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG",
         "object": "chat.completion.chunk",
@@ -58,7 +58,7 @@ def event(delta: dict, finish: str | None = None) -> bytes:
 
 
 def packets(count: int, size: int) -> list[bytes]:
-    """An answer of `count` events, `size` of them in a packet."""
+    """An answer of `count` events, `size` of them per packet."""
     events = [event({"content": f" word{i % 100}"}) for i in range(count - 1)]
     events.append(event({}, "stop") + DONE)
     return [b"".join(events[i : i + size]) for i in range(0, count, size)]
@@ -79,7 +79,7 @@ END = b"0\r\n\r\n"
 
 
 class Service(asyncio.Protocol):
-    """Answers `/whole/…` at full speed; `/held/…` goes on after one event once told to."""
+    """Answers `/whole/…` at full speed; `/held/…` continues after one event when told to."""
 
     whole = HEAD + b"".join(map(http_chunk, packets(EVENTS, 1))) + END
     first, *others = map(http_chunk, packets(EVENTS_A_STREAM, 1))
@@ -113,7 +113,7 @@ class Service(asyncio.Protocol):
                 self.task = asyncio.create_task(self.release(float(pause)))
 
     async def release(self, pause):
-        """Write to all in turn, one event each, and pause before the next."""
+        """Write one event to each connection in turn, pausing before the next."""
         streams = [*self.held]
         for data in [*self.others, END]:
             for stream in streams:
@@ -132,7 +132,7 @@ async def serve() -> None:
 
 @contextlib.contextmanager
 def service():
-    """Run the service; give its address."""
+    """Run the service; yield its address."""
     command = [sys.executable, "-m", "bench.wire"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -196,7 +196,7 @@ PEERS = {"openai": openai_client, "litellm": litellm_client}
 
 
 class InMemory:
-    """A call whose answer is there already."""
+    """A call whose answer is already in memory."""
 
     total_bytes = 0
 
@@ -241,7 +241,7 @@ async def replay(chunks: list[bytes]) -> AsyncIterator[bytes]:
 
 
 async def drain(answer: AsyncIterator, opened: asyncio.Semaphore | None = None) -> int:
-    """Read to the end; return how many events were in it. Ours joins a packet's texts into one."""
+    """Read to the end; return the number of events. Ours merges a packet's texts into one."""
     count = 0
     async for got in answer:
         if opened and not count:
@@ -261,7 +261,7 @@ async def drain(answer: AsyncIterator, opened: asyncio.Semaphore | None = None) 
 
 
 async def compare(ours: Callable[[], AsyncIterator], floor: Callable[[], AsyncIterator]):
-    """Best CPU µs an event of either, and the median of the ratios of each round."""
+    """The best CPU µs per event of each, and the median of the rounds' ratios."""
     costs = {ours: [], floor: []}
     for turn in range(ROUNDS + 1):
         for reader in (ours, floor) if turn % 2 else (floor, ours):
@@ -271,7 +271,7 @@ async def compare(ours: Callable[[], AsyncIterator], floor: Callable[[], AsyncIt
             cost = (time.process_time() - begin) / EVENTS * 1e6
             if count != EVENTS:
                 raise SystemExit(f"{count} events came, not {EVENTS}")
-            if turn:  # the first one warms up
+            if turn:  # the first round is a warm-up
                 costs[reader].append(cost)
     ratio = statistics.median(a / b for a, b in zip(costs[ours], costs[floor], strict=True))
     return min(costs[ours]), min(costs[floor]), ratio
@@ -280,7 +280,7 @@ async def compare(ours: Callable[[], AsyncIterator], floor: Callable[[], AsyncIt
 async def crowd(
     reader: Callable[[str], AsyncIterator], url: str, count: int, pause: float = 0
 ) -> tuple[float, float, float]:
-    """Open `count` streams at once: KiB for each, then chunks a second and a CPU second."""
+    """Open `count` streams at once: KiB for each, then chunks per second and per CPU second."""
     opened = asyncio.Semaphore(0)
     process = psutil.Process()
     gc.collect()
@@ -304,7 +304,7 @@ async def crowd(
 
 
 async def alone(reader: Callable[[str], AsyncIterator], url: str) -> float:
-    """Best CPU µs an event of who is only shown."""
+    """The best CPU µs per event of a client that is only shown."""
     costs = []
     for _ in range(FEW_ROUNDS + 1):
         begin = time.process_time()

@@ -1,4 +1,4 @@
-"""The magics: loading them into a shell, and taking them out again without a trace."""
+"""The magics: loading them into a shell, and removing them without a trace."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 SHOW = "_showtraceback"
-"""IPython's method that shows every traceback, of whatever kind, and each front end's of it."""
+"""IPython's method that displays every traceback, and each front end's override of it."""
 
 _loaded: dict[int, _Loaded] = {}
-"""What is in which shell, by its id."""
+"""What was loaded into which shell, by the shell's id."""
 
 
 class _Loaded:
-    """All that loading puts into a shell."""
+    """Everything that loading puts into a shell."""
 
     def __init__(self, shell: InteractiveShell, gateway: Callable[[], Awaitable[str]]) -> None:
         from IPython.core.completer import context_matcher
@@ -77,7 +77,7 @@ class _Loaded:
         self._show, self._show_before = getattr(shell, SHOW), vars(shell).get(SHOW)
         vars(shell)[SHOW] = self._show_masked
         shell.display_trap.hook = self._display_result
-        if sys.displayhook is shell.displayhook:  # the cell that loads us already runs
+        if sys.displayhook is shell.displayhook:  # the cell that loads us is already running
             sys.displayhook = shell.display_trap.hook
 
     def remove(self) -> None:
@@ -89,7 +89,7 @@ class _Loaded:
                 for name in names:
                     shell.magics_manager.magics[kind].pop(name, None)
             shell.magics_manager.registry.pop(type(magics).__name__, None)
-            shell.configurables.remove(magics)  # where IPython puts every one of them
+            shell.configurables.remove(magics)  # where IPython registers all of them
         shell.events.unregister("pre_run_cell", self._forget_shown)
         _forget_type(shell.display_formatter.ipython_display_formatter, "ipychat.messages", "Reply")
         shell.Completer.custom_matchers.remove(self._matcher)
@@ -102,7 +102,7 @@ class _Loaded:
         self._end()
 
     def _end(self) -> None:
-        """Stop what runs, let it keep what came, and close the connections of its loop."""
+        """Stop what is running, let it save what arrived, and close its loop's connections."""
         if "ipychat.display.panel" in sys.modules:
             from ipychat.display import panel
 
@@ -119,7 +119,7 @@ class _Loaded:
         from ipychat.kernel.run import stop_those_in_front
         from ipychat.wire import http
 
-        # what stands now, not what a reload in the same cell begins while this waits
+        # what exists now, not what a reload in the same cell starts while this waits
         stop_those_in_front()
         for job in self._session.jobs:
             job.stop()
@@ -140,9 +140,9 @@ class _Loaded:
         self._session.shown = None
 
     def _display_result(self, result: Any = None) -> None:
-        """Keep the reply that is shown already in `_` and `Out`; leave all else to IPython.
+        """Put a reply that is already displayed into `_` and `Out`; leave the rest to IPython.
 
-        A terminal would write `Out[n]:` for it with nothing behind.
+        A terminal would otherwise write an empty `Out[n]:` for it.
         """
         displayhook = self._shell.displayhook
         if result is not None and result is self._session.shown:
@@ -152,19 +152,19 @@ class _Loaded:
             displayhook(result)
 
     def _show_masked(self, kind: Any, error: Any, lines: Any) -> None:
-        """Show a traceback without the secrets that are known: IPython's may list all values."""
+        """Show a traceback with known secrets masked: IPython's may list all variables."""
         self._show(kind, error, secrets.masked(lines))
 
     def _display_reply(self, reply: Any) -> None:
-        """Show nothing for the reply that its cell has shown already; else leave it to IPython."""
+        """Display nothing for a reply that its cell has already shown; else leave it to IPython."""
         if reply is not self._session.shown:
             raise NotImplementedError
 
 
 def install(shell: InteractiveShell, gateway: Callable[[], Awaitable[str]]) -> None:
-    """Put the magics into `shell`; nothing happens if they are there.
+    """Load the magics into `shell`, unless they are loaded.
 
-    `gateway` starts what answers for services that are gone.
+    `gateway` starts the service that stands in for offline ones.
     """
     if id(shell) not in _loaded:
         loaded = _Loaded(shell, gateway)
@@ -173,7 +173,7 @@ def install(shell: InteractiveShell, gateway: Callable[[], Awaitable[str]]) -> N
 
 
 def remove(shell: InteractiveShell) -> None:
-    """Take them out again; nothing happens if they are not there."""
+    """Remove the magics from `shell`, if they are loaded."""
     if loaded := _loaded.pop(id(shell), None):
         loaded.remove()
 

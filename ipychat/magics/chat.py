@@ -1,4 +1,4 @@
-"""`%%chat` and `%chat`: ask, and show the answer while it comes."""
+"""`%%chat` and `%chat`: ask, and show the answer as it arrives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @magics_class
 class ChatMagics(Magics):
-    """The magics that ask."""
+    """The magics that ask questions."""
 
     shell: Any
 
@@ -208,9 +208,9 @@ class ChatMagics(Magics):
             runs_scripts=flags.run_scripts,
         )
 
-    @line_magic("%chat")  # type: ignore[arg-type] # IPython's hint forgets the name
+    @line_magic("%chat")  # type: ignore[arg-type] # IPython's hint drops the name
     def not_first(self, line: str) -> None:
-        """Say what is wrong where `%%chat` is not a cell's first line."""
+        """Explain what is wrong if `%%chat` is not on a cell's first line."""
         raise UsageError(
             "%%chat must stand on the first line of its cell: move what is above it elsewhere.\n"
             "Inside code, ask with %chat, or with await ipychat.ask(…)."
@@ -233,7 +233,7 @@ class ChatMagics(Magics):
         await stoppable(self._session.conversation(flags.chat).load())
         cell, _ = notebook.running_cell(self.shell)
         if cell in self._panels:
-            self._panels.pop(cell).close()  # the cell runs again: its output has gone
+            self._panels.pop(cell).close()  # the cell runs again: its output is gone
         shown = panel(model=flags.model, chat=flags.chat)
         if cell is not None:
             self._panels[cell] = shown

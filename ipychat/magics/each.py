@@ -1,4 +1,4 @@
-"""A prompt for each row of a column: what `--each` asks, and where `--into` puts the answers."""
+"""A prompt for each row of data: what `--each` asks, and where `--into` stores the answers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ IT = re.compile(r"\{\{[^}]*\bit\b")
 
 
 ALONE = ("background", "run_scripts", "first", "with_", "cells", "file", "image", "format", "chat")
-"""Flags that go with one question only."""
+"""Flags that apply to a single question only."""
 
 
 async def run(session: Session, template: str, flags: Namespace) -> Results | Plan:
-    """Ask for each row of what `--each` names, show how far it is, and put the values `--into`.
+    """Ask for each row of the data in `--each`, show progress, and store the values `--into`.
 
-    In the template `{{…}}` are expressions, in which `it` is the row. With `--dry-run` nothing is
-    sent, and the plan is returned. Interrupted, it puts what is done where it belongs, and raises
-    InterruptedAnswerError.
+    Expressions in the template may use `it`, the row. With `--dry-run` nothing is sent, and the
+    plan is returned. If interrupted, stores what is finished, and raises InterruptedAnswerError.
     """
     from ipychat.batch import Batch, How
     from ipychat.display import progress
@@ -101,7 +100,7 @@ def _value(flag: str, expression: str, scope: dict[str, Any]) -> Any:
 
 
 def _template(text: str, scope: dict[str, Any]) -> Callable[[Any], str]:
-    """Return a function that makes a row's prompt; `it` is the row, beside the notebook's names."""
+    """Return a function that makes a row's prompt, from `it` and the notebook's names."""
     from ipychat.context import expressions
     from ipychat.text.characters import whole
 
@@ -146,14 +145,14 @@ def _target(into: str, scope: dict[str, Any], names: dict[str, Any]) -> Callable
 
 
 def _column(results: Results) -> Any:
-    """Return the values as what the data were: a Series where they were one, else a list."""
+    """Return the values in the container of the data: a Series or, for any other, a list."""
     if hasattr(results.labels, "equals"):
         return results.to_series()
     return results.values
 
 
 def _put(frame: Any, name: Any, results: Results) -> None:
-    """Make the values a column of the frame, each where its row is."""
+    """Make the values a column of the frame, aligned with the rows."""
     labels = results.labels
     if hasattr(labels, "equals") and not labels.equals(frame.index):
         frame[name] = results.to_series()  # aligned by the index

@@ -1,4 +1,4 @@
-"""How it is said below an answer that it did not end as answers should."""
+"""Remarks below an answer that did not end normally."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def stopped(reply: Reply) -> str:
 
 
 def ending(reply: Reply) -> str:
-    """Say how an answer ended, if not as answers should."""
+    """Say how an answer ended; empty if it ended normally."""
     if reply.finish in {"stop", "tool_calls", None}:
         return ""
     from ipychat.messages import MAX_ANSWER

@@ -1,4 +1,4 @@
-"""The conversation and its turns, and what is kept of them beside the notebook.
+"""The conversation and its turns, and the files beside the notebook.
 
 `%chat_history`, `%chat_new`, `%chat_fork`, `%chat_undo`, `%chat_keep`, `%chat_fix`,
 `%chat_receipt`, `%chat_cassette` and `%chat_audit`.
@@ -31,7 +31,7 @@ corrected cell in one Python code block."""
 
 @magics_class
 class HistoryMagics(Magics):
-    """The magics about the conversation."""
+    """The magics for conversations."""
 
     shell: Any
 
@@ -64,7 +64,7 @@ class HistoryMagics(Magics):
         self._session.publish({"text/html": html, "text/plain": text})
 
     async def _read(self, name: str | None = None) -> Conversation:
-        """Return the conversation of that name, which must be there, with its turns read."""
+        """Return the existing conversation of that name, with its turns loaded."""
         conversation = self._session.known_conversation(name)
         await stoppable(conversation.load())
         return conversation
@@ -208,7 +208,7 @@ def _html(markdown: str) -> str:
 
 
 def _of_this_notebook() -> list[str]:
-    """Return the notebook's own file, and its cassette where it has one."""
+    """Return the notebook's own file, and its cassette if it has one."""
     book, cassette = config.current().notebook or "", config.cassette()
     if not Path(book).is_file():
         raise UsageError(
@@ -228,6 +228,6 @@ def _export(name: str, text: str) -> None:
 
 
 def _beside(folder: Path) -> str:
-    """Return how a folder is named from here: an output goes to other machines."""
+    """Return the path of a folder from here: outputs travel to other machines."""
     here = Path.cwd()
     return folder.relative_to(here).as_posix() if folder.is_relative_to(here) else folder.name

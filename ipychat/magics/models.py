@@ -1,4 +1,4 @@
-"""Who can be asked, who is, with which key, and what it cost.
+"""Models, keys and costs.
 
 `%chat_models`, `%chat_use`, `%chat_setup`, `%chat_login` and `%chat_usage`.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @magics_class
 class ModelMagics(Magics):
-    """The magics about models."""
+    """The magics for models."""
 
     shell: Any
 
@@ -141,7 +141,7 @@ class ModelMagics(Magics):
         )
 
     async def _set_up_local(self, name: str | None) -> None:
-        """Offer weights, and fetch those that the user chooses: naming them on the line does."""
+        """Offer weights, and download those that the user chooses or named on the line."""
         from ipychat.local import engine, weights
         from ipychat.text import tables
 
@@ -176,7 +176,7 @@ class ModelMagics(Magics):
 
 
 def _ask_for_key(account: Account) -> str:
-    """Let the user type a key, unseen."""
+    """Let the user type a key without showing it."""
     import getpass
 
     other = f"set {(*account.cls.key_variables, 'api_key=…')[0]} instead"
@@ -184,7 +184,7 @@ def _ask_for_key(account: Account) -> str:
 
 
 def _ask(how: Callable[[str], str], question: str, other: str = "name it on the line") -> str:
-    """Let the user type something; the kernel waits meanwhile, as with every input."""
+    """Prompt the user for input; the kernel waits, as for every input."""
     from ipychat.kernel.run import interruptible
 
     try:
@@ -192,7 +192,7 @@ def _ask(how: Callable[[str], str], question: str, other: str = "name it on the 
             return how(question)
     except KeyboardInterrupt:
         raise InterruptedAnswerError("Interrupted: nothing has changed.") from None
-    except (EOFError, NotImplementedError, RuntimeError):  # a headless kernel's
+    except (EOFError, NotImplementedError, RuntimeError):  # in a headless kernel
         raise UsageError(f"Nobody can be asked here: {other}.") from None
 
 

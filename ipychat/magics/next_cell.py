@@ -1,6 +1,6 @@
-"""What of an answer becomes the next cell: its Python, else its commands for the shell.
+"""The code in an answer that becomes the next cell: its Python, else its shell commands.
 
-Refuses to guess: code of other languages, output and prose stay in the answer.
+Never guesses: code in other languages, output and prose stay in the answer.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 PYTHON = {"python", "py", "python3", "ipython", "ipython3"}
 SHELLS = {"bash", "sh", "shell", "zsh", "console"}
 COMMAND = re.compile(r"^\$ (.*)$", re.MULTILINE)
-"""A command in a copied session, where other lines are output."""
+"""A command in a copied session, whose other lines are output."""
 MAX_CODE = 100_000
-"""Characters of code that are parsed; it holds the loop."""
+"""Characters of code that are parsed, which holds the loop."""
 
 
 def offer(reply: Reply, shell: Any) -> str:
-    """Put the answer's code into the next cell; say what the user should know of it."""
+    """Put the answer's code into the next cell; return what the user should know about it."""
     if not _is_of_a_model(reply):
         return "No cell was added: the built-in helper writes no code."
     code = find(reply.text, shell)
@@ -39,9 +39,9 @@ def offer(reply: Reply, shell: Any) -> str:
 
 
 def find(answer: str, shell: Any) -> str | None:
-    """Return the last block of Python that parses as a cell, else the last one for the shell.
+    """Return the last Python block that parses as a cell, else the last shell block.
 
-    A block without a language counts as Python where none is marked as such.
+    A block without a language counts as Python if no block is marked as Python.
     """
     blocks = [(language.lower(), code.strip("\n")) for language, code in markup.code_blocks(answer)]
     for languages in (PYTHON, {""}):
@@ -53,12 +53,12 @@ def find(answer: str, shell: Any) -> str | None:
 
 
 def parses(code: str, shell: Any) -> bool:
-    """Whether `code` is a cell that Python can read, once IPython has read its magics."""
+    """Whether `code` is a valid cell after IPython's transformations."""
     if len(code) > MAX_CODE:
         return False
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a cell's own, once it runs
+            warnings.simplefilter("ignore")  # its own warnings come when the cell runs
             flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
             compile(shell.transform_cell(code), "<answer>", "exec", flags)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -74,6 +74,6 @@ def _bash(script: str) -> str:
 
 
 def _is_of_a_model(reply: Reply) -> bool:
-    """Whether a model wrote it, and not what answers where there is none."""
+    """Whether a model wrote the answer, and not the helper."""
     who = routes.of(reply.request).behind or reply.model
     return who.provider != registry.HELPER

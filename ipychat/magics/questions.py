@@ -1,4 +1,4 @@
-"""What is asked: the prompt with its `{{expressions}}`, and what of the notebook goes along."""
+"""Messages from prompts: `{{expressions}}`, and the attached values, cells and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Questions:
-    """Makes questions out of prompts and flags, with the values of one shell."""
+    """Creates messages from prompts and flags, with the values of one shell."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
@@ -33,14 +33,14 @@ class Questions:
         return eval(expression, notebook.names_in_sight(self._shell))  # noqa: S307 - the user wrote it
 
     async def message(self, text: str, flags: Namespace) -> Message:
-        """Put the prompt and all that goes along with it into one message.
+        """Build the message of the prompt and everything attached to it.
 
-        Files are read while the loop goes on: they may be anything, and anywhere.
+        Files are read without holding the loop: they may be of any kind, and anywhere.
         """
         from ipychat.catalog import resolve
         from ipychat.messages import Message
 
-        resolve.learn_secrets()  # what goes along is cut where no secret is
+        resolve.learn_secrets()  # attachments are truncated at a place without a secret
         text = text.strip("\n")
         if not flags.raw:
             text = whole(self.expand(text))
@@ -82,7 +82,7 @@ class Questions:
             raise UsageError(f"--with {name} failed: {type(error).__name__}: {error}") from None
 
     def _last_cells(self, count: int) -> list[tuple[str, str | None]]:
-        """Return source and output of the last cells that ran, this one aside."""
+        """Return source and output of the last cells that ran, except this one."""
         from ipychat.context import values
 
         sources = self._shell.user_ns["In"][1:-1]

@@ -1,4 +1,4 @@
-"""`%%chat -m A -m B`: several models answer side by side; `--first` keeps the first of them."""
+"""`%%chat -m A -m B`: several models answer side by side; `--first` keeps the first answer."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ async def run(
     questions: list[Question],
     flags: Namespace,
 ) -> Comparison:
-    """Ask all models, show their answers in the running cell, and return how each did.
+    """Ask all models, show their answers in the running cell, and return the results.
 
-    Raises what the first of them raised if all have failed.
+    If all have failed, raises the first one's error.
     """
     from ipychat.chat.race import Race
     from ipychat.kernel import notebook
@@ -67,7 +67,7 @@ async def run(
 
 
 class _Shown:
-    """A race on its way into the running cell."""
+    """A race displayed in the running cell."""
 
     def __init__(
         self, session: Session, race: Race, conversation: Conversation, flags: Namespace
@@ -96,7 +96,7 @@ class _Shown:
         return RaceView(publish, names, self._forms, header=header, live=live)
 
     async def watch(self) -> None:
-        """Show what comes, until all have ended."""
+        """Show events until all models have ended."""
         async with contextlib.aclosing(self._race.events()) as events:
             async for turn, event in events:
                 if event is None:
@@ -105,11 +105,11 @@ class _Shown:
                     self._view.add(self._numbers[turn], event)
 
     async def close(self, *, is_said: bool) -> None:
-        """Show all as it has ended; `is_said` already, by others, of those that were stopped."""
+        """Show the final state; `is_said` if the stopped ones have already been reported."""
         try:
             for turn in self._race.turns:
                 await self._end(turn, is_said=is_said)
-        finally:  # also if that is interrupted
+        finally:  # even if that is interrupted
             winner = self._race.winner
             number = None if winner is None else self._numbers[winner]
             await self._view.close(number, ending=self._said())

@@ -1,4 +1,4 @@
-"""What the magics of one shell share: its conversations, its jobs, and how an answer is shown."""
+"""State shared by the magics of one shell: conversations, jobs, and how answers are shown."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 
 class View(Protocol):
-    """What shows an answer: a cell's view or a terminal's."""
+    """Shows an answer, in a cell or a terminal."""
 
     header: str
-    """What is said above the answer."""
+    """Shown above the answer."""
 
     def add(self, event: Event) -> None:
         """Show an event, now or soon."""
         ...
 
     async def close(self, reply: Reply, *, ending: str = "") -> None:
-        """Show the whole reply for good, and how it ended."""
+        """Show the final reply, and how it ended."""
         ...
 
 
 class Manner:
-    """How an answer is shown, and where it goes besides."""
+    """How an answer is shown, and what else is done with it."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class Manner:
         self.format = format
         self.to = to
         self.model = model
-        """The model as it was written."""
+        """The model as the user wrote it."""
         self.offers_code = offers_code
-        """Whether the code of the answer goes into the next cell."""
+        """Whether the answer's code is put into the next cell."""
         self.runs_scripts = runs_scripts
-        """Whether pages in the answer are shown live, too."""
+        """Whether pages in the answer are also shown live."""
 
 
 class Session:
@@ -69,19 +69,19 @@ class Session:
         self.shell = shell
         self.jobs: list[Job] = []
         self.shown: Reply | Comparison | None = None
-        """What the running cell has shown already, which its end need not show again."""
+        """What the running cell has already shown, so that its end need not show it again."""
         self._greeted: list[Conversation] = []
-        """The conversations of which the user knows that they continue."""
+        """Conversations that the user has been told continue from before."""
 
     @functools.cached_property
     def questions(self) -> Questions:
-        """What makes questions of prompts and flags."""
+        """Creates messages from prompts and flags."""
         from ipychat.magics.questions import Questions
 
         return Questions(self.shell)
 
     def is_free(self, name: str) -> bool:
-        """Whether a variable of that name is the user's to set: not Python's, not IPython's."""
+        """Whether the user may set a variable of that name: it isn't Python's or IPython's."""
         import builtins
         import keyword
 
@@ -90,13 +90,13 @@ class Session:
         return word and name not in own and not name.startswith("_")
 
     def conversation(self, name: str | None = None) -> Conversation:
-        """Return the conversation of that name, else the notebook's own."""
+        """Return the conversation of that name, by default the notebook's own."""
         from ipychat.chat import conversations
 
         return conversations.conversation(name)
 
     def known_conversation(self, name: str | None = None) -> Conversation:
-        """Return the conversation of that name, which must be there already."""
+        """Return the existing conversation of that name."""
         from ipychat.chat import conversations
 
         known = conversations.names()
@@ -106,7 +106,7 @@ class Session:
         return self.conversation(name)
 
     def place(self, conversation: Conversation | None, *, background: bool = False) -> Place:
-        """Return where a question of the running cell belongs; without a conversation: in none."""
+        """Return the place of the running cell's question, in a conversation or in none."""
         from ipychat.kernel import notebook
         from ipychat.messages import Place
 
@@ -124,7 +124,7 @@ class Session:
         return reply
 
     async def show(self, question: Question) -> None:
-        """Show what would be sent, and send nothing."""
+        """Show what would be sent, without sending anything."""
         from ipychat.display import request
         from ipychat.wire import offload
 
@@ -162,13 +162,14 @@ class Session:
         return view
 
     def _header(self, conversation: Conversation, turn: Turn, manner: Manner) -> str:
-        """Say who answers where that is not what was written, and what else must be known."""
+        """Say which model answers, if the user wrote another name, and what else matters."""
         said = []
         from ipychat.catalog import resolve
         from ipychat.store import replay
 
         named = manner.model or conversation.model
-        if not replay.is_apart():  # else all that another machine's settings name is said, too
+        # else everything that another machine's settings name would be reported
+        if not replay.is_apart():
             named = named or config.current().model or resolve.named_by_the_environment()
         if turn.request.recorded is None and named not in {turn.model.name, str(turn.model)}:
             said.append(str(turn.model))
@@ -188,7 +189,7 @@ class Session:
     async def _settle(
         self, turn: Turn, run: Run, view: View, manner: Manner, *, alone: bool
     ) -> Reply:
-        """Wait for the end and show it, whichever it is."""
+        """Wait for the end of the answer, and show it, however it ended."""
         from ipychat.kernel import notebook
 
         try:
@@ -199,7 +200,7 @@ class Session:
         except asyncio.CancelledError:
             await view.close(turn.reply, ending=stopped(turn.reply))
             raise
-        # in a terminal the error of an interrupt stands right below what came, and says it all
+        # in a terminal the interrupt's error appears right below the text, and says it all
         says_it_all = turn.reply.is_empty or not notebook.is_kernel(self.shell)
         is_said = run.interrupted and says_it_all
         await view.close(turn.reply, ending="" if is_said else _ending(turn, run))
@@ -222,7 +223,7 @@ class Session:
         return reply
 
     def begin_job(self, conversation: Conversation, question: Question, manner: Manner) -> Job:
-        """Ask, and let the answer come while the notebook goes on."""
+        """Ask in the background, while the notebook goes on."""
         from ipychat.kernel import notebook
         from ipychat.kernel.jobs import Job
         from ipychat.text import shapes
@@ -253,7 +254,7 @@ async def _watch(turn: Turn, view: View) -> None:
     async with contextlib.aclosing(turn.events()) as events:
         async for event in events:
             view.add(event)
-            await asyncio.sleep(0)  # a service at full speed leaves room for painting
+            await asyncio.sleep(0)  # a fast service must leave time for painting
 
 
 def _ending(turn: Turn, run: Run) -> str:
@@ -261,7 +262,7 @@ def _ending(turn: Turn, run: Run) -> str:
 
 
 def _broken(turn: Turn, error: ChatError, *, alone: bool) -> str:
-    """Mark what an error left; in a cell of its own job nobody else shows the error itself."""
+    """Describe an error in the answer; for a job of its own, also the error itself."""
     if alone:
         return str(error)
     return "Broken off: what came is kept." if turn.reply.text else ""

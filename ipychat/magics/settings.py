@@ -1,4 +1,4 @@
-"""`%config IPyChat`: the settings as traits. They fill `config.Config` and nothing else."""
+"""`%config IPyChat`: the settings as traits. They only fill `config.Config`."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class IPyChat(Configurable):
         return proposal["value"]
 
     def put_in_force(self) -> None:
-        """Make the traits' values the settings in force."""
+        """Put the traits' values in force."""
         values = {name: getattr(self, name) for name in _names()}
         values["endpoints"] = {n: _endpoint(n, given) for n, given in self.endpoints.items()}
         values["fallbacks"] = {n: tuple(others) for n, others in self.fallbacks.items()}
@@ -204,11 +204,11 @@ class IPyChat(Configurable):
         if cassette := config.cassette():
             from ipychat.store import files
 
-            files.absolute(cassette)  # stays where it is, wherever the notebook goes
+            files.absolute(cassette)  # keeps its place, wherever the notebook goes
 
 
 def _endpoint(name: str, given: Any) -> Endpoint:
-    """Read what stands for a service; raises TraitError that says what is wrong."""
+    """Parse the definition of a service. Raises TraitError, which says what is wrong."""
     from ipychat.config import Endpoint
 
     match {"url": given} if isinstance(given, str) else given:
@@ -220,7 +220,7 @@ def _endpoint(name: str, given: Any) -> Endpoint:
 
 
 def _is_address(url: str) -> bool:
-    """Whether `url` is a web address; a password in it is known as a secret from now on."""
+    """Whether `url` is a web address; a password in it is registered as a secret."""
     from urllib.parse import urlsplit
 
     from ipychat import secrets
