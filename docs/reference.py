@@ -293,7 +293,9 @@ def tree_of_errors() -> str:
 
 def all_providers() -> dict[str, Any]:
     """Return every provider of the package: first those whose keys count, in their order."""
-    names = dict.fromkeys([*resolve.KEYS.values(), *registry.PRESETS, *registry.BUILT_IN])
+    names = dict.fromkeys(
+        [*resolve.PROVIDER_OF_KEY.values(), *registry.PRESETS, *registry.BUILT_IN]
+    )
     return {name: registry.load(name) for name in names}
 
 

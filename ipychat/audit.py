@@ -34,9 +34,9 @@ ENTRY = re.compile(r"[0-9a-f]{64}\.json")
 """File names of stored answers, in whatever folder the cassette is."""
 CHECKPOINTS = ".ipynb_checkpoints"
 """The only hidden folder that is searched: it holds copies of notebooks."""
-LONGEST = 200
+MAX_NAME = 200
 """Characters of a name that are shown."""
-BLOCK = 1000
+BLOCK_LINES = 1000
 """Lines of a damaged file that are searched together, which is faster."""
 
 ENCODED = re.compile(r"[A-Za-z0-9+/]{40,}(?:\r?\n[A-Za-z0-9+/]+)*")
@@ -64,7 +64,7 @@ def _shown(name: str) -> str:
     """Return a name, which anyone may have chosen, without control characters and secrets."""
     name = shapes.mask(name)
     name = name if name.isprintable() else repr(name)[1:-1]
-    return name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
 def scan(paths: Iterable[Path]) -> tuple[int, list[Finding]]:
@@ -197,8 +197,8 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
     """Yield the lines of a damaged file that contain secrets, else all of it at once."""
     text = re.sub(r"\\u00([2-7][0-9a-fA-F])", lambda at: chr(int(at[1], 16)), text)
     lines = text.split("\n")
-    for first in range(0, len(lines), BLOCK):
-        block = lines[first : first + BLOCK]
+    for first in range(0, len(lines), BLOCK_LINES):
+        block = lines[first : first + BLOCK_LINES]
         if any(_secrets_in("\n".join(block))):
             telling = [
                 (n, line) for n, line in enumerate(block, first + 1) if any(_secrets_in(line))

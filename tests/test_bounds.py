@@ -375,7 +375,7 @@ async def test_an_answer_that_was_cut_off_is_not_kept(service, tmp_path):
         assert reply.finish == "max_answer"
         assert "Not kept in the cassette: it ended with max_answer." in reply.notices
     assert len(service.requests) == 2
-    assert "max_answer" not in replay.KEPT
+    assert "max_answer" not in replay.KEPT_ENDINGS
 
 
 @pytest.mark.heavy

@@ -98,7 +98,7 @@ async def test_after_a_day_it_is_asked_for_again(openai, monkeypatch):
     openai.on("/models", listing({"id": "gpt-new"}))
     await offers.refresh(stale_only=True)
     now = time.time()
-    monkeypatch.setattr(lists.time, "time", lambda: now + lists.DAY + 1)
+    monkeypatch.setattr(lists.time, "time", lambda: now + lists.MAX_AGE + 1)
     await offers.refresh(stale_only=True)
     assert len(openai.asked("/models")) == 2
 

@@ -198,7 +198,7 @@ def test_a_third_partys_package_is_found_by_its_entry_point(tmp_path):
 def test_in_a_long_list_those_that_are_not_ready_take_a_line_for_each_provider():
     everything = offers.models()
     lines = repr(everything).splitlines()
-    assert len(everything) > offers.SCREEN > len(lines)
+    assert len(everything) > offers.MAX_ROWS > len(lines)
     assert lines[0].startswith("helper:notebook")
     [anthropic] = [line for line in lines if line.startswith("anthropic:")]
     assert "claude-sonnet-5-5, 15 more" in anthropic

@@ -130,4 +130,4 @@ def test_the_ends_of_an_expression_that_are_tried_are_few(monkeypatch):
     monkeypatch.setattr(expressions, "_as_expression", tried.append)
     with pytest.raises(UsageError):
         expand("{{ ? " + "}} " * 100_000, evaluator())
-    assert len(tried) == expressions.CANDIDATES
+    assert len(tried) == expressions.MAX_CANDIDATES

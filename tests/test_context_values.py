@@ -70,7 +70,7 @@ def test_a_table_of_one_row_of_none_and_of_equal_names_is_fine(pd):
 
 
 def test_a_long_table_is_looked_at_in_its_first_rows_and_that_is_said(pd, monkeypatch):
-    monkeypatch.setattr(values, "LOOK", 1000)
+    monkeypatch.setattr(values, "MAX_NUMBERS", 1000)
     text = summarise("df", pd.DataFrame({"a": [1.0] * 5000}))
     assert "columns, looking at the first 1,000 rows:" in text
 
@@ -253,7 +253,7 @@ def test_of_a_collection_of_a_trillion_items_a_hundred_are_taken():
     counted = Counted()
     text = summarise("x", counted, 10**6)
     assert text.startswith("x: Counted, 1,000,000,000,000 items")
-    assert counted.taken <= values.ITEMS
+    assert counted.taken <= values.MAX_ITEMS
 
 
 def test_of_a_collection_in_a_collection_a_handful_is_taken():

@@ -127,7 +127,7 @@ def questions(talk):
 def settled(talk):
     """Wait until what was changed is written; gives the conversation."""
     for thread in threading.enumerate():
-        if thread.name == journal.SAVING:
+        if thread.name == journal.THREAD_NAME:
             thread.join()
     return talk
 

@@ -287,7 +287,7 @@ def test_it_ends_even_where_an_orphan_of_the_kernel_lives_on(kernel):
     kernel.run("import os, time\norphan = os.fork()\nif not orphan: time.sleep(60); os._exit(0)")
     orphan = kernel.value("orphan")
     os.kill(kernel.pid, signal.SIGKILL)
-    assert gone(pid, timeout=engine.LOOK + 2)
+    assert gone(pid, timeout=engine.PARENT_POLL + 2)
     os.kill(orphan, signal.SIGKILL)
 
 

@@ -270,7 +270,9 @@ def test_models_that_jan_has_from_elsewhere_are_left_out(start):
 def test_a_server_that_wants_a_key_is_found_and_says_so(start, monkeypatch, script, product):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-of-the-tests")
     service = start("vllm", v1_models=script)
-    assert servers.find(PATIENT) == [Server(product, "vllm", f"{service.url}/v1", (), servers.KEY)]
+    assert servers.find(PATIENT) == [
+        Server(product, "vllm", f"{service.url}/v1", (), servers.NEEDS_KEY)
+    ]
     assert all("Authorization" not in request.headers for request in service.requests)
 
 
@@ -278,7 +280,7 @@ def test_a_llama_cpp_that_shows_its_models_but_wants_a_key_says_so(start):
     refusal = says({"error": {"message": "Invalid API Key", "code": 401}}, status=401)
     start("llamacpp", v1_models=listed("m", owner="llamacpp"), props=refusal)
     server = only(servers.find(PATIENT))
-    assert (server.models, server.why_not) == (("m",), servers.KEY)
+    assert (server.models, server.why_not) == (("m",), servers.NEEDS_KEY)
 
 
 def test_servers_come_in_the_order_of_preference(start):
@@ -466,7 +468,7 @@ def listeners(tmp_path, monkeypatch):
             )
         (tmp_path / table).write_text("\n".join(lines) + "\n")
 
-    monkeypatch.setattr(servers, "TABLES", (tmp_path / "tcp", tmp_path / "tcp6"))
+    monkeypatch.setattr(servers, "SOCKET_TABLES", (tmp_path / "tcp", tmp_path / "tcp6"))
     return say
 
 
@@ -529,7 +531,7 @@ def test_under_jupyterhub_nothing_is_used_unasked(start, monkeypatch, name):
     monkeypatch.setenv(name, "x")
     start("ollama", api_tags=tags("m"))
     server = only(servers.find(PATIENT))
-    assert (server.models, server.why_not) == (("m",), servers.HUB)
+    assert (server.models, server.why_not) == (("m",), servers.ON_JUPYTERHUB)
 
 
 # -- the other loopback

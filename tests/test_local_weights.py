@@ -27,7 +27,7 @@ MIB = 1 << 20
 def hub(monkeypatch):
     one = Hub(CONTENT)
     monkeypatch.setenv("HF_ENDPOINT", one.url)
-    monkeypatch.setattr(weights, "PAUSE", 0.01)
+    monkeypatch.setattr(weights, "RETRY_PAUSE", 0.01)
     monkeypatch.setitem(weights.OFFERS, "tiny", one.offer())
     yield one
     one.close()
@@ -130,11 +130,11 @@ async def test_another_part_than_asked_for_is_refused_and_what_came_stays(hub, p
 
 
 async def test_a_download_that_gets_nowhere_is_given_up_and_what_came_stays(hub, part):
-    hub.faults = [hubs.cut(1_000_000), *[hubs.cut(0)] * weights.TRIES]
+    hub.faults = [hubs.cut(1_000_000), *[hubs.cut(0)] * weights.MAX_TRIES]
     with pytest.raises(errors.BrokenAnswerError, match="goes on from there"):
         await weights.pull("tiny")
     assert part.read_bytes() == CONTENT[:1_000_000]
-    assert len(hub.ranges) == 1 + weights.TRIES
+    assert len(hub.ranges) == 1 + weights.MAX_TRIES
 
 
 async def test_a_hub_that_is_busy_is_asked_again(hub, path):

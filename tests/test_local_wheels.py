@@ -33,7 +33,7 @@ def index(monkeypatch):
     monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("UV_INDEX_URL", one.url)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    monkeypatch.setattr(wheels, "LOOK", 0.01)
+    monkeypatch.setattr(wheels, "POLL_INTERVAL", 0.01)
     monkeypatch.setitem(weights.OFFERS, "tiny", one.offer())
     yield one
     one.close()
@@ -238,7 +238,7 @@ def test_a_disk_that_fills_meanwhile_is_told(index, home):
 async def test_where_the_hub_fails_the_index_is_named(monkeypatch):
     hub = hubs.Hub(CONTENT)
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    monkeypatch.setattr(weights, "PAUSE", 0.01)
+    monkeypatch.setattr(weights, "RETRY_PAUSE", 0.01)
     monkeypatch.setitem(weights.OFFERS, "tiny", hub.offer())
     hub.close()
     with pytest.raises(errors.UnreachableError) as caught:

@@ -36,7 +36,7 @@ from ipychat.wire import limits
 from ipychat.wire.backoff import backoff
 from ipychat.wire.http import host_of
 
-FOR_ALL = (
+FATAL = (
     AuthenticationError,
     MissingKeyError,
     MissingRequirementsError,
@@ -46,7 +46,7 @@ FOR_ALL = (
     QuotaError,
 )
 """Errors that would affect every other prompt, too."""
-PASSING = (AnswerError, ServerError, ServiceTimeoutError, UnreachableError)
+TRANSIENT = (AnswerError, ServerError, ServiceTimeoutError, UnreachableError)
 """Errors after which a retry may succeed."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the first retry of a prompt, and before any retry at most."""
@@ -120,7 +120,7 @@ class Asker:
                 ):
                     raise StopError(_bare(refusal)) from None
                 continue
-            except FOR_ALL as refusal:
+            except FATAL as refusal:
                 raise StopError(_bare(refusal)) from None
             except RequestError as refusal:
                 if self._asks_format and self._schema and _is_of_format(refusal):
@@ -130,7 +130,7 @@ class Asker:
             except ChatError as failure:
                 error = failure
                 asked.take(answer.reply())
-                if not isinstance(error, PASSING) or asked.faults >= self._retries:
+                if not isinstance(error, TRANSIENT) or asked.faults >= self._retries:
                     return asked.ended(answer.reply(), error=error)
                 wait = getattr(error, "retry_after", None)
                 await asyncio.sleep(wait or backoff(asked.faults, FIRST_PAUSE, LONGEST_PAUSE))

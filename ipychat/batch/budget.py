@@ -9,7 +9,7 @@ from ipychat.catalog import lists, routes
 from ipychat.errors import UsageError
 from ipychat.messages import Question, Usage, dollars
 
-ASSUMED = 500
+ASSUMED_TOKENS = 500
 """Tokens of an answer if nothing limits them and no answer has arrived yet."""
 
 
@@ -49,7 +49,7 @@ class Budget:
 
     def _estimate(self, question: Question) -> float:
         read = round(lists.estimate_tokens(question) * self._more)
-        written = self._longest or 2 * self._seen or ASSUMED
+        written = self._longest or 2 * self._seen or ASSUMED_TOKENS
         return routes.cost(self._base, Usage(read, written)) or 0.0
 
     async def reserve(self, key: int, question: Question) -> bool:

@@ -21,7 +21,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds of the first and of the longest pause, if the service names no time."""
 GROWTH, CUT = 0.1, 0.7
 """Growth of a guessed rate per second, and the factor by which a refusal cuts it."""
-LEAST = 1.0
+MIN_RATE = 1.0
 """Prompts per second: the lowest first guess."""
 
 
@@ -124,5 +124,5 @@ class Pace:
         if clock.rate:
             clock.rate *= CUT
         else:
-            clock.rate = max(self._answers / max(now - self._since, 0.001), LEAST)
+            clock.rate = max(self._answers / max(now - self._since, 0.001), MIN_RATE)
         self._guessed_at = now

@@ -13,9 +13,9 @@ from ipychat.messages import Usage, dollars
 from ipychat.text import tables
 
 Status: TypeAlias = Literal["done", "cached", "failed", "skipped"]
-SHOWN = 10
+SHOWN_ROWS = 10
 """Rows that are displayed."""
-LONG = 80
+SHOWN_CHARACTERS = 80
 """Characters of an answer that are displayed."""
 
 
@@ -216,8 +216,10 @@ class Results(Sequence[Row]):
 
     def _shown(self) -> Iterator[tuple[Hashable, Row]]:
         """Yield the rows to display: the first ones, and failed ones among the others."""
-        failed = [at for at, row in enumerate(self.rows) if at >= SHOWN and row.status == "failed"]
-        for at in (*range(min(SHOWN, len(self))), *failed[:SHOWN]):
+        failed = [
+            at for at, row in enumerate(self.rows) if at >= SHOWN_ROWS and row.status == "failed"
+        ]
+        for at in (*range(min(SHOWN_ROWS, len(self))), *failed[:SHOWN_ROWS]):
             yield (at if self.labels is None else self.labels[at]), self.rows[at]
 
     def _repr_html_(self) -> str:
@@ -225,7 +227,7 @@ class Results(Sequence[Row]):
         for label, row in self._shown():
             said = str(row.error or row.value if row.value is not None else row.error or row.text)
             said = " ".join(said.split())
-            said = said if len(said) <= LONG else said[:LONG] + " …"
+            said = said if len(said) <= SHOWN_CHARACTERS else said[:SHOWN_CHARACTERS] + " …"
             rows.append((str(label), row.status, said))
         head = f"<p>{escape(repr(self)[1:-1])}</p>"
         left = len(self) - len(rows)

@@ -22,14 +22,14 @@ from typing import Any
 from ipychat import config, secrets
 from ipychat.batch import rows
 from ipychat.batch.asker import Answered, Asker, StopError, misfit, value_in
-from ipychat.batch.budget import ASSUMED, Budget, Sum, longest
+from ipychat.batch.budget import ASSUMED_TOKENS, Budget, Sum, longest
 from ipychat.batch.cluster import Cluster
 from ipychat.batch.keeping import Keeping
 from ipychat.batch.pace import Pace
 from ipychat.batch.results import SKIPPED, Plan, Progress, Results, Row, Status
-from ipychat.batch.workers import SIZE, Workers, parted
+from ipychat.batch.workers import SHARE_SIZE, Workers, parted
 from ipychat.catalog import lists, receipts, routes
-from ipychat.chat.question import ASKING, check_size, question
+from ipychat.chat.question import ARGUMENTS, check_size, question
 from ipychat.chat.waiting import Wait, call
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.messages import Message, Question, Reply, Usage, parse_messages
@@ -38,14 +38,14 @@ from ipychat.store.answers import Receipt
 from ipychat.text import schemas
 from ipychat.text.schemas import Schema
 
-AT_ONCE = 64
+LOOKUP_BATCH = 64
 """Rows looked up together."""
-EVERY = 0.2
+REPORT_INTERVAL = 0.2
 """Seconds between progress reports."""
-IN_VAIN = 20
+MAX_FAILURES = 20
 """Consecutive failures, without any answer, that stop the run. At least as many as are asked at
 once."""
-NOT_ELSEWHERE = "max_cost can be held here only, not where the workers of an executor ask."
+NO_REMOTE_BUDGET = "max_cost can be held here only, not where the workers of an executor ask."
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ class How:
         if not isinstance(self.retries, int) or self.retries < 0:
             raise UsageError(f"retries is a number from 0 on, not {self.retries!r}.")
         if self.executor and self.max_cost is not None:
-            raise UsageError(NOT_ELSEWHERE)
+            raise UsageError(NO_REMOTE_BUDGET)
 
 
-WORDS = {*ASKING, "template", *(one.name for one in fields(How))} - {"chat", "options"}
+PARAMETERS = {*ARGUMENTS, "template", *(one.name for one in fields(How))} - {"chat", "options"}
 """Names of `map`'s own parameters, besides the provider's options."""
 
 
@@ -105,7 +105,7 @@ class Batch:
         options = {**how.options, "cached": how.options.get("cached") is not False}
         if self.schema and "response_format" not in (options.get("extra") or {}):
             options.setdefault("response_format", self.schema.response_format)
-        self._base = question("(each row)", model=how.model, options=options, taken=WORDS)
+        self._base = question("(each row)", model=how.model, options=options, taken=PARAMETERS)
         self._recorded = receipts.as_recorded(self._base)
         self._receipt = receipts.receipts(self._base)
         self._keeping = Keeping()
@@ -146,7 +146,7 @@ class Batch:
     def _next_rows(self) -> list[RowQuestion | tuple[int, ChatError]]:
         """Take some rows from the data, and create their prompts."""
         taken: list[RowQuestion | tuple[int, ChatError]] = []
-        for value in islice(self._values, AT_ONCE):
+        for value in islice(self._values, LOOKUP_BATCH):
             at = len(self._rows)
             self._rows.append(None)
             if self._total is None:
@@ -294,7 +294,7 @@ class Batch:
             yield there(how.executor, options=self._base.options)
         elif address and not replay.is_on():
             if how.max_cost is not None:
-                raise UsageError(NOT_ELSEWHERE)
+                raise UsageError(NO_REMOTE_BUDGET)
             run = f"ipychat-{uuid.uuid4().hex}"
             options, secret = parted(self._base)
             cluster = await asyncio.to_thread(Cluster, address, run, secret)
@@ -324,7 +324,7 @@ class Batch:
         is_last = False
         while not (is_last or self._is_stopped()):
             share: list[RowQuestion] = []
-            while len(share) < SIZE:
+            while len(share) < SHARE_SIZE:
                 if (question := await missing.get()) is None:
                     await missing.put(None)  # for the next worker
                     is_last = True
@@ -373,7 +373,7 @@ class Batch:
             row = Row(reply.text, answered.value, "done", None, answered.attempts, answered.usage)
         self._settle(question.at, row)
         self._in_vain = self._in_vain + 1 if answered.error else 0
-        if answered.error and self._in_vain >= max(IN_VAIN, self.how.concurrency):
+        if answered.error and self._in_vain >= max(MAX_FAILURES, self.how.concurrency):
             raise StopError(answered.error)
 
     async def _keep(self, question: RowQuestion, reply: Reply) -> None:
@@ -427,7 +427,7 @@ class Batch:
     def _tell(self, *, now: bool = False) -> None:
         if self.how.progress is None:
             return
-        if now or time.monotonic() - self._told >= EVERY:
+        if now or time.monotonic() - self._told >= REPORT_INTERVAL:
             self._told = time.monotonic()
             self.how.progress(self.progress)
 
@@ -474,7 +474,7 @@ class Batch:
             read = lists.estimate_tokens(question.request)
             tokens += read
             least.add(routes.cost(self._base, Usage(read, 1)))
-            most.add(routes.cost(self._base, Usage(read, longest(self._base) or ASSUMED)))
+            most.add(routes.cost(self._base, Usage(read, longest(self._base) or ASSUMED_TOKENS)))
         return Plan(count, len(different), kept, tokens, least.amount, most.amount)
 
 

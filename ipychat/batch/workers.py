@@ -26,7 +26,7 @@ from ipychat.messages import Message, ModelId, Question, Reply, Usage
 from ipychat.text.schemas import Schema
 from ipychat.wire import http
 
-SIZE = 50
+SHARE_SIZE = 50
 """Prompts per share."""
 
 

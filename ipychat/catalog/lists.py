@@ -26,7 +26,7 @@ MAX_NAME = 200
 """Characters of a model's name."""
 RETRY_AFTER = 300.0
 """Seconds before a failed listing is retried automatically."""
-DAY = 86_400.0
+MAX_AGE = 86_400.0
 """Seconds for which a list is fresh."""
 TABLE = Path(__file__).with_name("models.json")
 
@@ -96,7 +96,7 @@ def is_stale(name: str, root: str) -> bool:
     if time.monotonic() < _not_before.get((name, root), 0.0):
         return False
     listed = _read(name, root)
-    return listed is None or not 0 <= time.time() - listed.at < DAY
+    return listed is None or not 0 <= time.time() - listed.at < MAX_AGE
 
 
 async def refresh(name: str, cls: Provider, root: str, **options: Any) -> None:
@@ -135,14 +135,14 @@ def cost(name: str, cls: Provider, root: str, model: str, usage: Usage) -> float
 
 # -- what a request weighs
 
-CHARACTERS_A_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
 """Characters per token: three to five in English text and code; good enough for decisions."""
-BYTES_A_TOKEN = 30
+PDF_BYTES_PER_TOKEN = 30
 """Bytes per token of a PDF: a page has some 50 to 100 kB, and costs two to three thousand tokens.
 """
-TOKENS_AN_IMAGE = 1000
+TOKENS_PER_IMAGE = 1000
 """Services count 85 to 1,600 tokens, depending on size and detail."""
-TOKENS_A_MESSAGE = 4
+TOKENS_PER_MESSAGE = 4
 """Overhead per message."""
 
 
@@ -151,17 +151,17 @@ def estimate_tokens(request: Question) -> int:
     tokens = 0
     for message in request.messages:
         texts = [len(part.text) + 1 for part in message.parts if isinstance(part, TextPart)]
-        tokens += TOKENS_A_MESSAGE + max(sum(texts) - 1, 0) // CHARACTERS_A_TOKEN
+        tokens += TOKENS_PER_MESSAGE + max(sum(texts) - 1, 0) // CHARACTERS_PER_TOKEN
         for part in message.parts:
             match part:
                 case ImagePart():
-                    tokens += TOKENS_AN_IMAGE
+                    tokens += TOKENS_PER_IMAGE
                 case FilePart(data=data, media_type="application/pdf"):
-                    tokens += len(data) // BYTES_A_TOKEN
+                    tokens += len(data) // PDF_BYTES_PER_TOKEN
                 case ToolCall(arguments=arguments):
-                    tokens += len(arguments) // CHARACTERS_A_TOKEN
+                    tokens += len(arguments) // CHARACTERS_PER_TOKEN
                 case FilePart(data=data):
-                    tokens += len(data) // CHARACTERS_A_TOKEN
+                    tokens += len(data) // CHARACTERS_PER_TOKEN
     return tokens
 
 

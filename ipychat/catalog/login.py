@@ -23,7 +23,7 @@ from ipychat.wire.http import is_loopback
 
 CHECK = {"retries": 0, "connect_timeout": 5.0, "timeout": 20.0}
 """Transport options of the request that checks a key."""
-LONGEST = 5_000
+MAX_KEY = 5_000
 """Characters. The longest keys are signed tokens of about 2,000."""
 
 
@@ -66,7 +66,7 @@ async def log_in(whose: Account, key: str) -> str:
     key = secrets.Secret(key.strip())
     if not key:
         raise UsageError("No key was typed, and none is kept.")
-    if len(key) > LONGEST:
+    if len(key) > MAX_KEY:
         raise UsageError(f"A key of {len(key):,} characters is none.")
     try:
         listed = await whose.cls.check(whose.root, key, **CHECK)

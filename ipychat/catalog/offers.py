@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LISTING: dict[str, Any] = {"retries": 0, "connect_timeout": 3.0, "timeout": 10.0}
 """Transport options of a request for a list of models."""
 FACTS = "context · takes · $ a million"
-SCREEN = 40
+MAX_ROWS = 40
 """Above this many rows, unready models collapse to one row per provider."""
 SERVERS_VARIABLE = "IPYCHAT_SERVERS"
 """If this is `off`, servers on this machine are not searched for."""
@@ -128,7 +128,7 @@ class Models(tuple[Offer, ...]):
         rest = [offer for offer in self if offer.missing is not None]
         for _, group in itertools.groupby(rest, lambda offer: offer.model.provider):
             first, *others = group
-            if others and len(self) > SCREEN:
+            if others and len(self) > MAX_ROWS:
                 yield f"{first.model}, {len(others)} more", str(first.missing), _facts(first.card)
                 continue
             for offer in (first, *others):

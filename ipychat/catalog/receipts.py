@@ -26,9 +26,9 @@ from ipychat.store.answers import Receipt, lines
 from ipychat.text import shapes
 from ipychat.wire.http import Transport, is_loopback
 
-HERE = "this machine"
+THIS_MACHINE = "this machine"
 """Stands in a receipt for every loopback service, whatever its port and path."""
-TRAVEL = Transport.options() | {
+IGNORED = Transport.options() | {
     "api_key",
     "base_url",
     "concurrency",
@@ -134,7 +134,7 @@ def _at(request: Question, way: Route) -> str:
     """
     if way.root is None:
         return "chosen by the provider"
-    at = HERE if is_loopback(way.root) else secrets.without_login(way.root)
+    at = THIS_MACHINE if is_loopback(way.root) else secrets.without_login(way.root)
     name = request.model.provider
     if "base_url" in request.options or name in config.current().urls:
         return at
@@ -148,7 +148,7 @@ def _at(request: Question, way: Route) -> str:
 
 def _options(request: Question, way: Route) -> tuple[dict[str, Any], str]:
     """Return the options that can change an answer, and which one can't be serialised."""
-    left_out = TRAVEL if way.root is not None else {"api_key", "proxy", "stream", "timeout"}
+    left_out = IGNORED if way.root is not None else {"api_key", "proxy", "stream", "timeout"}
     options: dict[str, Any] = {}
     unwritable = ""
     for name, value in request.options.items():

@@ -20,10 +20,10 @@ from ipychat.wire import aside, policy
 
 GATEWAY = "(the gateway)"
 """The entry for the gateway among a cassette's names."""
-RECORDED = re.compile(r"[\w@](?:[\w@:+-]|[./](?![./])){0,199}")
+RECORDED_NAME = re.compile(r"[\w@](?:[\w@:+-]|[./](?![./])){0,199}")
 """Valid model names in a cassette: no path and no markup."""
 MODEL_VARIABLE = "IPYCHAT_MODEL"
-KEYS = {
+PROVIDER_OF_KEY = {
     **{variable: name for name, variables in KEY_VARIABLES.items() for variable in variables},
     **{preset.key_variable: name for name, preset in PRESETS.items() if preset.key_variable},
 }
@@ -134,7 +134,7 @@ def _recorded(name: str) -> ModelId | None:
     if colon and registry.is_known(before):
         return None
     model = ModelId.parse(replay.meaning(name) or "")
-    if not registry.is_known(model.provider) or not RECORDED.fullmatch(model.name):
+    if not registry.is_known(model.provider) or not RECORDED_NAME.fullmatch(model.name):
         return None
     try:
         closed = registry.load(model.provider).models
@@ -232,11 +232,11 @@ def _named_rules() -> Iterator[Default]:
         yield Default(str(recorded), "it answered when the cassette was recorded")
     if model := named_by_the_environment():
         yield Default(model, f"set by {MODEL_VARIABLE}")
-    for variable, name in KEYS.items():
+    for variable, name in PROVIDER_OF_KEY.items():
         if os.environ.get(variable):
             yield Default(name, f"{variable} is in the environment")
     kept = credentials.services()
-    for name in dict.fromkeys(KEYS.values()):
+    for name in dict.fromkeys(PROVIDER_OF_KEY.values()):
         if name in kept and _has_kept_key(name):
             yield Default(name, f"%chat_login {name} has kept a key")
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from ipychat import config, secrets
 from ipychat.catalog import firewall, receipts, registry, resolve, routes
-from ipychat.chat.question import OWN, check_size
+from ipychat.chat.question import SERVICE_OPTIONS, check_size
 from ipychat.errors import (
     AnswerError,
     ChatError,
@@ -50,7 +50,7 @@ from ipychat.wire import offload, policy
 
 E = TypeVar("E", bound=Event)
 
-FAILURES = (ServiceError, AnswerError, MissingKeyError)
+FALLBACK_ERRORS = (ServiceError, AnswerError, MissingKeyError)
 """Errors after which a fallback model may be asked."""
 ALLOW = " --allow-secrets sends it as it is, once."
 GATEWAY_IDLE_TIMEOUT = 3600.0
@@ -231,7 +231,7 @@ class Answer:
             raise error
         fault = self._fault(error)
         fault.reply = self.reply()
-        may_be = self._others and isinstance(fault, FAILURES) and not self._has_begun
+        may_be = self._others and isinstance(fault, FALLBACK_ERRORS) and not self._has_begun
         if not may_be:
             if fault is error:
                 raise fault
@@ -363,7 +363,7 @@ def _for(model: ModelId, asked: Question) -> Question:
     options = {
         name: value
         for name, value in asked.options.items()
-        if name not in OWN and not secrets.holds_secret(name, value)
+        if name not in SERVICE_OPTIONS and not secrets.holds_secret(name, value)
     }
     route = routes.find(model, options)
     return dataclasses.replace(asked, model=model, route=route, options=MappingProxyType(options))

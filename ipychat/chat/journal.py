@@ -17,11 +17,11 @@ from ipychat.store.transcripts import Transcript
 Record: TypeAlias = dict[str, Any]
 """A change, as a line of a transcript."""
 
-MAX_WAIT = 0.2
+INTERRUPT_WAIT = 0.2
 """Seconds that an interrupt waits for the disk, unless the disk has been stuck for longer."""
-SAVING = "ipychat saves"
+THREAD_NAME = "ipychat saves"
 """The name of threads that write a conversation."""
-FORGETTING = {"dropped", "new"}
+REMOVALS = {"dropped", "new"}
 """Records that are written even if nothing is kept any more: they remove what is on disk."""
 
 
@@ -45,7 +45,7 @@ class Journal:
     def record(self, *records: Record) -> None:
         """Queue `records` for `save`; if nothing is kept, only those that remove something."""
         is_kept = config.current().keep and config.replay() != "replay"
-        self._unsaved += [one for one in records if is_kept or one["type"] in FORGETTING]
+        self._unsaved += [one for one in records if is_kept or one["type"] in REMOVALS]
 
     def save(self) -> StoreError | None:
         """Write the queue; what can't be written stays for a later `save`.
@@ -92,13 +92,13 @@ class Journal:
             return
         if self.transcript.path.exists():
             self.transcript.append(*records)
-        elif any(one["type"] not in FORGETTING for one in records):
+        elif any(one["type"] not in REMOVALS for one in records):
             self.transcript.append({"type": "named", "name": self.name}, *records)
 
     def save_soon(self) -> threading.Thread:
         """Save in a thread, which the process waits for when it ends; return the thread."""
         if self._next is None:
-            self._next = saving = threading.Thread(target=self._save_and_log, name=SAVING)
+            self._next = saving = threading.Thread(target=self._save_and_log, name=THREAD_NAME)
             saving.start()
             return saving
         return self._next
@@ -110,10 +110,10 @@ class Journal:
     async def save_now(self) -> None:
         """Save before returning, unless the disk is stuck: then as soon as possible."""
         began = self._began
-        is_stuck = began is not None and time.monotonic() - began > MAX_WAIT
+        is_stuck = began is not None and time.monotonic() - began > INTERRUPT_WAIT
         saving = self.save_soon()
         if not is_stuck:
-            await asyncio.to_thread(saving.join, MAX_WAIT)
+            await asyncio.to_thread(saving.join, INTERRUPT_WAIT)
 
     def change(self, *records: Record) -> None:
         """Write `records`, in a thread if a loop is running; log an error of the disk."""

@@ -25,13 +25,13 @@ from ipychat.text import words
 
 NOWHERE = Place()
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-TEXTS = {"api_key", "base_url", "proxy"}
+TEXT_OPTIONS = {"api_key", "base_url", "proxy"}
 """Options that are texts with every provider."""
-OWN = {"api_key", "base_url"}
+SERVICE_OPTIONS = {"api_key", "base_url"}
 """Options that belong to one service and are never sent to another."""
-SWITCHES = {"cached", "allow_secrets", "large"}
+OUR_OPTIONS = {"cached", "allow_secrets", "large"}
 """ipychat's own options, which providers don't get."""
-ASKING = {"model", "chat", "system", "extra", *SWITCHES}
+ARGUMENTS = {"model", "chat", "system", "extra", *OUR_OPTIONS}
 """Arguments of a question besides the provider's options."""
 
 
@@ -43,7 +43,7 @@ def question(
     before: Iterable[Message] = (),
     place: Place = NOWHERE,
     options: Mapping[str, Any] = NO_OPTIONS,
-    taken: AbstractSet[str] = ASKING,
+    taken: AbstractSet[str] = ARGUMENTS,
 ) -> Question:
     """Create a question; `options` go to the provider, except those that are None.
 
@@ -55,12 +55,12 @@ def question(
     head = (Message("system", system),) if system else ()
     named = {name: value for name, value in options.items() if value is not None}
     extra = _read_extra(named)
-    switches = {name: bool(named.pop(name)) for name in SWITCHES & named.keys()}
+    switches = {name: bool(named.pop(name)) for name in OUR_OPTIONS & named.keys()}
     given = {**named, **extra}
     for name, value in given.items():
         if name in {"model", "messages"}:
             raise UsageError(f"{name} is no option of a provider; it is an argument of its own.")
-        if name in TEXTS and not isinstance(value, str):
+        if name in TEXT_OPTIONS and not isinstance(value, str):
             raise UsageError(f"The option {name} must be a text, not {type(value).__name__}.")
         try:
             given[name] = secrets.register_option(name, value)

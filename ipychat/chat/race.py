@@ -24,7 +24,7 @@ from ipychat.text import tables
 from ipychat.text.characters import shortened
 
 HEADS = ("model", "first text", "whole", "tokens in", "tokens out", "cost", "answer")
-SHOWN = 160
+SHOWN_CHARACTERS = 160
 """Characters of an answer in the table."""
 
 
@@ -82,7 +82,7 @@ class Result:
             f"{usage.input:,}" if usage else "",
             f"{usage.output:,}" if usage else "",
             "" if self.cost is None else dollars(self.cost),
-            shortened(" ".join(text.split()), SHOWN),
+            shortened(" ".join(text.split()), SHOWN_CHARACTERS),
         )
 
 

@@ -16,9 +16,9 @@ from itertools import islice
 from types import MemberDescriptorType, ModuleType
 from typing import Any
 
-from ipychat.context._text import LONGEST_SECRET, beginning, line
+from ipychat.context._text import MAX_SECRET, beginning, line
 
-SMALL = 200
+MAX_OBJECTS = 200
 """Objects that a value may contain for its own `repr` to be called."""
 
 COLLECTION = (abc.Mapping, abc.Sequence, abc.Set, abc.MappingView)
@@ -54,7 +54,7 @@ def _quoted(value: str | bytes | bytearray, room: int) -> str:
     more = f"… {len(value) - room:,} more" if len(value) > room else ""
     if isinstance(value, str):
         return repr(beginning(value, room)) + more
-    text = value[: room + LONGEST_SECRET + 1].decode("latin-1")  # it may contain a secret
+    text = value[: room + MAX_SECRET + 1].decode("latin-1")  # it may contain a secret
     return f"b{beginning(text, room)!r}{more}"
 
 
@@ -109,15 +109,15 @@ def is_of(value: Any, library: str, name: str) -> bool:
 def is_small(value: Any) -> bool:
     """Whether a value contains so little that its `repr` is cheap."""
     waiting = [value]
-    for _ in range(SMALL):  # counted once per reference, as a `repr` shows it
+    for _ in range(MAX_OBJECTS):  # counted once per reference, as a `repr` shows it
         if not waiting:
             return True
         each = waiting.pop()
-        most = LONGEST_SECRET if isinstance(each, str | bytes | bytearray) else SMALL
+        most = MAX_SECRET if isinstance(each, str | bytes | bytearray) else MAX_OBJECTS
         if isinstance(each, COLLECTION) and len(each) > most:
             return False
         if isinstance(each, dict | list | tuple | set | frozenset | deque):
-            waiting += first_items(each, SMALL)
+            waiting += first_items(each, MAX_OBJECTS)
         if not isinstance(each, type | ModuleType) and not inspect.isroutine(each):
             waiting += attributes(each).values()
     return False

@@ -13,7 +13,7 @@ from ipychat.secrets import MASK, whole_until
 
 BUDGET = 2000
 """Characters of a value's summary, and of a cell's output."""
-LONGEST_SECRET = 4096
+MAX_SECRET = 4096
 """Characters read beyond a cut, so that a secret across it is recognised."""
 
 

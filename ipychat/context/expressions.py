@@ -12,7 +12,7 @@ from ipychat.context._text import line, parse, why
 from ipychat.errors import UsageError
 from ipychat.text import words
 
-CANDIDATES = 100
+MAX_CANDIDATES = 100
 """Possible ends of an expression that are tried; each costs a parse of all that precedes it."""
 RAW = "--raw sends the prompt as written, with all its braces."
 
@@ -41,7 +41,7 @@ def _split(text: str) -> Iterator[tuple[str, str | None]]:
     at = 0
     while (start := text.find("{{", at)) >= 0 and (end := text.find("}}", start + 2)) >= 0:
         # an expression may contain `}}`, as a dict within a dict does
-        for _ in range(CANDIDATES):
+        for _ in range(MAX_CANDIDATES):
             if end < 0 or (expression := _as_expression(text[start + 2 : end])):
                 break
             end = text.find("}}", end + 1)

@@ -13,12 +13,12 @@ from ipychat.context import cells, values
 from ipychat.errors import ChatError, UsageError
 from ipychat.secrets import mask
 
-MARKS = r"(?m)^ *[~^][~^ ]*\n"
+UNDERLINES = r"(?m)^ *[~^][~^ ]*\n"
 """The lines of a traceback that underline the line above."""
 MAX_TRACEBACK = 6000
 """Characters of a traceback that are quoted, from its end, which says what happened."""
-MOST_VALUES = 12
-PLACE = r"^.*[/\\](?:site-packages|python3\.\d+)[/\\]"
+MAX_VALUES = 12
+PACKAGE_FOLDER = r"^.*[/\\](?:site-packages|python3\.\d+)[/\\]"
 """What precedes a package's name in the path of its files."""
 VALUE_BUDGET = 600
 """Characters of each value."""
@@ -71,7 +71,7 @@ def describe(shell: Any) -> list[str]:
     text = _without_places("".join(told), shell)
     if not isinstance(error, SyntaxError):
         # each version of Python underlines differently, so that a replay would not match
-        text = re.sub(MARKS, "", text)
+        text = re.sub(UNDERLINES, "", text)
     text = text if len(text) <= MAX_TRACEBACK else mask(text)[-MAX_TRACEBACK:]
     parts = [f"The error:\n\n```\n{text.rstrip()}\n```"]
     if number := cell_number(shell, file):
@@ -82,7 +82,7 @@ def describe(shell: Any) -> list[str]:
             source = "".join(linecache.getlines(file))
         parts.insert(0, f"The cell:\n\n```python\n{source.rstrip()}\n```")
         names = [name for name in cells.names_in(source) if name in shell.user_ns]
-        held = [values.summarise(n, shell.user_ns[n], VALUE_BUDGET) for n in names[:MOST_VALUES]]
+        held = [values.summarise(n, shell.user_ns[n], VALUE_BUDGET) for n in names[:MAX_VALUES]]
         parts.append("The values it mentions:\n\n" + "\n\n".join(held) if held else "")
     return parts
 
@@ -97,6 +97,6 @@ def _without_places(text: str, shell: Any) -> str:
         file = match[1]
         if cell_number(shell, file):
             return "Cell In[…]"  # its number belongs to this run, too
-        return f'File "{re.sub(PLACE, "", file)}"'
+        return f'File "{re.sub(PACKAGE_FOLDER, "", file)}"'
 
     return re.sub(r'File "([^"\n]+)"', named, text)

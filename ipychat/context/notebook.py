@@ -2,7 +2,7 @@
 
 from ipychat.context import values
 
-MOST_NAMES = 20
+MAX_NAMES = 20
 BUDGET = 300
 """Characters per summary."""
 
@@ -18,6 +18,6 @@ def describe() -> str:
     names = [n for n in shell.user_ns if not n.startswith("_") and n not in hidden]
     if not names:
         return ""
-    described = [values.summarise(n, shell.user_ns[n], BUDGET) for n in names[-MOST_NAMES:]]
-    more = f"\n\n… and {len(names) - MOST_NAMES} more names" if len(names) > MOST_NAMES else ""
+    described = [values.summarise(n, shell.user_ns[n], BUDGET) for n in names[-MAX_NAMES:]]
+    more = f"\n\n… and {len(names) - MAX_NAMES} more names" if len(names) > MAX_NAMES else ""
     return "The notebook has defined:\n\n" + "\n\n".join(described) + more

@@ -48,13 +48,13 @@ MAX_PROMPT = 20_000
 MAX_LINE = 400
 MAX_NAME = 200
 MAX_DEPTH = 8
-WORDS = 40
+MAX_WORDS = 40
 """The longest words of the prompt, up to this many, are compared with paths and contents."""
-CANDIDATES = 40
-NAMED = 12
-MATCHING = 8
-HEAD = 15
-AROUND = 4
+MAX_CANDIDATES = 40
+MAX_NAMED = 12
+MAX_MATCHING = 8
+HEAD_LINES = 15
+CONTEXT_LINES = 4
 """Lines of a long file: its first ones, and those around each matching line."""
 GAP = 48
 """Characters that the remark about omitted lines may take."""
@@ -196,7 +196,7 @@ def _describe(
     said += _map(top, files, room // 3 - len(said))
     found = set(re.findall(r"[^\W_]{3,}", _key(prompt))) - COMMON
     found |= {word[:-1] for word in found if len(word) > 4 and word.endswith("s")}
-    words = sorted(found, key=lambda word: (-len(word), word))[:WORDS]
+    words = sorted(found, key=lambda word: (-len(word), word))[:MAX_WORDS]
     chosen = dict.fromkeys([*_named(folder, top, files, prompt), *_matching(top, files, words)])
     if not chosen:
         readmes = (f for f in files if posixpath.basename(_key(f.path)).startswith("readme"))
@@ -285,7 +285,7 @@ def _named(folder: Path, top: Path, files: list[_Tracked], prompt: str) -> list[
                     target = (top / file.path).readlink().as_posix()
                     target = posixpath.join(posixpath.dirname(file.path), target)
                     found |= dict.fromkeys(by_path.get(_key(posixpath.normpath(target)), []))
-    return list(found)[:NAMED]
+    return list(found)[:MAX_NAMED]
 
 
 def _matching(top: Path, files: list[_Tracked], words: list[str]) -> list[_Tracked]:
@@ -297,13 +297,13 @@ def _matching(top: Path, files: list[_Tracked], words: list[str]) -> list[_Track
         score = sum(3 + 6 * (word in parts) + 6 * (word in name) for word in words if word in path)
         by_path += [] if file.remark else [(-score, *_depth(file), file)]
     best, left = [], MAX_SCORED
-    for score, _, path, file in sorted(by_path)[:CANDIDATES]:
+    for score, _, path, file in sorted(by_path)[:MAX_CANDIDATES]:
         text = _key(_read(top, file)[0]) if left > 0 else ""
         left -= len(text)
         hits = (min(text.count(word), 5) for word in words)
         best.append((score - sum(3 + hit for hit in hits if hit), path, file))
     best.sort()
-    return [file for score, _, file in best[:MATCHING] if score and 3 * score <= best[0][0]]
+    return [file for score, _, file in best[:MAX_MATCHING] if score and 3 * score <= best[0][0]]
 
 
 def _quote(path: str, text: str, words: list[str], room: int) -> str:
@@ -320,9 +320,13 @@ def _quote(path: str, text: str, words: list[str], room: int) -> str:
     room -= len(heading) + 2 * max(3, longest + 1) + 3 + GAP
     found = re.compile("|".join(map(re.escape, words)) or "(?!)")
     scores = [(-len(set(found.findall(_key(line)))), n) for n, line in enumerate(lines)]
-    windows = [range(max(0, n - AROUND), n + AROUND + 1) for score, n in sorted(scores) if score]
+    windows = [
+        range(max(0, n - CONTEXT_LINES), n + CONTEXT_LINES + 1)
+        for score, n in sorted(scores)
+        if score
+    ]
     chosen: set[int] = set()
-    for window in [range(HEAD), *windows]:
+    for window in [range(HEAD_LINES), *windows]:
         new = {n for n in window if n < len(lines)} - chosen
         price = sum(len(lines[n]) + 1 for n in new) + GAP
         if price <= room and new:

@@ -31,9 +31,9 @@ from ipychat.context._short_repr import (
 )
 from ipychat.context._text import BUDGET, count, cut, why
 
-LOOK = 1_000_000
+MAX_NUMBERS = 1_000_000
 """Numbers inspected for a range or a count of missing values: takes milliseconds."""
-ITEMS = 100
+MAX_ITEMS = 100
 """Items taken from a collection, whatever the budget."""
 
 
@@ -103,30 +103,30 @@ def _by_kind(value: Any) -> _Parts:
 
 
 def _scalar(value: Any) -> _Parts:
-    yield f"{type_name(value)} = {glance(value, ITEMS)}"
+    yield f"{type_name(value)} = {glance(value, MAX_ITEMS)}"
 
 
 def _text(value: str | bytes | bytearray) -> _Parts:
-    if len(value) <= ITEMS:
+    if len(value) <= MAX_ITEMS:
         yield from _scalar(value)
         return
     what = "character" if isinstance(value, str) else "byte"
     yield f"{type_name(value)}, {count(len(value), what)}"
-    yield value if isinstance(value, str) else glance(value, ITEMS)
+    yield value if isinstance(value, str) else glance(value, MAX_ITEMS)
 
 
 def _mapping(value: Any) -> _Parts:
     yield f"{type_name(value)}, {count(len(value), 'key')}"
     lines = (
         f"- {glance(key, 60)}: {type_name(item)} = {glance(item)}"
-        for key, item in first_items(value, ITEMS)
+        for key, item in first_items(value, MAX_ITEMS)
     )
     yield _Lines(lines, len(value), "key")
 
 
 def _collection(value: Any) -> _Parts:
     yield f"{type_name(value)}, {count(len(value), 'item')}"
-    items = first_items(value, ITEMS)
+    items = first_items(value, MAX_ITEMS)
     yield _Lines((f"- {glance(item)}" for item in items), len(value), "item")
 
 
@@ -193,14 +193,14 @@ def _object(value: Any) -> _Parts:
         return
     public = {name: each for name, each in attributes(value).items() if not name.startswith("_")}
     says = own_repr(value)
-    if not public and "\n" not in says and len(says) <= ITEMS:
+    if not public and "\n" not in says and len(says) <= MAX_ITEMS:
         yield f"{head} = {says}"
         return
     yield head
     if says != bare(value):
         yield cut(says, BUDGET // 3) if public else says
     lines = (f"- {name}: {type_name(each)} = {glance(each)}" for name, each in public.items())
-    yield _Lines(islice(lines, ITEMS), len(public), "attribute")
+    yield _Lines(islice(lines, MAX_ITEMS), len(public), "attribute")
 
 
 # -- pandas and numpy
@@ -211,10 +211,12 @@ def _table(value: Any) -> _Parts:
     table = value.to_frame() if value.ndim == 1 else value
     rows, columns = table.shape
     yield f"{type_name(value)}, {count(rows, 'row')} and {count(columns, 'column')}"
-    looked = table.iloc[: max(ITEMS, LOOK // max(1, min(columns, ITEMS)))]
+    looked = table.iloc[: max(MAX_ITEMS, MAX_NUMBERS // max(1, min(columns, MAX_ITEMS)))]
     yield f"columns, looking at the first {len(looked):,} rows:"
     # by position, since names may be duplicated
-    lines = (_column(table.columns[at], looked.iloc[:, at]) for at in range(min(columns, ITEMS)))
+    lines = (
+        _column(table.columns[at], looked.iloc[:, at]) for at in range(min(columns, MAX_ITEMS))
+    )
     yield _Lines(lines, columns, "column", share=3 / 4)
     first = table.iloc[:10, :8]
     yield f"first rows, {first.shape[1]} of {count(columns, 'column')}:"
@@ -238,10 +240,10 @@ def _index(value: Any) -> _Parts:
 
 def _array(value: Any) -> _Parts:
     yield f"{type_name(value)}, shape {value.shape}, dtype {value.dtype}"
-    looked = value.flat[:LOOK]  # copies only these, also from a memory-mapped file
+    looked = value.flat[:MAX_NUMBERS]  # copies only these, also from a memory-mapped file
     if value.dtype.kind in "biufmM":
         known = looked[looked == looked]  # noqa: PLR0124 - NaN and NaT differ from themselves
-        of = f" (of the first {LOOK:,})" if value.size > LOOK else ""
+        of = f" (of the first {MAX_NUMBERS:,})" if value.size > MAX_NUMBERS else ""
         yield f"{len(looked) - len(known):,} missing{_range(known)}{of}"
     yield f"first values: {', '.join(map(glance, looked[:10]))}"
     if value.size > 10:

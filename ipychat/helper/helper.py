@@ -42,16 +42,16 @@ Either line gives a model:
 %chat_setup local      # on this machine, with no account
 ```"""
 
-MOST_VALUES = 6
+MAX_VALUES = 6
 VALUE_BUDGET = 200
 """Characters of each value shown with an error."""
-MOST_NAMES = 50
-SHORTEST_SECRET = 6
+MAX_NAMES = 50
+MIN_SECRET = 6
 """Characters; a shorter secret can't be told from an ordinary word."""
-DOC_LINES = 15
+MAX_DOC_LINES = 15
 MAX_MESSAGE = 600
 """Characters of an error's message."""
-AROUND = 2
+CONTEXT_LINES = 2
 """Source lines shown before and after the failing one."""
 
 _SECRET_VALUE = re.compile(
@@ -240,7 +240,7 @@ class Notebook:
         """Like `hide`, and mask the values of such names wherever they occur."""
         text = hide(secrets.mask(text))
         for name, value in {**self.names(), **(names or {})}.items():
-            if secrets.is_name(name) and isinstance(value, str) and len(value) >= SHORTEST_SECRET:
+            if secrets.is_name(name) and isinstance(value, str) and len(value) >= MIN_SECRET:
                 text = text.replace(value, secrets.MASK)
         return text
 
@@ -272,10 +272,10 @@ class Notebook:
         inside = "" if place.function.startswith("<") else f", in `{place.function}`"
         head = f"{cell or f'`{place.file}`'}, line {place.number}{inside}:"
         lines = linecache.getlines(place.file) or [""] * (place.number - 1) + [place.text]
-        first = max(1, place.number - AROUND)
+        first = max(1, place.number - CONTEXT_LINES)
         shown = [
             f"{'→' if n == place.number else ' '} {n:4} {line.rstrip()}"
-            for n, line in enumerate(lines[first - 1 : place.number + AROUND], first)
+            for n, line in enumerate(lines[first - 1 : place.number + CONTEXT_LINES], first)
             if line.strip() or n == place.number
         ]
         block = fenced("\n".join(shown), "text")
@@ -303,11 +303,11 @@ class Notebook:
         others = [name for name in names if name not in modules]
         if not names:
             return "Nothing is defined in this notebook yet."
-        rows = [_row(name, names[name]) for name in others[-MOST_NAMES:]]
+        rows = [_row(name, names[name]) for name in others[-MAX_NAMES:]]
         table = ["| name | type | what it is |", "|---|---|---|", *rows] if rows else []
         parts = ["\n".join(table)] if table else []
-        if len(others) > MOST_NAMES:
-            parts.append(f"… and {len(others) - MOST_NAMES} that were defined before these.")
+        if len(others) > MAX_NAMES:
+            parts.append(f"… and {len(others) - MAX_NAMES} that were defined before these.")
         if modules:
             parts.append(f"Modules: {', '.join(f'`{name}`' for name in modules)}.")
         return self._hide("\n\n".join(parts))
@@ -347,7 +347,7 @@ def _values(names: Mapping[str, Any]) -> str:
         if (
             isinstance(value, ModuleType | type)
             or inspect.isroutine(value)
-            or len(shown) >= MOST_VALUES
+            or len(shown) >= MAX_VALUES
         ):
             continue
         if secrets.is_name(name):
@@ -386,8 +386,8 @@ def _document(name: str, value: Any) -> Iterator[str]:
     doc = inspect.getdoc(value) or ""
     lines = doc.strip().splitlines()
     if lines:
-        more = ["…"] if len(lines) > DOC_LINES else []
-        yield fenced("\n".join([*lines[:DOC_LINES], *more]).replace("\n\n…", "\n…"), "text")
+        more = ["…"] if len(lines) > MAX_DOC_LINES else []
+        yield fenced("\n".join([*lines[:MAX_DOC_LINES], *more]).replace("\n\n…", "\n…"), "text")
     else:
         yield "It has no documentation."
 

@@ -34,19 +34,19 @@ from ipychat.wire import policy
 
 BATCH = 128
 """Tokens read at once: a stop takes effect between two batches."""
-BASE = 256_000_000
+BASE_MEMORY = 256_000_000
 """Bytes that the engine takes besides the weights and the context."""
 CONTEXT_SHARE = 40_000
 """Tokens whose context takes as much memory as the weights; about the same for all current sizes.
 """
-LOOK = 0.5
+PARENT_POLL = 0.5
 """Seconds between the engine's checks that its kernel still exists."""
-REAPED = 2.0
+EXIT_WAIT = 2.0
 """Seconds for the system to report how a process ended after its connection broke off."""
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what resources a container may use."""
-ILLEGAL = {-4, 0xC000001D}
+ILLEGAL_INSTRUCTION = {-4, 0xC000001D}
 """Exit codes of a process whose CPU lacks an instruction: on POSIX, on Windows."""
 
 
@@ -62,7 +62,7 @@ class Engine:
     async def ended(self) -> str | None:
         """Say how the engine ended, if that is why a connection to it broke off."""
         try:
-            code = await asyncio.to_thread(self.process.wait, REAPED)
+            code = await asyncio.to_thread(self.process.wait, EXIT_WAIT)
         except subprocess.TimeoutExpired:
             return None
         return f"The engine {_how(code)}. The next question starts it anew."
@@ -207,7 +207,7 @@ def _open() -> subprocess.Popen[bytes]:
 
 def _fault(path: Path, log: list[str], code: int) -> ChatError:
     """Return the error that says why an engine did not start."""
-    if code in ILLEGAL:
+    if code in ILLEGAL_INSTRUCTION:
         return MissingRequirementsError("The engine needs a CPU with AVX2, which this one lacks.")
     for line in reversed(log):
         if found := re.search("error loading model: (.+)", line):
@@ -227,7 +227,7 @@ def _how(code: int) -> str:
 
 
 def _check_memory(path: Path, context: int) -> None:
-    needed = path.stat().st_size * (1 + context / CONTEXT_SHARE) + BASE
+    needed = path.stat().st_size * (1 + context / CONTEXT_SHARE) + BASE_MEMORY
     free = _free_memory()
     if free < needed:
         raise UsageError(
@@ -334,5 +334,5 @@ def _wait_for_end(parent: int) -> None:
     if sys.platform == "win32":
         sys.stdin.buffer.read()
         return
-    while os.getppid() == parent and not select.select([0], [], [], LOOK)[0]:
+    while os.getppid() == parent and not select.select([0], [], [], PARENT_POLL)[0]:
         pass

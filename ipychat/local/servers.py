@@ -39,10 +39,10 @@ PRODUCTS = {
 }
 """A server's `Server` header, or its models' `owned_by` → its label, and its provider."""
 UNNAMED = "a server that speaks OpenAI's protocol"
-JAN = ("Invalid or missing authorization token", "Missing authorization header")
+JAN_REFUSALS = ("Invalid or missing authorization token", "Missing authorization header")
 """How Jan asks for its key, in plain text."""
 
-LIMIT = 0.3
+SEARCH_TIMEOUT = 0.3
 """Seconds for the whole search."""
 MAX_AGE = 30.0
 """Seconds before another search starts by itself."""
@@ -56,14 +56,14 @@ CLOUD = ("-cloud", ":cloud")
 """How the names of Ollama's models end that run at ollama.com."""
 
 NOT_OURS = "it isn't known to be yours or the system's"
-HUB = "others may share this machine: JupyterHub runs here"
-KEY = "it wants a key"
+ON_JUPYTERHUB = "others may share this machine: JupyterHub runs here"
+NEEDS_KEY = "it wants a key"
 NO_MODEL = "it has no model that answers chats"
 
-TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-LISTENS = "0A"
+SOCKET_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+LISTENING = "0A"
 FIRST_USER = 1000
-DYNAMIC = range(61184, 65520)
+DYNAMIC_USERS = range(61184, 65520)
 """User ids that systemd creates for its services: https://systemd.io/UIDS-GIDS/"""
 
 
@@ -108,7 +108,7 @@ def search() -> asyncio.Task[list[Server]]:
     return _search
 
 
-def find(limit: float = LIMIT) -> list[Server]:
+def find(limit: float = SEARCH_TIMEOUT) -> list[Server]:
     """Like `look`, for callers without a loop."""
     found: list[Server] = []
 
@@ -122,7 +122,7 @@ def find(limit: float = LIMIT) -> list[Server]:
     return found
 
 
-async def look(limit: float = LIMIT) -> list[Server]:
+async def look(limit: float = SEARCH_TIMEOUT) -> list[Server]:
     """Return the servers that answer within `limit` seconds, the preferred one first."""
     global _last  # noqa: PLW0603 - the value that `known` returns
     await load("aiohttp")
@@ -186,7 +186,7 @@ async def _look(session: aiohttp.ClientSession, root: str, usual: str) -> Server
     answer = await _get(session, root, "/v1/models")
     if answer.status == 401:
         product = _wants_key(answer)
-        return await _server(product, usual, base, (), KEY) if product else None
+        return await _server(product, usual, base, (), NEEDS_KEY) if product else None
     rows = answer.rows("id")
     if rows is None:
         return None
@@ -195,7 +195,7 @@ async def _look(session: aiohttp.ClientSession, root: str, usual: str) -> Server
     product, provider = PRODUCTS.get(answer.server) or PRODUCTS.get(owner) or (UNNAMED, usual)
     # the list of models is open even to those without a key
     locked = product == "llama.cpp" and (await _get(session, root, "/props")).status == 401
-    why_not = KEY if locked else None
+    why_not = NEEDS_KEY if locked else None
     return await _server(product, provider, base, _names(rows, "id"), why_not)
 
 
@@ -205,7 +205,7 @@ async def _server(
     if not await asyncio.to_thread(_is_trusted, urlsplit(root).port or 80):
         why_not = NOT_OURS
     elif any(name.startswith("JUPYTERHUB_") for name in os.environ):
-        why_not = HUB
+        why_not = ON_JUPYTERHUB
     elif why_not is None and not models:
         why_not = NO_MODEL
     return Server(product, provider, root, models, why_not)
@@ -216,11 +216,11 @@ def _is_trusted(port: int) -> bool:
     if sys.platform != "linux":
         return True
     rows: list[list[str]] = []
-    for table in TABLES:
+    for table in SOCKET_TABLES:
         with contextlib.suppress(OSError):
             rows += map(str.split, table.read_text().splitlines()[1:])
-    users = {int(row[7]) for row in rows if row[3] == LISTENS and row[1].endswith(f":{port:04X}")}
-    ours = (one == os.getuid() or one < FIRST_USER or one in DYNAMIC for one in users)
+    users = {int(row[7]) for row in rows if row[3] == LISTENING and row[1].endswith(f":{port:04X}")}
+    ours = (one == os.getuid() or one < FIRST_USER or one in DYNAMIC_USERS for one in users)
     return bool(users) and all(ours)
 
 
@@ -267,7 +267,7 @@ async def _get(session: aiohttp.ClientSession, root: str, path: str) -> _Answer:
 
 def _wants_key(answer: _Answer) -> str | None:
     """Return the label of a model server that requires a key; None if it is no such server."""
-    if answer.text.strip() in JAN:
+    if answer.text.strip() in JAN_REFUSALS:
         return "Jan"
     match answer.json:
         case {"error": {"message": str(said)}}:

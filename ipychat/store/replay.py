@@ -23,7 +23,7 @@ from ipychat.store import files
 from ipychat.store.answers import AnswerStore, Entry, Receipt, lines, text_of
 from ipychat.text.characters import harmless
 
-KEPT = {"stop", "tool_calls"}
+KEPT_ENDINGS = {"stop", "tool_calls"}
 """Finish reasons of answers that are stored."""
 MAX_DIFF = 12
 """Lines of a diff that an error shows."""
@@ -209,7 +209,7 @@ async def keep(receipt: Receipt, reply: Reply) -> str | None:
     if not keeps(reply.request):
         return None
     why_not = receipt.unwritable and f"a question with {receipt.unwritable} can't be written down"
-    if reply.finish not in KEPT:
+    if reply.finish not in KEPT_ENDINGS:
         why_not = f"it ended with {reply.finish}"
     if why_not:
         return f"Not kept in the cassette: {why_not}.{_stays(receipt)}" if cassette else None
@@ -230,7 +230,9 @@ async def keep_all(answered: Sequence[tuple[Receipt, Reply]]) -> set[str]:
     entries = [
         _entry(receipt, reply)
         for receipt, reply in answered
-        if (is_on or reply.request.cached) and not receipt.unwritable and reply.finish in KEPT
+        if (is_on or reply.request.cached)
+        and not receipt.unwritable
+        and reply.finish in KEPT_ENDINGS
     ]
 
     def write() -> Iterator[str]:
@@ -285,7 +287,7 @@ def _reply(request: Question, entry: Entry) -> Reply:
         raise StoreError(
             f"The answer {entry.receipt.hash[:12]} was written by another version of ipychat."
         ) from None
-    if reply.finish not in KEPT or not str(reply.model).isprintable():
+    if reply.finish not in KEPT_ENDINGS or not str(reply.model).isprintable():
         raise StoreError(f"The answer {entry.receipt.hash[:12]} is not one that ipychat has kept.")
     return reply
 

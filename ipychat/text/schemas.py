@@ -32,7 +32,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "number": (int, float),
     "null": (type(None),),
 }
-SAYINGS = {
+ANNOTATIONS = {
     "$schema", "$id", "$defs", "definitions", "$comment", "title", "description", "default",
     "examples", "format", "deprecated", "readOnly", "writeOnly",
 }  # fmt: skip
@@ -372,4 +372,4 @@ def _unknown_keywords(schema: Any, root: Mapping[str, Any]) -> set[str]:
     named = (*schema.get("properties", {}).values(), *schema.get("$defs", {}).values())
     single = (schema[name] for name in ("items", "additionalProperties") if name in schema)
     inner = (_unknown_keywords(one, root) for one in (*lists, *named, *single))
-    return (schema.keys() - RULES.keys() - SAYINGS - WITHIN).union(*inner)
+    return (schema.keys() - RULES.keys() - ANNOTATIONS - WITHIN).union(*inner)

@@ -64,7 +64,7 @@ OTHERS = {
 }
 """The same for prefixes that may occur inside a word; if a pattern has a group, only that is
 secret."""
-SHORTEST = 10
+MIN_LENGTH = 10
 """Length of the shortest text that can contain a likely secret: ://a:bcd@e."""
 PLACEHOLDER = (
     "(?i)(?<![a-z0-9])(?:example|placeholder|your|dummy|redacted|change.?me)|example$"
@@ -163,10 +163,10 @@ def masked(value: Any) -> Any:
     """Return a JSON value with every known or likely secret in its texts replaced."""
     match value:
         case str():
-            return value if len(value) < SHORTEST else mask_url(value)
+            return value if len(value) < MIN_LENGTH else mask_url(value)
         case dict():
             return {
-                name if len(name) < SHORTEST else mask(name): masked(one)
+                name if len(name) < MIN_LENGTH else mask(name): masked(one)
                 for name, one in zip(map(str, value), value.values(), strict=True)
             }
         case list() | tuple():

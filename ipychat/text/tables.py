@@ -8,7 +8,7 @@ from html import escape
 from ipychat.text.characters import harmless
 
 Row = Sequence[str]
-LONG = 20
+LONG_WORD = 20
 """Characters; a longer word may be broken where a column is narrow."""
 
 
@@ -41,7 +41,7 @@ def bundle(rows: Sequence[Row], heads: Row = ()) -> dict[str, str]:
 
 
 def _cell(text: str, tag: str = "td") -> str:
-    is_long = any(len(word) > LONG for word in text.split())
+    is_long = any(len(word) > LONG_WORD for word in text.split())
     anywhere = ";overflow-wrap:anywhere" if is_long else ""
     return f'<{tag} style="text-align:left{anywhere}">{escape(harmless(text))}</{tag}>'
 

@@ -14,11 +14,11 @@ from typing import Protocol, Self
 from ipychat.errors import FormatError, ServiceTimeoutError
 
 MAX_RATIO = 1_000
-"""How many times its size a compressed body may unpack to, once it is longer than FREE_BYTES."""
+"""Largest ratio of unpacked to compressed size of a body, once it is longer than FREE_BYTES."""
 FREE_BYTES = 1024 * 1024
-"""Unpacked bytes of a body whose ratio is not checked: a short one may well be all the same."""
-PIECE = 64 * 1024
-"""Bytes that are read without a turn of the loop; aiohttp may have many more at hand."""
+"""Unpacked bytes up to which the ratio doesn't matter: short texts may compress this well."""
+READ_AHEAD = 64 * 1024
+"""Bytes to read before yielding to the loop; aiohttp may have many more buffered."""
 READER_BUSY = 0.1
 """Seconds until the timer looks again whether the reader has finished with a chunk."""
 REST = 5.0
@@ -121,7 +121,7 @@ class Content:
         self._size = size = size + len(chunk)
         if size > FREE_BYTES:
             self._check_ratio()
-        return chunk if len(chunk) <= PIECE else self._cut(memoryview(chunk))
+        return chunk if len(chunk) <= READ_AHEAD else self._cut(memoryview(chunk))
 
     def close(self) -> None:
         """Stop the timer."""
@@ -130,8 +130,8 @@ class Content:
             self._timer = None
 
     def _cut(self, chunk: memoryview) -> bytes:
-        self._rest = chunk[PIECE:]
-        return bytes(chunk[:PIECE])
+        self._rest = chunk[READ_AHEAD:]
+        return bytes(chunk[:READ_AHEAD])
 
     def _end_soon(self) -> None:
         """Wait no longer than REST for all that is left."""

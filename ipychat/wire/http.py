@@ -51,7 +51,7 @@ MAX_RETRY_AFTER = 366 * 86_400.0
 """Seconds. A longer wait can't be meant seriously and is ignored."""
 FIRST_PAUSE = 0.5
 """Seconds before the first retry if the service names no time; doubled each time."""
-LISTENING = 0.1
+LOOPBACK_TIMEOUT = 0.1
 """Seconds within which a server on this machine accepts a connection."""
 READ_BUFFER = 32 * 1024
 """Bytes. What arrives at once is processed at once: a larger buffer would hold the loop longer."""
@@ -444,7 +444,7 @@ def not_running(url: str) -> str | None:
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 80)
         if parts.hostname and is_loopback(url):
             try:
-                socket.create_connection((parts.hostname, port), timeout=LISTENING).close()
+                socket.create_connection((parts.hostname, port), timeout=LOOPBACK_TIMEOUT).close()
             except OSError:
                 return f"not running at {host_of(url)}"
     return None

@@ -28,7 +28,7 @@ NAMES = {
     for kind in KINDS
 }
 """The headers that report each kind of limit."""
-MOST_HOSTS = 100
+MAX_HOSTS = 100
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
 
@@ -68,7 +68,7 @@ def note(host: str, headers: Mapping[str, str]) -> None:
     if found:
         _seen.pop(host, None)
         _seen[host] = found
-        if len(_seen) > MOST_HOSTS:
+        if len(_seen) > MAX_HOSTS:
             del _seen[next(iter(_seen))]
 
 
