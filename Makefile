@@ -13,6 +13,8 @@ MODEL = smollm2-135m
 QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
 REPLAY = IPYCHAT_REPLAY=replay IPYCHAT_CASSETTE=__chat__
 RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=local:$(MODEL) IPYCHAT_SERVERS=off
+UI = ui/node_modules/.package-lock.json
+NPM = PATH="$(CURDIR)/.venv/bin:$$PATH" npm
 COVERED = ipychat.wire ipychat.store ipychat.providers.provider ipychat.providers
 
 FLOORS = .venv/floors/bin/python
@@ -20,8 +22,8 @@ FLOOR_TESTS = magics display terminal panel contract openai anthropic gemini oll
 	robocoders http store transcripts conversations markup gateway login hostile
 
 .DELETE_ON_ERROR:
-.PHONY: help quick test slow tests notebooks floors demo docs check fix bench wheel record panel
-.PHONY: pictures clean
+.PHONY: help quick test slow tests notebooks floors demo docs check fix bench wheel record ui
+.PHONY: pages pictures clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -30,13 +32,16 @@ help:  ## show this list
 quick: .venv/.test  ## run the tests that start no program: no kernel, no browser; for every save
 	@$(PYTEST) --dist worksteal -m "not (kernel or browser or heavy or slow)"
 
-test: tests notebooks  ## run all tests but the slow ones, then the notebooks
+test: tests pages notebooks  ## run all tests but the slow ones, then the notebooks
 
 slow: .venv/.test  ## run the tests that are long by nature
 	@$(PYTEST) --slow -m slow
 
 tests: .venv/.test  # with COVER=1 it fails where the rooms in COVERED are tested too little
 	@$(PYTEST) $(if $(COVER),$(COVERED:%=--cov=%) --cov-fail-under=95)
+
+pages: $(UI)
+	@cd ui && $(NPM) run --silent test
 
 notebooks: .venv/.test
 	@$(REPLAY) $(PYTEST) -p nbval --nbval --nbval-current-env notebooks
@@ -63,14 +68,16 @@ docs: .venv/.docs  ## build the documentation into build/docs
 	-c docs -d build/doctrees . build/docs
 	@echo "Read it: build/docs/index.html"
 
-check: .venv/.test  ## lint, formatting, types
+check: .venv/.test $(UI)  ## lint, formatting, types
 	@$(PY) -m ruff check --quiet
 	@$(PY) -m ruff format --check --quiet
 	@$(PY) -m mypy --no-error-summary
+	@cd ui && $(NPM) run --silent check
 
-fix: .venv/.test  ## let ruff repair what it can
+fix: .venv/.test $(UI)  ## let the linters repair what they can
 	@$(PY) -m ruff check --quiet --fix --exit-zero
 	@$(PY) -m ruff format --quiet
+	@cd ui && $(NPM) run --silent fix
 
 bench: .venv/.test  ## measure everything beside its floor; write docs/performance.md
 	@$(PY) -m bench
@@ -90,14 +97,15 @@ record: .venv/.test  ## run the notebooks anew, and keep their answers and outpu
 	--NotebookExporter.preprocessors=nbconvert.preprocessors.CoalesceStreamsPreprocessor \
 	--to notebook --inplace "$$path" || exit; done
 
-panel:  ## build the panel's JavaScript, after a change in js/; needs Node
-	@cd js && npm install --silent --no-fund --no-audit && npm run --silent build
+ui: $(UI)  ## build the panel's page and the JupyterLab extension, after a change in ui/
+	@cd ui && $(NPM) run --silent build
+	@$(PIP) --no-deps --editable .
 
 pictures: .venv/.test  ## take the README's pictures anew; needs Chromium
 	@$(PY) -m tools.pictures
 
 clean:  ## remove .venv and whatever the tools left behind
-	@rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@rm -rf .venv ui/node_modules ui/coverage .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # -- the environment: a stamp for each set of packages, made anew when pyproject.toml changes
@@ -118,6 +126,11 @@ fit = $(shell { $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'; }
 	@$(PIP) --no-deps --upgrade --target .venv/ipykernel-6.31 "ipykernel==6.31.0"
 	@$(PIP) --no-deps --upgrade --target .venv/older/nh3 "nh3==0.2.18"
 	@$(PIP) --no-deps --upgrade --target .venv/older/filelock "filelock==3.16.0"
+	@touch $@
+
+# Node comes from PyPI with the test tools, what it runs from npm's registry
+$(UI): .venv/.test ui/package-lock.json
+	@cd ui && $(NPM) ci --silent
 	@touch $@
 
 # the lowest versions that are allowed, each as pyproject.toml names it, and the newest test tools

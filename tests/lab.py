@@ -22,7 +22,8 @@ from tests.conftest import is_of_the_user
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-SHOTS = Path(__file__).parent / "screenshots"
+ROOT = Path(__file__).parents[1]
+SHOTS = ROOT / "tests/screenshots"
 """What the browser tests saw, for who wants to look at it; git ignores it."""
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 PATIENCE = 60_000
@@ -89,6 +90,7 @@ class Lab:
             "--IdentityProvider.token=", "--ServerApp.password=",
             f"--ServerApp.root_dir={root / 'work'}", f"--{front.app}.expose_app_in_browser=True",
             "--LabApp.news_url=None",
+            f"--{front.app}.extra_labextensions_path={ROOT / 'ui/built'}",  # as it is built here
         ]  # fmt: skip
         self._log = (root / "server.log").open("w")
         self._server = subprocess.Popen(

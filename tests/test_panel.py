@@ -314,27 +314,30 @@ def test_a_slip_is_told(notebook, line, says):
 
 
 BUILT = Path(ipychat.__file__).parent / "display"
-SOURCES = BUILT.parents[1] / "js"
+SOURCES = BUILT.parents[1] / "ui"
 
 
 def test_what_is_built_is_of_the_sources_that_stand():
-    """Else: cd js && npm install && npm run build."""
+    """Else: make ui."""
+    folders = ("src", "style")
+    paths = [path for folder in folders for path in (SOURCES / folder).rglob("*") if path.is_file()]
+    paths += [SOURCES / name for name in ("build.mjs", "package.json", "package-lock.json")]
     digest = hashlib.sha256()
-    for path in sorted(SOURCES.iterdir()):
-        if path.suffix in {".js", ".mjs", ".css"} or path.name in {
-            "package.json",
-            "package-lock.json",
-        }:
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for name in ("panel.js", "panel.css"):
-        assert f"/* sources {digest.hexdigest()} */" in (BUILT / name).read_text()
+    for path in sorted(paths, key=lambda path: path.relative_to(SOURCES).as_posix()):
+        name = path.relative_to(SOURCES).as_posix().encode()
+        digest.update(name + b"\0" + path.read_bytes() + b"\0")
+    built = (
+        BUILT / "panel.js",
+        BUILT / "panel.css",
+        SOURCES / "built/jupyter-ipychat/licences.txt",
+    )
+    for path in built:
+        assert f"sources {digest.hexdigest()}" in path.read_text(), path.name
 
 
 def test_it_is_small_and_of_this_project_alone():
     assert (BUILT / "panel.js").stat().st_size <= 200_000
-    for path in SOURCES.iterdir():
-        if path.is_file():
-            assert "registry." not in path.read_text().replace("registry=", "")
+    assert "registry." not in (SOURCES / "package-lock.json").read_text()
 
 
 def test_a_notebook_that_is_executed_headless_keeps_the_last_turn_in_its_transcript(

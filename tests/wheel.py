@@ -60,8 +60,16 @@ def look_into(wheel: Path) -> None:
     }
     for needed in ("py.typed", "catalog/models.json", "display/panel.js", "display/panel.css"):
         assert f"ipychat/{needed}" in package, needed
-    about = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
-    beside = {f"{about}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
+    name = "-".join(wheel.name.split("-")[:2])
+    about = ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")
+    beside = {f"{name}.dist-info/{file}" for file in about}
+    extension = f"{name}.data/data/share/jupyter/labextensions/jupyter-ipychat"
+    beside |= {
+        f"{extension}/{path.relative_to(ROOT / 'ui/built/jupyter-ipychat').as_posix()}"
+        for path in (ROOT / "ui/built/jupyter-ipychat").rglob("*")
+        if path.is_file()
+    }
+    beside.add(f"{extension}/install.json")
     found = {*contents(wheel)}
     assert found == package | beside, f"not as it stands here: {found ^ (package | beside)}"
 

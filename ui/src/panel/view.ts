@@ -1,0 +1,320 @@
+/** The chat panel: a view of a store, wherever it stands. */
+import { copy, harmless } from "../clipboard";
+import { confirm, h, icon, iconButton } from "../dom";
+import { Composer } from "./composer";
+import { Chats, Settings } from "./header";
+import { Picker } from "./picker";
+import type { Held, Store, Watcher } from "./store";
+import { bubble, TurnView } from "./turn";
+
+const BUDGET = 8; // milliseconds of a frame for drawing
+const SHELLS = ["bash", "sh", "shell", "zsh"]; // a cell runs these behind %%bash
+const AT_END = 40; // pixels from the end that still count as the end
+const WAITS = "Waiting for the kernel: it is running something. Interrupt it to stop that.";
+
+export class View {
+  private readonly turns = new Map<string, TurnView>();
+  private readonly dirty = new Set<TurnView>();
+  private pinned = true;
+  private top = 0;
+  private frame = 0;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private said = "";
+  private readonly picker: Picker;
+  private readonly chats: Chats;
+  private readonly settings: Settings;
+  private readonly composer: Composer;
+  private readonly list = h("div", { class: "ic-turns" });
+  private readonly queue = h("div", { class: "ic-queue" });
+  private readonly empty: HTMLElement;
+  private readonly log: HTMLElement;
+  private readonly jump: HTMLElement;
+  private readonly error = h("span");
+  private readonly alert: HTMLElement;
+  private readonly status = h("div", { class: "ic-status", role: "status" });
+  private readonly sizes = new ResizeObserver(() => this.follow());
+  private readonly watcher: Watcher;
+
+  constructor(
+    private readonly store: Store,
+    private readonly el: HTMLElement,
+  ) {
+    this.picker = new Picker(store, () => this.composer.focus());
+    this.chats = new Chats(store, () => this.composer.focus());
+    this.settings = new Settings(store);
+    this.composer = new Composer(store, () => this.toEnd());
+    this.empty = h(
+      "div",
+      { class: "ic-empty" },
+      h("strong", { text: "What shall we look at?" }),
+      h("span", { text: "This panel and the %%chat cells share one conversation." }),
+    );
+    this.log = h(
+      "div",
+      {
+        class: "ic-log",
+        role: "log",
+        tabindex: 0,
+        "aria-label": "Messages",
+        onscroll: () => this.scrolled(),
+        onclick: (event: MouseEvent) => this.useCode(event),
+      },
+      h("div", { class: "ic-column" }, this.empty, this.list, this.queue),
+    );
+    this.jump = h(
+      "button",
+      {
+        type: "button",
+        class: "ic-jump",
+        "aria-label": "Jump to newest",
+        title: "Jump to newest",
+        hidden: true,
+        onclick: () => this.toEnd(),
+      },
+      icon("down"),
+    );
+    this.alert = h(
+      "div",
+      { class: "ic-alert", role: "alert", hidden: true },
+      this.error,
+      iconButton("close", "Dismiss", () => store.fail("")),
+    );
+    el.classList.add("ic-panel");
+    el.dataset.lmSuppressShortcuts = "true"; // JupyterLab's shortcuts stay out
+    el.append(
+      h("div", { class: "ic-header" }, this.chats.el, this.settings.el, this.picker.el),
+      h("div", { class: "ic-middle" }, this.log, this.jump),
+      h("div", { class: "ic-bottom" }, this.status, this.alert, this.composer.el),
+    );
+    el.addEventListener("keydown", (event) => this.key(event));
+    el.addEventListener("keyup", (event) => event.stopPropagation());
+    el.addEventListener("keypress", (event) => event.stopPropagation());
+    el.addEventListener("dragover", (event) => this.drag(event, true));
+    el.addEventListener("dragleave", (event) =>
+      this.drag(event, el.contains(event.relatedTarget as Node | null)),
+    );
+    el.addEventListener("drop", (event) => this.drop(event));
+    this.sizes.observe(this.log);
+    this.watcher = {
+      all: () => this.reset(),
+      order: () => this.order(),
+      turn: (id) => this.head(id),
+      text: (id) => this.grew(id),
+      actions: () => this.waiting(),
+      info: () => this.about(),
+      models: () => this.picker.update(),
+      error: () => this.failed(),
+      refused: (question) => this.composer.restore(question),
+    };
+    store.watchers.add(this.watcher);
+    this.order();
+    this.waiting();
+    this.failed();
+  }
+  close() {
+    this.store.watchers.delete(this.watcher);
+    this.sizes.disconnect();
+    clearTimeout(this.timer);
+    cancelAnimationFrame(this.frame);
+  }
+
+  // -- what the store tells
+
+  private reset() {
+    this.turns.clear();
+    this.dirty.clear();
+    this.list.replaceChildren();
+    this.pinned = true;
+  }
+  private about() {
+    this.chats.update();
+    this.settings.update();
+    this.picker.update();
+    this.waiting();
+  }
+  private order() {
+    const { order, turns } = this.store;
+    const present = order.filter((id) => turns.has(id));
+    for (const [id, view] of this.turns) {
+      if (present.includes(id)) continue;
+      view.el.remove();
+      this.turns.delete(id);
+      this.dirty.delete(view);
+    }
+    // the newest turn, once it isn't any more, may be out of sight and not laid out: it stays as high as it was
+    const newest = this.list.lastElementChild as HTMLElement | null;
+    if (newest?.offsetHeight) newest.style.containIntrinsicBlockSize = `auto ${newest.offsetHeight}px`;
+    present.forEach((id, index) => {
+      const { el } = this.view(id);
+      const there = this.list.children[index];
+      if (there !== el) this.list.insertBefore(el, there ?? null);
+    });
+    this.about();
+  }
+  private view(id: string) {
+    let view = this.turns.get(id);
+    if (!view) {
+      this.turns.set(id, (view = new TurnView(this.store, id)));
+      this.touch(view);
+    }
+    return view;
+  }
+  private head(id: string) {
+    const view = this.turns.get(id);
+    if (!view) return;
+    view.head();
+    this.touch(view);
+  }
+  private grew(id: string) {
+    const view = this.turns.get(id);
+    if (view) this.touch(view);
+  }
+  /** What the kernel has not taken yet. */
+  private waiting() {
+    const { store } = this;
+    const late = [...store.actions.values()].filter((action) => action.late);
+    const stop = late.some((action) => action.kind === "stop");
+    const note = (text: string, ...more: HTMLElement[]) => h("div", { class: "ic-notice" }, text, ...more);
+    const queued = (question: Held, ...notes: (HTMLElement | false)[]) =>
+      h(
+        "div",
+        { class: "ic-turn ic-waiting" },
+        bubble(
+          question.text,
+          question.files.map((file) => file.name),
+        ),
+        ...notes,
+      );
+    const takeBack = (question: Held) => {
+      const onclick = () => {
+        store.held.splice(store.held.indexOf(question), 1);
+        this.composer.restore(question);
+        this.waiting();
+      };
+      return h("button", { type: "button", class: "ic-link", text: "Take it back", onclick });
+    };
+    const when = ({ chat }: Held) =>
+      chat === store.info.chat ? "Sent when this answer ends. " : `Waits for ${chat}. `;
+    this.queue.replaceChildren(
+      ...store.questions.map((question) => queued(question, question.late && note(WAITS))),
+      ...store.held.map((question) => queued(question, note(when(question), takeBack(question)))),
+      ...(stop ? [h("div", { class: "ic-waiting" }, note(`Stop: ${WAITS}`))] : []),
+    );
+    this.status.textContent = !stop && late.some((action) => action.kind !== "ask") ? WAITS : this.said;
+    this.empty.hidden = this.list.childElementCount > 0 || store.questions.length > 0;
+    this.log.setAttribute("aria-busy", String(store.busy));
+    this.composer.update();
+    this.follow();
+  }
+  private failed() {
+    this.error.textContent = this.store.error;
+    this.alert.hidden = !this.store.error;
+  }
+
+  // -- drawing, once a frame
+
+  private touch(view: TurnView) {
+    this.dirty.add(view);
+    this.schedule();
+  }
+  private schedule() {
+    if (this.frame || this.timer !== undefined) return;
+    const wait = Math.min(...[...this.dirty].map(({ due }) => due)) - performance.now();
+    const frame = () => {
+      this.timer = undefined;
+      this.frame = requestAnimationFrame(() => this.draw());
+    };
+    if (wait > 4) this.timer = setTimeout(frame, wait);
+    else frame();
+  }
+  /** What is read is what comes last. */
+  private newestFirst() {
+    const views = [...this.dirty];
+    if (views.length < 2) return views;
+    const place = new Map(this.store.order.map((id, index) => [id, index]));
+    return views.sort((one, other) => (place.get(other.id) ?? 0) - (place.get(one.id) ?? 0));
+  }
+  private draw() {
+    this.frame = 0;
+    const began = performance.now();
+    for (const view of this.newestFirst()) {
+      const start = performance.now();
+      if (start - began > BUDGET) break;
+      if (view.due > start) continue;
+      if (view.draw(began + BUDGET)) this.dirty.delete(view);
+      const took = performance.now() - start;
+      view.due = took > BUDGET + 4 ? start + Math.min(8 * took, 400) : 0; // a costly block is drawn more rarely
+    }
+    this.follow();
+    if (this.dirty.size) this.schedule();
+  }
+
+  // -- the end in sight
+
+  private scrolled() {
+    const { scrollHeight, scrollTop, clientHeight } = this.log;
+    const left = scrollHeight - scrollTop - clientHeight;
+    // a little upwards is enough to stay there; at the end it follows again
+    if (left <= 1) this.pinned = true;
+    else if (scrollTop < this.top) this.pinned = false;
+    else if (left < AT_END) this.pinned = true;
+    this.top = scrollTop;
+    this.jump.hidden = this.pinned;
+  }
+  private follow() {
+    if (this.pinned) this.log.scrollTop = this.log.scrollHeight;
+  }
+  private toEnd() {
+    this.pinned = true;
+    this.follow();
+    this.jump.hidden = true;
+    this.composer.focus();
+  }
+
+  // -- keys, code and files
+
+  private key(event: KeyboardEvent) {
+    event.stopPropagation(); // or dd would delete the notebook's cell
+    if (event.key === "s" && (event.ctrlKey || event.metaKey) && this.el.parentElement) {
+      event.preventDefault(); // the browser would save its page; the notebook is meant
+      // eslint-disable-next-line @typescript-eslint/no-deprecated -- JupyterLab's shortcuts go by it
+      const { key, code, keyCode, ctrlKey, metaKey } = event;
+      const meant = { key, code, keyCode, ctrlKey, metaKey, bubbles: true, cancelable: true };
+      this.el.parentElement.dispatchEvent(new KeyboardEvent("keydown", meant));
+      return;
+    }
+    if (event.key !== "Escape" || event.isComposing || !this.store.busy) return;
+    event.preventDefault();
+    this.store.act("stop");
+  }
+  /** Shows what became of the last click on a code's button, until the next one. */
+  private say(text: string) {
+    this.said = this.status.textContent = text;
+  }
+  private async useCode(event: MouseEvent) {
+    const button = (event.target as Element).closest<HTMLElement>("[data-code]");
+    const block = button?.closest<HTMLElement>(".ic-code");
+    if (!button || !block) return;
+    const written = block.querySelector("code")?.textContent.replace(/\n$/, "") ?? "";
+    const source = harmless(written);
+    this.say(source === written ? "" : "The code held control characters; they were left out.");
+    const inserts = button.dataset.code === "insert";
+    const shell = inserts && SHELLS.includes(block.dataset.language ?? "") && !/^[%!]/.test(source);
+    const code = shell ? `%%bash\n${source}` : source;
+    if (inserts && this.store.host.insertCell(code, this.el)) return confirm(button, "Inserted below");
+    const copied = await copy(code);
+    confirm(button, copied ? "Copied" : "The browser forbids copying", copied ? "check" : "close");
+    if (copied && inserts)
+      this.say("No cell can be added from here, so the code was copied: paste it into a new cell.");
+  }
+  private drag(event: DragEvent, over: boolean) {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.el.toggleAttribute("data-drop", over);
+  }
+  private drop(event: DragEvent) {
+    this.drag(event, false);
+    if (event.dataTransfer?.files.length) this.composer.add(event.dataTransfer.files);
+  }
+}
