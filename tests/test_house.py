@@ -33,6 +33,8 @@ ROOMS = [
     ("helper", "what answers where there is no model: little, and true", "guessing"),
     ("catalog", "names → one route: who, where, with which key, at what price; receipts, firewall",
      "asking"),
+    ("toolbox", "what a model may run: schemas of functions, the kernel's own tools, results",
+     "deciding for the user"),
     ("chat", "a question and its answer: turns, conversations, records, races", "HTML"),
     ("batch", "many prompts: rows, pace, budget, workers", "a second way to ask"),
     ("kernel", "the notebook's loop: native await, interrupt, stop, background",

@@ -7,7 +7,9 @@ import builtins
 import keyword
 import re
 from collections.abc import Sequence
+from typing import Any
 
+from ipychat.context import values
 from ipychat.context._text import BUDGET, cut, parse
 from ipychat.text.fences import fenced
 
@@ -23,6 +25,16 @@ def cells_text(cells: Sequence[tuple[str, str | None]]) -> str:
         if output:
             blocks.append(f"Its output:\n{fenced(cut(output, BUDGET))}")
     return "\n\n".join(blocks)
+
+
+def last(shell: Any, count: int) -> list[tuple[str, str | None]]:
+    """Return source and output of the last cells that ran, except the running one."""
+    sources, outputs = shell.user_ns["In"][1:-1], shell.user_ns["Out"]
+    first = max(0, len(sources) - count)
+    return [
+        (source, values.summarise(f"Out[{number}]", outputs[number]) if number in outputs else None)
+        for number, source in enumerate(sources[first:], first + 1)
+    ]
 
 
 def names_in(source: str) -> list[str]:

@@ -6,13 +6,9 @@ up; it never evaluates, imports or guesses. To anything else it replies that it 
 
 from __future__ import annotations
 
-import builtins
-import contextlib
-import functools
 import inspect
 import linecache
 import re
-import sys
 import sysconfig
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from itertools import islice
@@ -21,7 +17,7 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from ipychat import secrets
-from ipychat.context import cells, failures, values
+from ipychat.context import cells, failures, namespace, values
 from ipychat.context.failures import file_of
 from ipychat.messages import Message, TextPart
 from ipychat.providers.provider import FullProvider, Given, read_messages
@@ -200,7 +196,7 @@ class Notebook:
 
     def names(self) -> dict[str, Any]:
         """Return the names that the user has defined."""
-        return self._visible(self._shell.user_ns) if self else {}
+        return namespace.of(self._shell) if self else {}
 
     def explain(self) -> str:
         """Explain the last error: its message, its line, and the values there."""
@@ -224,7 +220,7 @@ class Notebook:
         if not own:
             return [], {}
         frame, place = own[-1].tb_frame, _place(own[-1])
-        names = self._visible({**frame.f_globals, **frame.f_locals})
+        names = namespace.visible({**frame.f_globals, **frame.f_locals}, self._shell.user_ns_hidden)
         parts = [self._where(place)]
         if own[-1] is not frames[-1]:
             deepest = _place(frames[-1])
@@ -232,7 +228,11 @@ class Notebook:
                 f"From there it went on to `{deepest.file}`, line {deepest.number}, "
                 f"in `{deepest.function}`, which raised it."
             )
-        inside = {} if frame.f_locals is frame.f_globals else self._visible(frame.f_locals)
+        inside = (
+            {}
+            if frame.f_locals is frame.f_globals
+            else namespace.visible(frame.f_locals, self._shell.user_ns_hidden)
+        )
         mentioned = {name: names[name] for name in cells.names_in(_lines(place)) if name in names}
         return [*parts, _values({**mentioned, **inside})], names
 
@@ -243,16 +243,6 @@ class Notebook:
             if secrets.is_name(name) and isinstance(value, str) and len(value) >= MIN_SECRET:
                 text = text.replace(value, secrets.MASK)
         return text
-
-    def _visible(self, names: Mapping[str, Any]) -> dict[str, Any]:
-        hidden = self._shell.user_ns_hidden
-        return {
-            name: value
-            for name, value in list(names.items())
-            if isinstance(name, str)
-            and not name.startswith("_")
-            and not (name in hidden and hidden[name] is value)
-        }
 
     def _cell(self, file: str) -> str | None:
         number = failures.cell_number(self._shell, file)
@@ -283,18 +273,9 @@ class Notebook:
 
     def document(self, name: str) -> str | None:
         """Describe what a name is; None if it is not defined."""
-        for value in self._look_up(name.split(".")) if self else ():
+        for value in namespace.look_up(name, self.names()) if self else ():
             return self._hide("\n\n".join(_document(name, value)))
         return None
-
-    def _look_up(self, path: list[str]) -> Iterator[Any]:
-        roots = self.names(), vars(builtins)
-        starts = [(names[path[0]], path[1:]) for names in roots if path[0] in names]
-        splits = [(".".join(path[:end]), path[end:]) for end in range(len(path), 0, -1)]
-        starts += [(sys.modules[name], rest) for name, rest in splits if name in sys.modules]
-        for value, rest in starts:
-            with contextlib.suppress(AttributeError, TypeError):
-                yield functools.reduce(_attribute, rest, value)
 
     def variables(self) -> str:
         """List the variables in a table."""
@@ -358,12 +339,6 @@ def _values(names: Mapping[str, Any]) -> str:
 
 
 # -- names
-
-
-def _attribute(value: Any, name: str) -> Any:
-    """Look up an attribute without running a property or a `__getattr__`."""
-    held = inspect.getattr_static(value, name)
-    return held.__func__ if isinstance(held, staticmethod | classmethod) else held
 
 
 def _document(name: str, value: Any) -> Iterator[str]:

@@ -59,7 +59,7 @@ class Questions:
         for name in flags.with_:
             yield TextPart(values.summarise(name, self._value(name)))
         if flags.cells > 0:
-            yield TextPart(cells.cells_text(self._last_cells(flags.cells)))
+            yield TextPart(cells.cells_text(cells.last(self._shell, flags.cells)))
         for path in flags.file:
             yield await stoppable(aside.run(attachments.file_part, path))
         for image in flags.image:
@@ -80,21 +80,6 @@ class Questions:
             raise UsageError(expressions.no_variable(error, names)) from None
         except Exception as error:  # noqa: BLE001 - whatever the user's expression raises
             raise UsageError(f"--with {name} failed: {type(error).__name__}: {error}") from None
-
-    def _last_cells(self, count: int) -> list[tuple[str, str | None]]:
-        """Return source and output of the last cells that ran, except this one."""
-        from ipychat.context import values
-
-        sources = self._shell.user_ns["In"][1:-1]
-        outputs = self._shell.user_ns["Out"]
-        first = max(0, len(sources) - count)
-        return [
-            (
-                source,
-                values.summarise(f"Out[{number}]", outputs[number]) if number in outputs else None,
-            )
-            for number, source in enumerate(sources[first:], first + 1)
-        ]
 
 
 def _is_file(name: str) -> bool:

@@ -178,18 +178,23 @@ def _adapted(kind: Any) -> tuple[Any, Json]:
 
 
 class _Made:
-    """Creates values of a type; errors leave out the input, which may be long."""
+    """Creates values of a type."""
 
     def __init__(self, adapter: Any) -> None:
         self._adapter = adapter
 
     def __call__(self, value: Any) -> Any:
-        try:
-            return self._adapter.validate_python(value)
-        except ValueError as error:
-            told: Callable[[], list[Json]] = getattr(error, "errors", list)
-            said = [": ".join(filter(None, (_path(one["loc"]), one["msg"]))) for one in told()]
-            raise ValueError("; ".join(said) or str(error)) from None
+        return made(self._adapter, value)
+
+
+def made(adapter: Any, value: Any) -> Any:
+    """Return what a TypeAdapter makes of JSON data. Raises ValueError, without the input in it."""
+    try:
+        return adapter.validate_python(value)
+    except ValueError as error:
+        told: Callable[[], list[Json]] = getattr(error, "errors", list)
+        said = [": ".join(filter(None, (_path(one["loc"]), one["msg"]))) for one in told()]
+        raise ValueError("; ".join(said) or str(error)) from None
 
 
 def _path(location: Iterable[Any]) -> str:

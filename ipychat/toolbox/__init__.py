@@ -1,0 +1,1 @@
+"""What a model may run: the notebook's functions and the kernel's own tools."""
