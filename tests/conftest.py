@@ -165,8 +165,14 @@ def generation(request):
     return KERNELS[request.param]
 
 
+@pytest.fixture(scope="module")
+def fork():
+    """Whether kernels are forked; a module that measures CPU time has them started."""
+    return True
+
+
 @pytest.fixture
-def kernel(generation, service, tmp_path, monkeypatch):
+def kernel(generation, fork, service, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", service.url)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-of-the-tests")
     monkeypatch.setenv("IPYCHAT_MODEL", "openai:m")
@@ -175,7 +181,7 @@ def kernel(generation, service, tmp_path, monkeypatch):
     made = []
 
     def start(**env):
-        one = Kernel(generation | env, fork=True)
+        one = Kernel(generation | env, fork=fork)
         made.append(one)
         assert one.run("%load_ext ipychat").status == "ok"
         return one
@@ -191,7 +197,7 @@ def notebook(kernel):
 
 
 @pytest.fixture(scope="module")
-def shared(generation, tmp_path_factory):
+def shared(generation, fork, tmp_path_factory):
     """One kernel and one service for the tests that leave nothing behind."""
     service = Service()
     env = {
@@ -200,7 +206,7 @@ def shared(generation, tmp_path_factory):
         "IPYCHAT_MODEL": "openai:m",
         "IPYCHAT_HOME": str(tmp_path_factory.mktemp("home")),
     }
-    kernel = Kernel(generation | env, fork=True)
+    kernel = Kernel(generation | env, fork=fork)
     assert kernel.run("%load_ext ipychat").status == "ok"
     yield kernel, service
     kernel.close()

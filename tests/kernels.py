@@ -1,29 +1,20 @@
 """A real kernel, asked over its real channels, and what a front end would show of its answers."""
 
-import atexit
 import contextlib
-import functools
 import json
 import os
 import queue
-import select
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Any
 
 import zmq
 from jupyter_client import BlockingKernelClient, KernelManager
-from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
-from tests import template
+from tests import forks
 
 TIMEOUT = 60
 
@@ -33,85 +24,6 @@ def reached_by_files() -> Iterator[dict[str, str]]:
     """How a kernel is reached by what no other process can have; a free port may be taken soon."""
     with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
         yield {"transport": "ipc", "ip": f"{folder}/at"}
-
-
-AT_START = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_")
-"""How the variables begin that an interpreter reads when it starts."""
-
-
-@functools.cache
-def template_of(python: str, env: frozenset[tuple[str, str]]) -> socket.socket:
-    """Start the process that kernels of one interpreter and environment are forked from."""
-    ours, its = socket.socketpair(type=socket.SOCK_SEQPACKET)
-    others = {name: value for name, value in os.environ.items() if not name.startswith(AT_START)}
-    process = subprocess.Popen(
-        [python, template.__file__, str(its.fileno())],
-        pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, env=others | dict(env), cwd="/",
-    )  # fmt: skip
-    its.close()
-    ours.settimeout(TIMEOUT)
-
-    @atexit.register
-    def end() -> None:
-        ours.close()
-        process.wait()
-
-    return ours
-
-
-class Forked:
-    """A forked kernel, as far as jupyter_client wants a `Popen`; its parent is the template."""
-
-    stdin = stdout = stderr = None
-
-    def __init__(self, python: str, **given: Any) -> None:
-        start = {(name, value) for name, value in given["env"].items() if name.startswith(AT_START)}
-        asked = template_of(python, frozenset(start))
-        stdin, end = os.pipe()
-        os.close(end)
-        socket.send_fds(asked, [json.dumps(given).encode()], [stdin, 1, 2])
-        os.close(stdin)
-        self.pid = int(asked.recv(100))
-        self._ended = os.pidfd_open(self.pid)
-
-    def poll(self) -> int | None:
-        return 0 if select.select([self._ended], [], [], 0)[0] else None
-
-    def wait(self) -> int:
-        select.select([self._ended], [], [])
-        os.close(self._ended)
-        return 0
-
-    def send_signal(self, number: int) -> None:
-        signal.pidfd_send_signal(self._ended, number)
-
-
-class Forking(LocalProvisioner):
-    """Forks a kernel, which takes a fifth of the work of starting one."""
-
-    async def launch_kernel(self, cmd: list[str], **how: Any) -> dict[str, Any]:
-        python, *flags = cmd
-        if flags[:2] != ["-m", template.LAUNCHER] or not hasattr(os, "pidfd_open"):
-            return await super().launch_kernel(cmd, **how)
-        self.cwd = how.get("cwd") or Path.cwd()
-        self.process = Forked(python, arguments=flags[2:], env=how["env"], cwd=str(self.cwd))
-        self.pid = self.pgid = self.process.pid
-        return self.connection_info
-
-    async def send_signal(self, signum: int) -> None:
-        if await self.poll() is None:  # else its number may be another's
-            await super().send_signal(signum)
-
-    async def kill(self, restart: bool = False) -> None:
-        await super().kill(restart)
-        if self.process:  # who waits for it would look only every tenth of a second
-            self.process.wait()
-            self.process = None
-
-
-KernelProvisionerFactory.instance().provisioners["forking"] = EntryPoint(
-    "forking", f"{__name__}:{Forking.__name__}", KernelProvisionerFactory.GROUP_NAME
-)
 
 
 @dataclass
@@ -159,9 +71,7 @@ class Kernel:
         if python != sys.executable:
             self._manager.kernel_spec.argv[0] = python
         if fork:
-            self._manager.kernel_spec.metadata["kernel_provisioner"] = {
-                "provisioner_name": "forking"
-            }
+            self._manager.kernel_spec.metadata["kernel_provisioner"] = forks.PROVISIONER
         quiet = ["--IPKernelApp.log_level=40"]
         self._manager.start_kernel(extra_arguments=quiet, env={**os.environ, **(env or {})})
         self.client: BlockingKernelClient = self._manager.client()

@@ -1,6 +1,6 @@
 """A process that has imported what a kernel imports, and forks a kernel each time that it is asked.
 
-`tests/kernels.py` starts it and asks it, over the socket that its argument names. A request is JSON;
+`tests/forks.py` starts it and asks it, over the socket that its argument names. A request is JSON;
 with it come the files that are the kernel's stdin, stdout and stderr. The kernel answers with its pid.
 """
 

@@ -9,6 +9,11 @@ pytestmark = pytest.mark.kernel
 BOUND = 0.010
 
 
+@pytest.fixture(scope="module")
+def fork():
+    return False
+
+
 def test_a_pdf_of_20_mib_holds_the_loop_for_no_longer_than_any_cell(shared, tmp_path):
     kernel, service = shared
     (tmp_path / "large.pdf").write_bytes((b"%PDF-1.7\n" + b"\x00page" * (4 << 20))[: 20 << 20])

@@ -97,6 +97,11 @@ def allowed(what: str) -> float:
 
 
 @pytest.fixture(scope="module")
+def fork():
+    return False
+
+
+@pytest.fixture(scope="module")
 def warm(shared):
     """A kernel in which each kind of cell has run once: what is imported on use is there."""
     kernel, service = shared
