@@ -196,10 +196,12 @@ def test_the_sums_are_by_model_conversation_and_day(notebook, service):
     assert lines["all"] == "all 4, 1 not counted 3,000 600 $1.50"
 
 
-def test_the_sums_of_another_notebook_are_shown_when_asked_for(kernel, service, tmp_path):
+def test_the_sums_of_another_notebook_are_shown_when_asked_for(kernel, service, tmp_path, home):
     service.on(PATH, counted(cost=0.5))
     one = kernel()
     one.run("%chat hi")
+    lines = home / "usage.jsonl"  # written behind the answer
+    one.wait_for(lambda: lines.exists() and lines.read_text().endswith("\n"))
     one.run("%unload_ext ipychat")
     two = kernel(JPY_SESSION_NAME=str(tmp_path / "another.ipynb"))
     assert "No answers yet" in two.run("%chat_usage").stdout
