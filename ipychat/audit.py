@@ -95,7 +95,7 @@ def summary(looked_at: int, found: list[Finding]) -> str:
     if len(found) == faults:
         return f"No secrets in {count}.{unread}"
     places = f"{len(found) - faults} place{'' if len(found) - faults == 1 else 's'}"
-    said = f"Secrets in {places} of {count}: take them out, and have the services renew them."
+    said = f"Secrets in {places} of {count}: remove them, and renew them at their services."
     return said + unread
 
 
@@ -241,7 +241,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="A variable of the environment that holds a secret and doesn't look like it.",
+        help="An environment variable that holds a secret although its name doesn't say so.",
     )
     return made
 

@@ -40,37 +40,37 @@ def tokens(seed: int = 1) -> dict[str, str]:
         return made_up(kinds, size, seed)
 
     return {
-        "a key of Anthropic's": "sk-" + "ant-api03-" + some(WORD, 80),
-        "a key of OpenRouter's": "sk-" + "or-v1-" + some(string.hexdigits[:16], 64),
-        "a key of OpenAI's form": "sk-" + "proj-" + some(WORD, 60),
-        "a key of Google's": "AI" + "za" + some(WORD, 35),
-        "an OAuth token of Google's": "ya" + "29.a0" + some(WORD, 80),
-        "a client's secret of Google's": "GOC" + "SPX-" + some(WORD, 28),
-        "a key of xAI's": "xa" + "i-" + some(WORD, 80),
-        "a key of Groq's": "gs" + "k_" + some(WORD, 52),
-        "a key of Perplexity's": "pp" + "lx-" + some(WORD, 48),
-        "a key of Together's": "tgp" + "_v1_" + some(WORD, 43),
-        "a key of LangSmith's": "lsv2" + "_pt_" + some(WORD, 32) + "_" + some(WORD, 10),
-        "a token of Hugging Face's": "hf" + "_" + some(WORD, 34),
-        "a token of Replicate's": "r" + "8_" + some(WORD, 37),
-        "a token of Databricks's": "da" + "pi" + some(string.hexdigits[:16], 32),
-        "a personal token of GitHub's": "gh" + "p_" + some(WORD, 36),
-        "a fine-grained token of GitHub's": "github" + "_pat_" + some(WORD, 82),
-        "a personal token of GitLab's": "gl" + "pat-" + some(WORD, 20),
-        "a token of PyPI's": "pypi" + "-AgE" + some(WORD, 150),
-        "a token of npm's": "np" + "m_" + some(WORD, 36),
-        "a token of Slack's": "xo" + "xb-" + some(string.digits, 12) + "-" + some(WORD, 24),
-        "a key of Stripe's": "sk" + "_live_" + some(WORD, 24),
-        "a key of AWS's": "AK" + "IA" + some(string.ascii_uppercase + string.digits, 16),
+        "an Anthropic key": "sk-" + "ant-api03-" + some(WORD, 80),
+        "an OpenRouter key": "sk-" + "or-v1-" + some(string.hexdigits[:16], 64),
+        "an OpenAI-style key": "sk-" + "proj-" + some(WORD, 60),
+        "a Google key": "AI" + "za" + some(WORD, 35),
+        "a Google OAuth token": "ya" + "29.a0" + some(WORD, 80),
+        "a Google client secret": "GOC" + "SPX-" + some(WORD, 28),
+        "an xAI key": "xa" + "i-" + some(WORD, 80),
+        "a Groq key": "gs" + "k_" + some(WORD, 52),
+        "a Perplexity key": "pp" + "lx-" + some(WORD, 48),
+        "a Together key": "tgp" + "_v1_" + some(WORD, 43),
+        "a LangSmith key": "lsv2" + "_pt_" + some(WORD, 32) + "_" + some(WORD, 10),
+        "a Hugging Face token": "hf" + "_" + some(WORD, 34),
+        "a Replicate token": "r" + "8_" + some(WORD, 37),
+        "a Databricks token": "da" + "pi" + some(string.hexdigits[:16], 32),
+        "a personal GitHub token": "gh" + "p_" + some(WORD, 36),
+        "a fine-grained GitHub token": "github" + "_pat_" + some(WORD, 82),
+        "a personal GitLab token": "gl" + "pat-" + some(WORD, 20),
+        "a PyPI token": "pypi" + "-AgE" + some(WORD, 150),
+        "an npm token": "np" + "m_" + some(WORD, 36),
+        "a Slack token": "xo" + "xb-" + some(string.digits, 12) + "-" + some(WORD, 24),
+        "a Stripe key": "sk" + "_live_" + some(WORD, 24),
+        "an AWS key": "AK" + "IA" + some(string.ascii_uppercase + string.digits, 16),
         "a JSON web token": ".".join(["ey" + "J" + some(WORD, 30)] * 2 + [some(WORD, 40)]),
         "a private key": "-----BEGIN RSA " + "PRIVATE KEY-----\n" + some(WORD, 64) + "\n",
         "a password in an address": "postgres://me:" + some(WORD, 9) + "@db.example.org/x",
-        "a token of a Jupyter server": "http://localhost:8888/?tok" + "en=" + some("0123456789abcdef", 48),
+        "a Jupyter server token": "http://localhost:8888/?tok" + "en=" + some("0123456789abcdef", 48),
     }  # fmt: skip
 
 
 TOKENS = tokens()
-TOKEN = TOKENS["a personal token of GitHub's"]
+TOKEN = TOKENS["a personal GitHub token"]
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +170,7 @@ def png(text: bytes) -> bytes:
 def test_what_is_planted_is_found_wherever_it_is(book, where, plant, canary):
     [(found, what)] = book(plant(canary))
     assert found == where.partition(" (")[0]
-    assert what in {f"{NAME}, known on this machine", "a personal token of GitHub's"}
+    assert what in {f"{NAME}, known on this machine", "a personal GitHub token"}
 
 
 def test_it_is_found_in_the_notebooks_own_metadata_and_in_what_is_no_cell(book):
@@ -219,20 +219,20 @@ async def test_it_is_found_in_a_cassettes_entry_and_no_masked_one_is(tmp_path, m
     reply = Reply(Question(ModelId("openai", "m"), (Message("user", "hi"),)), finish="stop")
     secrets.register(CANARY, NAME)
     await replay.keep(asked, Reply(reply.request, text=f"{CANARY}!", finish="stop"))
-    assert whats(tmp_path) == [("asked", "a personal token of GitHub's")]
+    assert whats(tmp_path) == [("asked", "a personal GitHub token")]
     assert whats(tmp_path) == whats(tmp_path / "__chat__")
 
 
 def test_a_cassette_elsewhere_is_known_by_its_entries_names(tmp_path):
     entry = Entry(Receipt.of({"messages": [TOKEN]}), {"text": "hi"})
     AnswerStore(tmp_path / "answers", shared=False).keep(entry, {})
-    assert whats(tmp_path) == [("asked", "a personal token of GitHub's")]
+    assert whats(tmp_path) == [("asked", "a personal GitHub token")]
 
 
 def test_the_cassette_that_one_stands_in_is_searched(tmp_path, monkeypatch):
     written(tmp_path / "__chat__" / "names.json", json.dumps({"a": {"b": TOKEN}}))
     monkeypatch.chdir(tmp_path / "__chat__")
-    assert whats(Path()) == [("a", "a personal token of GitHub's")]
+    assert whats(Path()) == [("a", "a personal GitHub token")]
 
 
 def test_it_is_found_in_a_files_name(tmp_path):

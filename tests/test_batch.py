@@ -336,20 +336,20 @@ async def test_an_answer_has_the_form_that_was_asked_for(openai, form, said, val
 
 
 WRONG = [
-    (Literal["good", "bad"], '{"value": "fine"}', "is none of"),
-    (Literal[1, 2], '{"value": true}', "is no integer"),
-    (bool, '{"value": 1}', "is no boolean"),
-    (int, '{"value": 1.5}', "is no integer"),
-    (int, '{"value": true}', "is no integer"),
-    (list[int], '{"value": [1, "2"]}', "it[1] is no integer"),
+    (Literal["good", "bad"], '{"value": "fine"}', "is not one of"),
+    (Literal[1, 2], '{"value": true}', "is not of type integer"),
+    (bool, '{"value": 1}', "is not of type boolean"),
+    (int, '{"value": 1.5}', "is not of type integer"),
+    (int, '{"value": true}', "is not of type integer"),
+    (list[int], '{"value": [1, "2"]}', "it[1] is not of type integer"),
     (Person, '{"name": "Ada", "age": -1}', "age"),
-    (Person, '{"name": "Ada"}', "wants all of"),
-    (Place, '{"city": "B", "kind": "city", "tags": [], "people": null}', "kind is none of"),
-    (Place, '{"city": "B"}', "wants all of"),
+    (Person, '{"name": "Ada"}', "needs all of"),
+    (Place, '{"city": "B", "kind": "city", "tags": [], "people": null}', "kind is not one of"),
+    (Place, '{"city": "B"}', "needs all of"),
     ({"type": "string", "maxLength": 2}, '{"value": "long"}', "longer than 2"),
     ({"type": "string", "pattern": "^a"}, '{"value": "b"}', "does not match"),
-    (bool, "I can't say.", "is no JSON"),
-    (bool, "", "is no JSON"),
+    (bool, "I can't say.", "is not JSON"),
+    (bool, "", "is not JSON"),
 ]
 
 
@@ -370,7 +370,7 @@ async def test_a_wrong_answer_is_asked_again_and_told_what_is_wrong(openai):
     assert results[0].attempts == 2
     *_, wrong, told = openai.asked(PATH)[1].json["messages"]
     assert wrong == {"role": "assistant", "content": '{"value": "maybe"}'}
-    assert "it is no boolean" in told["content"]
+    assert "it is not of type boolean" in told["content"]
 
 
 async def test_it_is_asked_again_as_often_as_retries_says(openai):
@@ -453,7 +453,7 @@ async def test_without_jsonschema_they_are_refused_with_what_to_install(monkeypa
 
 
 async def test_a_schema_that_is_none_is_refused():
-    with pytest.raises(UsageError, match="This is no JSON Schema"):
+    with pytest.raises(UsageError, match="This is not a valid JSON Schema"):
         await run(["a"], schema=NOT_X | {"minLength": "many"})
 
 
@@ -884,9 +884,9 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(notebook, service):
     [
         ("--each nonsense {{it}}", "--each nonsense failed: NameError"),
         ("--each [1] no", "has no {{it}}"),
-        ("--each [1] --into '1 + 1' {{it}}", "--into wants a column"),
-        ("--each [1] --into In.x {{it}}", "--into wants a column"),
-        ("--each [1] --into print {{it}}", "--into wants a column"),
+        ("--each [1] --into '1 + 1' {{it}}", "--into takes a column"),
+        ("--each [1] --into In.x {{it}}", "--into takes a column"),
+        ("--each [1] --into print {{it}}", "--into takes a column"),
         ("--each [1] --schema nonsense {{it}}", "--schema nonsense failed"),
         ("--into df.x {{it}}", "go with --each"),
         ("--each [1] --background {{it}}", "--background goes with one question"),

@@ -91,7 +91,7 @@ def test_a_file_may_be_as_large_as_its_limit_and_no_larger(tmp_path):
     assert len(file_part(path).text) > attachments.TEXT_LIMIT
     path.write_bytes(b"a" * (attachments.TEXT_LIMIT + 1))
     with pytest.raises(
-        UsageError, match="has 1,048,577 bytes; a text that goes along has at most 1,048,576"
+        UsageError, match="has 1,048,577 bytes; an attached text has at most 1,048,576"
     ):
         file_part(path)
     with path.open("wb") as file:
@@ -107,13 +107,13 @@ def test_what_is_not_there_or_no_file_or_not_to_be_read_is_one_line(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path, told in {
         "no.txt": f"There is no file no.txt in {tmp_path}.",
-        ".": ". is no file but a folder",
-        "pipe": "pipe is no file but a device or a pipe",
+        ".": ". is not a file but a folder",
+        "pipe": "pipe is not a file but a device or a pipe",
         "a\0b": "embedded null",  # the rest is each Python's own
         "x" * 5000: "can't be read: File name too long",
         "~no-such-user/a": "can't be read: Could not determine home directory",
         "/no/such": "There is no file /no/such.",
-        "/dev/zero": "/dev/zero is no file but a device",
+        "/dev/zero": "/dev/zero is not a file but a device",
     }.items():
         with pytest.raises(UsageError) as raised:
             file_part(path, base=tmp_path)

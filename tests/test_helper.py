@@ -118,7 +118,7 @@ async def test_an_error_is_told_with_its_line_and_the_values_there(run, kind):
 async def test_what_an_error_came_up_from_is_told(run):
     run("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise KeyError('a') from e")
     text = await ask("What went wrong?")
-    assert "It came up from:\n\n```text\nZeroDivisionError" in text
+    assert "It was raised from:\n\n```text\nZeroDivisionError" in text
 
 
 async def test_an_error_in_a_function_shows_the_values_of_its_frame(run):
@@ -226,9 +226,9 @@ async def test_builtins_values_modules_and_long_documents_are_told(run):
 
 async def test_looking_up_a_name_runs_and_imports_nothing(run):
     run("class Loud:\n    def __getattr__(self, name): raise SystemExit\nloud = Loud()")
-    assert "Nothing at hand is called `loud.anything`" in await ask("help loud.anything")
+    assert "Nothing here is called `loud.anything`" in await ask("help loud.anything")
     sys.modules.pop("antigravity", None)
-    assert "Nothing at hand is called `antigravity`" in await ask("help antigravity")
+    assert "Nothing here is called `antigravity`" in await ask("help antigravity")
     assert "antigravity" not in sys.modules
 
 

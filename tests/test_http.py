@@ -301,7 +301,7 @@ async def test_a_retry_is_a_notice_of_its_own_kind(service):
 @pytest.mark.parametrize("status", [300, 304, 307])
 async def test_a_3xx_that_names_no_address_is_said_to_be_no_answer(service, status):
     service.on("/", [f"HTTP/1.1 {status} Said\r\nConnection: close\r\n\r\n".encode()])
-    with pytest.raises(errors.ServiceError, match=f"answered {status}, which is no answer"):
+    with pytest.raises(errors.ServiceError, match=f"answered {status}, which is not an answer"):
         await get(service.url)
 
 

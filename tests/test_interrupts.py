@@ -89,7 +89,7 @@ def test_an_interrupt_of_a_run_over_rows_says_how_far_it_came(here):
     ran = kernel.wait(running, timeout=5)
     assert ran.error == (
         "InterruptedAnswerError: Interrupted; 0 of 2 rows are answered and kept. "
-        "Run again, it asks for the others."
+        "Run it again to ask for the others."
     )
 
 

@@ -683,7 +683,7 @@ def test_the_setup_lists_what_runs_and_why_it_is_not_used(start, found_without_a
     told = {one.name: one.state for one in offers.found() if one.kind == "server"}
     assert told["Ollama"].startswith(f"qwen3, 1 more, at {ollama.url}")
     assert told[servers.UNNAMED] == (
-        f"no model, at {keyed.url}/v1; not used unasked: it wants a key"
+        f"no model, at {keyed.url}/v1; not used unasked: it needs a key"
     )
 
 

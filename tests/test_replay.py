@@ -855,7 +855,7 @@ async def test_a_default_that_has_changed_is_said_and_never_guessed(openai, cass
     assert (await ipychat.ask("Hi", model=None)).notices == ()
     monkeypatch.setenv("IPYCHAT_MODEL", "openai:m2")
     assert (await ipychat.ask("Hi")).notices == (
-        "Not to be replayed as it is: the default model has stood for several models in this kernel.",
+        "This can't be replayed as it is: the default model has stood for several models in this kernel.",
     )
     assert (await ipychat.ask("Ho")).notices == (), "once is enough"
     cassette("replay")
@@ -960,7 +960,7 @@ async def test_a_name_that_the_cassette_alone_knows_is_looked_up_and_never_asked
             "ModelNotSupportedError: No answer to this is kept, "
             "and only the cassette says who quick is: nothing was sent.",
             "There is no model 'quick'.",
-            "Models that aren't listed are asked as provider:name, such as openai:quick.",
+            "For a model that isn't listed, write provider:name, such as openai:quick.",
         ]
         with pytest.raises(errors.ModelNotSupportedError):
             await ipychat.map(["Ho"], "{{it}}", model="quick")
@@ -1273,7 +1273,7 @@ def test_the_cassette_lists_shows_and_prunes(notebook, service, tmp_path):
     assert (
         "takes nothing, show ENTRY, or prune [--yes]" in notebook.run("%chat_cassette wipe").error
     )
-    assert notebook.run("%chat_cassette prune").stdout.startswith("0 answers asked no more")
+    assert notebook.run("%chat_cassette prune").stdout.startswith("0 answers no longer asked for")
 
 
 def test_what_is_asked_no_more_is_pruned(kernel, service, tmp_path):
@@ -1297,7 +1297,7 @@ def test_what_is_asked_no_more_is_pruned(kernel, service, tmp_path):
     now.run("%chat --no-history asked again")
     before = whole(tmp_path / "__chat__")
     listed = now.run("%chat_cassette prune")
-    assert listed.stdout.startswith("2 answers asked no more")
+    assert listed.stdout.startswith("2 answers no longer asked for")
     assert "asked no more" in listed.shown()
     assert whole(tmp_path / "__chat__") == before, "it only lists them"
     assert now.run("%chat_cassette prune --yes").stdout.startswith("Removed 2 answers")

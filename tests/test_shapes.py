@@ -97,8 +97,8 @@ def test_a_private_key_goes_whole(set_in):
 
 
 def test_what_is_known_and_looks_like_something_has_both_names():
-    secrets.register(token := TOKENS["a personal token of GitHub's"], "MINE")
-    assert shapes.names_in(token) == {"MINE", "a personal token of GitHub's"}
+    secrets.register(token := TOKENS["a personal GitHub token"], "MINE")
+    assert shapes.names_in(token) == {"MINE", "a personal GitHub token"}
     assert shapes.mask(f"it is {token}.") == "it is •••."
 
 
@@ -159,7 +159,7 @@ async def test_a_token_is_neither_sent_nor_kept_and_a_notice_names_it(asking, ho
 
 
 async def test_it_is_sent_once_where_that_is_allowed_and_kept_nowhere(asking, home):
-    token = TOKENS["a personal token of GitHub's"]
+    token = TOKENS["a personal GitHub token"]
     sent, _ = await asking(f"My key: {token}", chat="a", allow_secrets=True)
     assert token in sent
     sent, _ = await asking("And now?", chat="a")
@@ -170,7 +170,7 @@ async def test_it_is_sent_once_where_that_is_allowed_and_kept_nowhere(asking, ho
 
 
 async def test_a_cassette_holds_none_and_is_found_again(asking, service, tmp_path):
-    token = TOKENS["a personal token of GitHub's"]
+    token = TOKENS["a personal GitHub token"]
     config.use(config.Config(replay="auto", cassette=str(tmp_path / "__chat__")))
     sent, _ = await asking(f"My key: {token}")
     assert token not in sent
@@ -184,7 +184,7 @@ async def test_a_cassette_holds_none_and_is_found_again(asking, service, tmp_pat
 async def test_a_row_of_many_has_none(service, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", service.url)
     service.on(PATH, OPENAI.whole("fine"))
-    token = TOKENS["a key of OpenAI's form"]
+    token = TOKENS["an OpenAI-style key"]
     results = await ipychat.map(["a", token], "Look at {{it}}", model="openai:m")
     assert len(results) == len(service.requests) == 2
     assert not [one for one in service.requests if token in one.body.decode()]
@@ -194,7 +194,7 @@ def test_a_value_and_a_file_of_the_notebook_have_none(shared, tmp_path):
     kernel, service = shared
     service.requests.clear()
     service.on(PATH, OPENAI.whole("fine"))
-    token = TOKENS["a key of OpenAI's form"]
+    token = TOKENS["an OpenAI-style key"]
     (tmp_path / "a.txt").write_text(f"key = {token}\n")
     kernel.run(f"token = {token!r}")
     for cell in (
@@ -203,7 +203,7 @@ def test_a_value_and_a_file_of_the_notebook_have_none(shared, tmp_path):
     ):
         ran = kernel.run(cell)
         assert ran.status == "ok", ran.error
-        assert noticed(ran) == ["a key of OpenAI's form"]
+        assert noticed(ran) == ["an OpenAI-style key"]
     assert len(service.requests) == 2
     for one in service.requests:
         assert token not in one.body.decode()

@@ -417,7 +417,7 @@ def test_a_background_answer_says_that_it_stands_still_and_can_be_awaited(shell,
     service.on(PATH, slow("one ", "two"))
     shown = shell.run("job = %chat --background hi")
     assert shown.splitlines() == [
-        "It stands still at the prompt: await it, or let %gui asyncio run it there.",
+        "It does not run at the prompt: await it, or use %gui asyncio.",
         "",
     ]
     assert shell.run("reply = await job") == "one two\n\n"

@@ -42,7 +42,7 @@ class Budget:
         self._more = 1.0
         """The factor by which prompts have exceeded their estimated tokens."""
         if most is not None and routes.cost(base, Usage(1, 1)) is None:
-            raise UsageError(f"max_cost can't be held: no price of {base.model} is known.")
+            raise UsageError(f"max_cost can't be enforced: the price of {base.model} is unknown.")
 
     def __str__(self) -> str:
         return f"is left of max_cost, {dollars(self._most or 0)}: {dollars(self._spent)} are spent"

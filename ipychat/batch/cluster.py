@@ -73,14 +73,14 @@ class Cluster(Executor):
             from distributed import Client
         except ImportError:
             raise MissingRequirementsError(
-                f"A cluster of Dask needs the package distributed: {requirements.install('dask')}"
+                f"A Dask cluster needs the package distributed: {requirements.install('dask')}"
             ) from None
         connect: Any = Client  # which is untyped
         try:
             # on a loop of its own: on the kernel's, a cell that blocks would stall the cluster
             self._client: Any = connect(address, set_as_default=False, timeout=TIMEOUT)
         except (OSError, ValueError, TimeoutError):
-            raise UnreachableError(f"No scheduler of Dask answers at {address}.") from None
+            raise UnreachableError(f"No Dask scheduler answers at {address}.") from None
         self._run = run
         self._client.register_plugin(_plugin(run, secret_options))
         self._max_workers = max(sum(self._client.nthreads().values()), 1)

@@ -83,7 +83,7 @@ def parse_template(template: Template) -> Callable[[Any], Prompt]:
     texts = IT.split(template)
     if len(texts) == 1:
         raise UsageError(
-            "The template has no {{it}}, so that every row would ask the same.\n"
+            "The template has no {{it}}, so every row would ask the same.\n"
             "{{it}} is the row's value, {{it.name}} or {{it['name']}} its column."
         )
     paths = [_path(written) for written in texts[1::2]]
@@ -114,7 +114,7 @@ def _path(written: str) -> list[Hashable]:
     except (SyntaxError, ValueError, RecursionError):
         raise UsageError(
             f"A template takes {{{{it}}}}, {{{{it.name}}}} and {{{{it['name']}}}}, "
-            f"not {{{{{written}}}}}.\nA function in place of it can do anything."
+            f"not {{{{{written}}}}}.\nA function can do anything else."
         ) from None
     return names[::-1]
 

@@ -45,7 +45,7 @@ REPORT_INTERVAL = 0.2
 MAX_FAILURES = 20
 """Consecutive failures, without any answer, that stop the run. At least as many as are asked at
 once."""
-NO_REMOTE_BUDGET = "max_cost can be held here only, not where the workers of an executor ask."
+NO_REMOTE_BUDGET = "max_cost can't be enforced where the workers of an executor ask."
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class How:
                 continue
             kinds = int if name == "concurrency" else int | float
             if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
-                raise UsageError(f"{name} is a number above 0, not {value!r}.")
+                raise UsageError(f"{name} must be a number above 0, not {value!r}.")
         if not isinstance(self.retries, int) or self.retries < 0:
-            raise UsageError(f"retries is a number from 0 on, not {self.retries!r}.")
+            raise UsageError(f"retries must be a number from 0 on, not {self.retries!r}.")
         if self.executor and self.max_cost is not None:
             raise UsageError(NO_REMOTE_BUDGET)
 
@@ -262,7 +262,7 @@ class Batch:
         answered = counts["done"] + counts["cached"]
         return InterruptedAnswerError(
             f"Interrupted; {answered:,} of {counts.total():,} rows are answered and kept. "
-            "Run again, it asks for the others."
+            "Run it again to ask for the others."
         )
 
     async def _ask(self) -> None:
@@ -450,7 +450,7 @@ class Batch:
     def plan(self) -> Plan:
         """Return what `run` would do, without doing it."""
         if iter(self._data) is self._data:
-            raise UsageError("A plan would use up what it goes through: make a list of the data.")
+            raise UsageError("A plan would use up this iterator: make a list of the data.")
         looked_up = config.replay() != "refresh" and self._base.cached
         count, kept, tokens, least, most = 0, 0, 0, Sum(), Sum()
         different: set[bytes] = set()

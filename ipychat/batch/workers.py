@@ -128,7 +128,7 @@ def parted(base: Question) -> tuple[dict[str, Any], dict[str, Any]]:
     options = dict(base.options)
     way = routes.of(base)
     if way.behind:
-        raise UsageError(f"{base.model} is served by this notebook, out of a cluster's reach.")
+        raise UsageError(f"{base.model} is served by this notebook, which a cluster can't reach.")
     if way.root is not None:
         options["base_url"] = way.root
         find: Any = getattr(way.provider, "find_key", None)

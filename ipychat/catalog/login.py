@@ -48,12 +48,12 @@ def account(name: str) -> Account:
     """
     cls = registry.load(name)
     if not issubclass(cls, Keyed):
-        raise UsageError(f"{name} wants no key.")
+        raise UsageError(f"{name} needs no key.")
     if refused := policy.refusal()(name, ""):
         raise PolicyError(f"{name} is {refused}.")
     root = cls.account_root(registry.root(name, cls))
     if not cls.key_variables and is_loopback(root):
-        raise UsageError(f"{name} wants no key.")
+        raise UsageError(f"{name} needs no key.")
     policy.check_url(root)
     return Account(name, cls, root)
 
@@ -65,24 +65,24 @@ async def log_in(whose: Account, key: str) -> str:
     """
     key = secrets.Secret(key.strip())
     if not key:
-        raise UsageError("No key was typed, and none is kept.")
+        raise UsageError("No key was entered, so none is stored.")
     if len(key) > MAX_KEY:
-        raise UsageError(f"A key of {len(key):,} characters is none.")
+        raise UsageError(f"A text of {len(key):,} characters is not a key.")
     try:
         listed = await whose.cls.check(whose.root, key, **CHECK)
         lists.keep(whose.name, whose.root, listed)
-        found = f"{whose.cls.label} takes this key, and lists {len(listed)} models."
+        found = f"{whose.cls.label} accepts this key, and lists {len(listed)} models."
     # Google and xAI answer 400
     except (AuthenticationError, ForbiddenError, RequestError) as error:
-        raise AuthenticationError(f"{error}\nThe key was not kept.", error.status) from None
+        raise AuthenticationError(f"{error}\nThe key was not stored.", error.status) from None
     except (ServiceError, AnswerError) as error:
         first = str(error).splitlines()[0]
         found = f"The key could not be checked: {first}"
     where = await asyncio.to_thread(credentials.keep_key, whose.name, whose.root, key)
-    return f"{found}\nIt is kept in {where}, and goes to {whose.host} only."
+    return f"{found}\nIt is stored in {where}, and only sent to {whose.host}."
 
 
 def forget(name: str) -> str:
     """Delete the key of a provider; return in words whether there was one."""
     known = credentials.forget_key(name)
-    return f"The key of {name} is forgotten." if known else f"There was no key of {name}."
+    return f"The key of {name} was deleted." if known else f"There was no key of {name}."

@@ -68,10 +68,12 @@ def register(cls: P, name: str | None = None) -> P:
     same name.
     """
     if not callable(getattr(cls, "create_async_generator", None)):
-        raise UsageError(f"{cls!r} is no provider: it has no create_async_generator.")
+        raise UsageError(f"{cls!r} is not a provider: it has no create_async_generator.")
     name = name or cls.__name__.lower()
     if not NAME.fullmatch(name):
-        raise UsageError(f"A provider can't be called {name!r}: letters, digits, _ . and - can be.")
+        raise UsageError(
+            f"A provider can't be called {name!r}: use letters, digits, _ . and - only."
+        )
     _registered[name] = provider.completed(cls)
     return cls
 

@@ -287,5 +287,5 @@ def _look_up(name: str) -> ModelId:
     nor = f", and no provider {before!r}" if colon else ""
     said = f"There is no model {name!r}{nor}.{hint}"
     if not (hint and colon):
-        said += f"\nModels that aren't listed are asked as provider:name, such as openai:{name}."
+        said += f"\nFor a model that isn't listed, write provider:name, such as openai:{name}."
     raise ModelNotSupportedError(said)

@@ -193,7 +193,7 @@ class Answer:
         policy.check_model(str(request.model))
         if policy.limits_hosts() and not registry.is_ours(request.model.provider):
             raise PolicyError(
-                f"{way.provider.__name__} has an HTTP client of its own, which can't be held to "
+                f"{way.provider.__name__} has its own HTTP client, which can't be limited to "
                 "the allowed hosts."
             )
         self._origin = receipts.origin(request)

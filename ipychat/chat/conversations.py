@@ -237,7 +237,7 @@ class Conversation:
             raise UsageError(f"There is no answer {number}: {len(race)} models were asked.")
         turn = race[number - 1]
         if not turn.text.strip():
-            raise UsageError(f"{turn.model} gave no answer that could be kept.")
+            raise UsageError(f"{turn.model} gave no answer to continue from.")
         self.adopt(turn)
         return turn
 

@@ -59,13 +59,15 @@ def question(
     given = {**named, **extra}
     for name, value in given.items():
         if name in {"model", "messages"}:
-            raise UsageError(f"{name} is no option of a provider; it is an argument of its own.")
+            raise UsageError(f"{name} is not a provider's option but an argument of its own.")
         if name in TEXT_OPTIONS and not isinstance(value, str):
             raise UsageError(f"The option {name} must be a text, not {type(value).__name__}.")
         try:
             given[name] = secrets.register_option(name, value)
         except RecursionError:
-            raise UsageError(f"The option {name} holds itself, or is nested too deeply.") from None
+            raise UsageError(
+                f"The option {name} contains itself, or is nested too deeply."
+            ) from None
     meant, recorded = resolve.resolve_question(model)
     route = routes.find(meant, given)
     _check_names(meant, route, named, taken)

@@ -209,7 +209,7 @@ async def compare(
     secrets.hide(options)
     names = () if isinstance(models, str) else tuple(models)
     if not names:
-        raise UsageError("compare wants a list of models.")
+        raise UsageError("compare takes a list of models.")
     talk = Conversation("", None) if chat is None else conversation(chat)
     await talk.load()
     for name in names:

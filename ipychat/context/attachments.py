@@ -52,12 +52,12 @@ def file_part(path: str | Path, *, base: Path | None = None) -> TextPart | Image
     if "\0" in text:
         raise UsageError(
             f"{path} is neither a text in UTF-8 nor an image (png, jpeg, gif, webp) nor a PDF: "
-            "it can't go along."
+            "it can't be attached."
         )
     if len(data) > TEXT_LIMIT:
         raise UsageError(
-            f"{path} has {len(data):,} bytes; a text that goes along has at most {TEXT_LIMIT:,}.\n"
-            "Send the part of it that matters."
+            f"{path} has {len(data):,} bytes; an attached text has at most {TEXT_LIMIT:,}.\n"
+            "Attach only the part that matters."
         )
     # the path as written shows where a file is in a project; an absolute one tells of the user
     name = where.name if Path(path).expanduser().is_absolute() else Path(path).as_posix()
@@ -85,11 +85,11 @@ def image_part(value: Any, name: str) -> ImagePart:
     if data is None:
         raise UsageError(
             f"{name} is no image but of type {type(value).__name__}.\nAn image is a path, an "
-            "http(s) address, bytes, an image of PIL or a figure of matplotlib."
+            "http(s) address, bytes, a PIL image or a matplotlib figure."
         )
     kind = _image_type(data)
     if kind is None:
-        raise UsageError(f"{name} is no image: its bytes are none of png, jpeg, gif and webp.")
+        raise UsageError(f"{name} is not a PNG, JPEG, GIF or WebP image.")
     if len(data) > BINARY_LIMIT:
         raise UsageError(f"{name} is too large: an image has at most {BINARY_LIMIT:,} bytes.")
     return ImagePart.of_bytes(data, kind)
@@ -118,7 +118,7 @@ def _read(path: str | Path, base: Path | None = None) -> tuple[Path, bytes]:
 def _check_kind(path: str | Path, mode: int) -> None:
     if not stat.S_ISREG(mode):  # a pipe might never end
         kind = "a folder; name the files in it" if stat.S_ISDIR(mode) else "a device or a pipe"
-        raise UsageError(f"{path} is no file but {kind}.")
+        raise UsageError(f"{path} is not a file but {kind}.")
 
 
 def _chunks(path: str | Path, file: io.FileIO) -> Iterator[bytes]:
@@ -126,7 +126,7 @@ def _chunks(path: str | Path, file: io.FileIO) -> Iterator[bytes]:
     left = BINARY_LIMIT + 1
     while left and (chunk := file.read(min(left, CHUNK))) != b"":
         if chunk is None:
-            raise UsageError(f"{path} has no end: the system writes to it as it is read.")
+            raise UsageError(f"{path} is endless: the system writes to it as it is read.")
         left -= len(chunk)
         yield chunk
 

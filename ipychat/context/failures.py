@@ -61,7 +61,7 @@ def describe(shell: Any) -> list[str]:
     if error is None:
         raise UsageError("There is no error to fix: no cell has failed yet.")
     if isinstance(error, ChatError):
-        raise UsageError(f"The last error is ipychat's own, no code can be fixed for it:\n{error}")
+        raise UsageError(f"The last error is ipychat's own; no code can fix it:\n{error}")
     through = frames(error)
     in_cells = [trace for trace in through if cell_number(shell, file_of(trace))]
     file = file_of(in_cells[0]) if in_cells else getattr(error, "filename", None) or ""

@@ -26,12 +26,12 @@ from ipychat.text.fences import fenced
 FIRST_LINE = "*This is ipychat's built-in helper, which is no AI model.*"
 NO_NOTEBOOK = "There is no notebook here, so there is no error, name or variable to look at."
 NO_ERROR = "There is no error to explain: no cell of this notebook has failed yet."
-CANNOT = "The helper can't answer that: it takes a model, and it only looks things up."
+CANNOT = "The helper can't answer that: it only looks things up. This takes a model."
 CAN = """\
 It tells the last error (`explain the error`), what a name is (`help print`) and what is defined \
 (`what variables`)."""
 SETUP = """\
-Either line gives a model:
+Either line sets up a model:
 
 ```python
 %chat_login anthropic  # with a key; %chat_models lists the providers
@@ -156,7 +156,7 @@ def answer(asked: str) -> str:
             return notebook.variables()
         case "name" if doc := notebook.document(name):
             return doc
-    unknown = f"Nothing at hand is called `{name}`. " if name else ""
+    unknown = f"Nothing here is called `{name}`. " if name else ""
     return f"{unknown}{CANNOT} {CAN}\n\n{SETUP}"
 
 
@@ -206,7 +206,7 @@ class Notebook:
         parts, names = self._place_of(error)
         caused = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         if caused:
-            parts.append(f"It came up from:\n\n{_headline(caused)}")
+            parts.append(f"It was raised from:\n\n{_headline(caused)}")
         return self._hide("\n\n".join(filter(None, [_headline(error), *parts])), names)
 
     def _place_of(self, error: BaseException) -> tuple[list[str], Mapping[str, Any]]:
@@ -332,7 +332,7 @@ def _values(names: Mapping[str, Any]) -> str:
         ):
             continue
         if secrets.is_name(name):
-            shown.append(f"{name}: not shown, for its name is a secret's")
+            shown.append(f"{name}: not shown: its name is that of a secret")
         else:
             shown.append(values.summarise(name, value, VALUE_BUDGET))
     return "The values there:\n\n" + fenced("\n".join(shown), "text") if shown else ""
@@ -351,7 +351,7 @@ def _document(name: str, value: Any) -> Iterator[str]:
     elif isinstance(value, ModuleType | property):
         yield f"`{name}`: {kind}"
     elif secrets.is_name(name.rpartition(".")[2]):
-        yield f"`{name}`: {kind}; its value is not shown, for its name is a secret's."
+        yield f"`{name}`: {kind}; its value is not shown: its name is that of a secret."
     else:
         yield fenced(values.summarise(name, value, 600), "text")
         if type(value).__module__ == "builtins" or not type(value).__doc__:

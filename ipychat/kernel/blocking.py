@@ -26,8 +26,8 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         except ValueError:
             coroutine.close()
             raise UsageError(
-                f"{type(mine).__module__} can't run this synchronously. Use a cell of its own for "
-                "it, without %%time or the like, where it is awaited."
+                f"{type(mine).__module__} can't run this synchronously. Run it in a cell of its "
+                "own, without %%time or the like, where it is awaited."
             ) from None
     return mine.run_until_complete(coroutine)
 

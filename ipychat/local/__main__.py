@@ -16,9 +16,9 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser("python -m ipychat.local", description=__doc__)
     commands = made.add_subparsers(dest="command", required=True, metavar="list | pull NAME")
-    commands.add_parser("list", help="what can be had, and what is there")
-    pull = commands.add_parser("pull", help="fetch weights, or go on fetching them")
-    pull.add_argument("name", help="as in the list")
+    commands.add_parser("list", help="list the weights, and which of them are here")
+    pull = commands.add_parser("pull", help="download weights, or resume a download")
+    pull.add_argument("name", help="a name from the list")
     commands.add_parser("serve")  # the engine's process: see engine.py
     return made
 

@@ -95,9 +95,9 @@ async def running(path: Path, *, context: int | None = None, idle: float | None 
     context = settings.local_context if context is None else context
     idle = settings.local_idle if idle is None else idle
     if not (type(context) is int and context > 0):
-        raise UsageError(f"The option context wants tokens, not {context!r}.")
+        raise UsageError(f"The option context takes tokens, not {context!r}.")
     if not (isinstance(idle, int | float) and idle > 0):
-        raise UsageError(f"The option idle wants minutes, not {idle!r}.")
+        raise UsageError(f"The option idle takes minutes, not {idle!r}.")
     with _lock:
         started = _engines.get((path, context, idle))
         if started is None or _has_ended(started):
@@ -167,7 +167,7 @@ def _launch(path: Path, context: int, idle: float) -> Engine:
     if lacking := missing():
         raise MissingRequirementsError(
             f"The engine can't answer here: {lacking}.\n"
-            "Ollama or another server on this machine can: %chat_setup tells how."
+            "Ollama or another server on this machine can: see %chat_setup."
         )
     weights.check(path)
     _check_memory(path, context)
@@ -213,7 +213,7 @@ def _fault(path: Path, log: list[str], code: int) -> ChatError:
         if found := re.search("error loading model: (.+)", line):
             return StoreError(
                 f"The engine can't load {path}: {found[1]}.\n"
-                "It is damaged, not whole, or of a kind that the engine does not know."
+                "It is damaged, incomplete, or of an unknown kind."
             )
     why = next((line for line in reversed(log) if line.strip()), "it said nothing")
     return ServerError(f"The engine {_how(code)} instead of starting: {why}")
@@ -233,7 +233,7 @@ def _check_memory(path: Path, context: int) -> None:
         raise UsageError(
             f"{path.name} needs about {weights.size(needed)} of memory with a context of "
             f"{context:,}, and {weights.size(free)} are free.\n"
-            "Take smaller weights or a smaller context, or end what else runs."
+            "Use smaller weights or a smaller context, or close other programs."
         )
 
 

@@ -117,8 +117,8 @@ class Local(FullProvider):
                 if "context size" not in str(error):
                     raise
                 raise RequestError(
-                    f"{error}\nThe option context, now {running.context:,}, makes it larger; "
-                    "it takes memory.",
+                    f"{error}\nThe option context, now {running.context:,}, makes it larger, "
+                    "which takes memory.",
                     error.status,
                 ) from None
 

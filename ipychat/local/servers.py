@@ -57,8 +57,8 @@ CLOUD = ("-cloud", ":cloud")
 
 NOT_OURS = "it isn't known to be yours or the system's"
 ON_JUPYTERHUB = "others may share this machine: JupyterHub runs here"
-NEEDS_KEY = "it wants a key"
-NO_MODEL = "it has no model that answers chats"
+NEEDS_KEY = "it needs a key"
+NO_MODEL = "it has no chat model"
 
 SOCKET_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 LISTENING = "0A"

@@ -50,7 +50,7 @@ RETRY_PAUSE = 1.0
 """Seconds before each, and between checks on another kernel's download."""
 MAX_REDIRECTS = 5
 REDIRECTS = {301, 302, 303, 307, 308}
-IS_KEPT = "What has come is kept: asked again, it goes on from there."
+IS_KEPT = "What was received is kept: the next attempt resumes from there."
 CUT_OFF = (BrokenAnswerError, UnreachableError, ServiceTimeoutError)
 
 Progress = Callable[[int, int], object]
@@ -131,7 +131,7 @@ def offer(name: str) -> Offer:
     """Return the offer of that name, completed with what the hub said before."""
     if name not in OFFERS:
         raise ModelNotSupportedError(
-            f"There are no weights called {name!r} to be had.\nThere are: {', '.join(OFFERS)}."
+            f"There are no weights called {name!r}.\nThere are: {', '.join(OFFERS)}."
         )
     found = OFFERS[name]
     match files.read_json(_kept()).get(name):
@@ -173,17 +173,17 @@ def check(path: Path) -> None:
     except OSError as error:
         raise StoreError(f"Can't read {path}: {error.strerror}.") from None
     if magic != MAGIC:
-        raise StoreError(f"{path} is no GGUF file, which is what the engine reads.")
+        raise StoreError(f"{path} is not a GGUF file, the only format that the engine reads.")
     name = next((name for name, one in OFFERS.items() if folder() / one.file == path), None)
     if name is None or not (wanted := offer(name)).sha256:
         return
-    again = f"Fetch it again: python -m ipychat.local pull {name}"
+    again = f"Download it again: python -m ipychat.local pull {name}"
     if found.st_size != wanted.bytes:
         raise StoreError(f"{path} has {found.st_size:,} of {wanted.bytes:,} bytes.\n{again}")
     kept = files.read_json(_kept()).get(name)
     if not isinstance(kept, dict) or kept.get("checked") != found.st_mtime_ns:
         if _digest(path) != wanted.sha256:
-            raise StoreError(f"{path} is damaged: its SHA-256 is another.\n{again}")
+            raise StoreError(f"{path} is damaged: its SHA-256 does not match.\n{again}")
         _keep(name, wanted, checked=found.st_mtime_ns)
 
 
@@ -321,7 +321,7 @@ def _start(call: Call, have: int) -> int:
     if call.response.status != 206:
         return 0
     if not call.response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-        raise FormatError("The hub sent another part of the file than was asked for.")
+        raise FormatError("The hub sent a different part of the file than requested.")
     return have
 
 
@@ -341,14 +341,14 @@ async def _followed(url: str, headers: dict[str, str]) -> AsyncIterator[Call]:
                 continue
             yield call
             return
-    raise ServiceError("The hub sends the download on and on.")
+    raise ServiceError("The hub redirects the download too many times.")
 
 
 def _target(url: str, location: str) -> str:
     """Return the target of a redirect. Raises ServiceError if it is less private."""
     target = secrets.register_url(urljoin(url, location))
     if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-        raise ServiceError("The hub sends the download on to an address that is not encrypted.")
+        raise ServiceError("The hub redirects the download to an unencrypted address.")
     return target
 
 

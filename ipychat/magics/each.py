@@ -99,7 +99,7 @@ def _check(session: Session, flags: Namespace) -> None:
             flag = f"--{name.strip('_').replace('_', '-')}"
             raise UsageError(f"{flag} goes with one question, and --each asks one for each row.")
     if flags.into and flags.into.isidentifier() and not session.is_free(flags.into):
-        raise UsageError(f"--into wants a column or a variable of yours, not {flags.into!r}.")
+        raise UsageError(f"--into takes a column or a variable of yours, not {flags.into!r}.")
 
 
 def _value(flag: str, expression: str, scope: dict[str, Any]) -> Any:
@@ -117,7 +117,7 @@ def _template(text: str, scope: dict[str, Any]) -> Callable[[Any], str]:
     text = text.strip("\n")
     if not IT.search(text):
         raise UsageError(
-            "The prompt has no {{it}}, so that every row would ask the same.\n"
+            "The prompt has no {{it}}, so every row would ask the same.\n"
             "{{it}} is the row's value, {{it.name}} its column of that name."
         )
 
@@ -131,7 +131,7 @@ def _template(text: str, scope: dict[str, Any]) -> Callable[[Any], str]:
 def _target(into: str, scope: dict[str, Any], names: dict[str, Any]) -> Callable[[Results], None]:
     """Return a function that stores the results where `into` says. Raises UsageError."""
     wrong = UsageError(
-        f'--into wants a column, df.name or df["name"], or a variable, not {into!r}.'
+        f'--into takes a column, df.name or df["name"], or a variable, not {into!r}.'
     )
     from ipychat.batch import rows
 

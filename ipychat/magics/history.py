@@ -84,7 +84,7 @@ class HistoryMagics(Magics):
         """Copy the notebook's conversation under the name given."""
         name = flags_.unquoted(line)
         if not name:
-            raise UsageError("%chat_fork wants the name of the copy.")
+            raise UsageError("%chat_fork needs the name of the copy.")
         fork = (await self._read()).fork(name)
         turns = counted(len(fork.turns), "turn")
         print(f"Copied {turns} to {name}. To go on there: --chat {name}.")
@@ -107,7 +107,7 @@ class HistoryMagics(Magics):
         """Continue from another answer of the last race: the one with the number given."""
         flags, words = flags_.parse_words(self.chat_keep, line, self._session.questions.expand)
         if len(words) != 1 or not words[0].isdecimal():
-            raise UsageError("%chat_keep wants the number of an answer of the last race.")
+            raise UsageError("%chat_keep needs the number of an answer of the last race.")
         conversation = await self._read(flags.chat)
         turn = conversation.keep(int(words[0]))
         print(f"This conversation now continues from the answer of {turn.model}.")
@@ -143,7 +143,7 @@ class HistoryMagics(Magics):
         conversation = await self._read()
         number = line.strip() or str(len(conversation.turns))
         if not number.isdecimal():
-            raise UsageError(f"%chat_receipt wants the number of a turn, not {number!r}.")
+            raise UsageError(f"%chat_receipt takes the number of a turn, not {number!r}.")
         turn = conversation.turn(int(number))
         self._session.publish(request.receipt(turn.reply, conversation.receipt(turn)))
 
@@ -175,7 +175,7 @@ class HistoryMagics(Magics):
                 if found:
                     self._session.publish(shown.entries(found))
                 said = counted(len(found), "answer")
-                print(f"{said} asked no more. %chat_cassette prune --yes takes the notebook off.")
+                print(f"{said} no longer asked for. %chat_cassette prune --yes removes them.")
             case ["prune", "--yes"]:
                 print(f"Removed {counted(len(replay.prune()), 'answer')}.")
             case _:
@@ -212,7 +212,7 @@ def _of_this_notebook() -> list[str]:
     book, cassette = config.current().notebook or "", config.cassette()
     if not Path(book).is_file():
         raise UsageError(
-            "Nothing tells where this notebook's file is.\n"
+            "The path of this notebook's file is unknown.\n"
             "Name it, or a folder: %chat_audit NOTEBOOK.ipynb"
         )
     return [book, *([str(cassette)] if cassette and Path(cassette).is_dir() else [])]

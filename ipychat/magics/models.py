@@ -64,7 +64,7 @@ class ModelMagics(Magics):
 
         flags, words = flags_.parse_words(self.chat_login, line, self._session.questions.expand)
         if len(words) != 1:
-            raise UsageError("%chat_login wants a provider, such as openai. See %chat_models.")
+            raise UsageError("%chat_login needs a provider, such as openai. See %chat_models.")
         if flags.forget:
             print(login.forget(words[0]))
             return
@@ -82,7 +82,7 @@ class ModelMagics(Magics):
 
         flags, words = flags_.parse_words(self.chat_usage, line, self._session.questions.expand)
         if words:
-            raise UsageError(f"%chat_usage takes flags only, and {words[0]!r} is none.")
+            raise UsageError(f"%chat_usage takes flags only, and {words[0]!r} is not one.")
         mine = config.current().notebook
         known = await stoppable(asyncio.to_thread(lambda: [*ledger.entries()]))
         entries = [one for one in known if flags.all or one.get("notebook") == mine]
@@ -97,7 +97,7 @@ class ModelMagics(Magics):
         from ipychat.catalog import resolve
 
         if not line.strip():
-            raise UsageError("%chat_use wants a model. See %chat_models.")
+            raise UsageError("%chat_use needs a model. See %chat_models.")
         model = resolve.resolve(line)
         conversation = self._session.conversation()
         conversation.model = resolve.lasting(line)
@@ -158,7 +158,7 @@ class ModelMagics(Magics):
             print(f"They are fetched from {weights.hub()}{others} into {weights.folder()}.")
         if lacking := engine.missing():
             raise MissingRequirementsError(f"The engine can't run here: {lacking}.")
-        name = name or _ask(input, "Which one? Nothing fetches none: ").strip()
+        name = name or _ask(input, "Which one? Enter alone fetches none: ").strip()
         if name:
             path = await stoppable(weights.pull(name, progress=self._bar()), weights.IS_KEPT)
             print(f"{path.name} is here: %%chat --model local:{name} asks it.")

@@ -34,7 +34,7 @@ def offer(reply: Reply, shell: Any) -> str:
         return "No cell was added: the answer has no Python code that parses."
     shell.set_next_input(harmless(code), replace=False)
     if harmless(code) != code:
-        return "The code held control characters: the next cell has it without them."
+        return "The code contained control characters; the next cell has it without them."
     return ""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def check(flags: Namespace) -> None:
     """Raise UsageError for flags that make no sense in a race."""
     if len(flags.model) < 2:
-        raise UsageError("--first wants several models: %%chat --first -m A -m B.")
+        raise UsageError("--first needs several models: %%chat --first -m A -m B.")
     for name in ("background", "run_scripts"):
         if getattr(flags, name):
             flag = f"--{name.replace('_', '-')}"

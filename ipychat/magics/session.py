@@ -240,7 +240,7 @@ class Session:
         )
         self.jobs.append(job)
         if not notebook.runs_at_the_prompt(self.shell):
-            print("It stands still at the prompt: await it, or let %gui asyncio run it there.")
+            print("It does not run at the prompt: await it, or use %gui asyncio.")
         return job
 
     def publish(self, data: dict[str, str], metadata: dict[str, Any] | None = None) -> None:

@@ -187,7 +187,7 @@ class IPyChat(Configurable):
     def _are_addresses(self, proposal: Any) -> Any:
         for name, url in proposal["value"].items():
             if not _is_address(url):
-                raise TraitError(f"The address of {name} is no web address.")
+                raise TraitError(f"The address of {name} is not a web address.")
         return proposal["value"]
 
     def put_in_force(self) -> None:
@@ -216,7 +216,7 @@ def _endpoint(name: str, given: Any) -> Endpoint:
             key, model = more.get("key", ""), more.get("model", "")
             if _is_address(url) and isinstance(key, str) and isinstance(model, str):
                 return Endpoint(name, url.rstrip("/"), key, model)
-    raise TraitError(f"The endpoint {name} is a root URL, or a dict with url, key and model.")
+    raise TraitError(f"The endpoint {name} must be a root URL, or a dict with url, key and model.")
 
 
 def _is_address(url: str) -> bool:

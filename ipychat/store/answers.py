@@ -105,11 +105,11 @@ class Entry:
                     # reformatted by another tool, or changed
                     asked, said = _written(given["asked"]), _written(answered)
                     if _hash(asked) != name:
-                        raise ValueError("its question is not the one that it is named by")
+                        raise ValueError("its question does not match its name")
                     if _hash(said) != sha256:
-                        raise ValueError("its answer is not the one that was kept")
+                        raise ValueError("its answer was changed")
                 return cls(Receipt(asked, name), answered, tuple(map(str, notebooks)))
-        raise ValueError("it holds no answer")
+        raise ValueError("it contains no answer")
 
 
 ANSWERED, ASKED, NOTEBOOKS = '{\n "answered": ', ',\n "asked": ', ',\n "notebooks": '
@@ -212,7 +212,8 @@ class AnswerStore:
             return _names(path, version) if version else {}
         except (ValueError, AttributeError, TypeError, RecursionError):
             raise StoreError(
-                f"{path} is damaged; after a merge, too.\nDelete it, and record the notebooks anew."
+                f"{path} is damaged, perhaps by a merge.\n"
+                "Delete it, and record the notebooks again."
             ) from None
         except OSError as error:
             raise StoreError(f"Can't read {path}: {error.strerror}.") from None
@@ -270,7 +271,7 @@ def _read(path: Path) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE:
-            raise ValueError("it is no file, or larger than any entry")
+            raise ValueError("it is not a file, or larger than any entry")
         return file.read(found.st_size)
 
 

@@ -75,7 +75,7 @@ class ServiceSession:
             _unsaved.pop(self.path, None)
         except StoreError as error:
             _unsaved[self.path] = change(_unsaved.get(self.path, {}))
-            secrets.log.warning("%s The login lasts as long as this kernel.", error)
+            secrets.log.warning("%s This kernel keeps the login until it ends.", error)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -231,7 +231,7 @@ def _keyring_key(account: str) -> str | None:
     try:
         found: str | None = keyring.get_password(KEYRING, account)
     except (keyring.errors.KeyringError, OSError, RuntimeError):
-        _warn_once(f"The system's keyring does not give the key of {service}.")
+        _warn_once(f"The system's keyring did not return the key of {service}.")
         return None
     if found:
         _from_keyring[account] = found
@@ -249,5 +249,5 @@ def _take_from_keyring(account: str) -> None:
         pass  # the keyring no longer has it
     except (ImportError, keyring.errors.KeyringError, OSError, RuntimeError) as error:
         raise StoreError(
-            f"The system's keyring does not let go of the key: {type(error).__name__}."
+            f"The system's keyring could not delete the key: {type(error).__name__}."
         ) from None

@@ -140,7 +140,7 @@ def _parse(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise _DamagedError(error.strerror) from None
     if not isinstance(value, dict):
-        raise _DamagedError("it holds no JSON object")
+        raise _DamagedError("it does not hold a JSON object")
     return value
 
 
@@ -191,7 +191,7 @@ def locked(path: Path) -> Iterator[None]:
         _held.add(name)
         raise HeldError(
             f"Another process has held {name} for {patience:g} s.\n"
-            "If none is at work there, delete that file."
+            "If no process is using it, delete that file."
         ) from None
     except OSError as error:
         raise StoreError(f"Can't lock {path}: {error.strerror}.") from None
@@ -204,7 +204,7 @@ def lock_file(path: Path) -> str:
     """
     name = f"{path}.lock"
     if os.path.islink(name):  # noqa: PTH114 - called for each record; Path takes twice as long
-        raise StoreError(f"{name} is a link, and a lock is never taken through one.\nRemove it.")
+        raise StoreError(f"{name} is a link, and a lock must not be one.\nRemove it.")
     return name
 
 

@@ -60,7 +60,7 @@ def place() -> AnswerStore:
         if folder.is_symlink():
             raise StoreError(
                 f"The cassette {folder.name} is a link, which is not followed.\n"
-                f"To use where it leads: %config IPyChat.cassette = {os.fspath(folder.resolve())!r}"
+                f"To use its target: %config IPyChat.cassette = {os.fspath(folder.resolve())!r}"
             )
         return AnswerStore(folder, shared=True)
     return AnswerStore(files.home() / "answers", shared=False)
@@ -98,8 +98,9 @@ def meaning(name: str) -> str | None:
     if len(found) > 1 and is_on():
         said = ", ".join(f"{model} in {one}" for model, one in sorted(found.items()))
         raise UsageError(
-            f"{name or 'The default model'} stood for several when this was recorded: {said}.\n"
-            "Name the model in the cells, or restart the kernel and record the whole notebook anew."
+            f"{name or 'The default model'} stood for several models when this was recorded: "
+            f"{said}.\nName the model in the cells, or restart the kernel and record the whole "
+            "notebook again."
         )
     return next(iter(found)) if len(found) == 1 else None
 
@@ -138,7 +139,9 @@ async def find(
 
 async def _recorded(request: Question, receipt: Receipt) -> Reply:
     if receipt.unwritable:
-        raise NotRecordedError(f"No answer is kept to a question with {receipt.unwritable}.")
+        raise NotRecordedError(
+            f"There is no stored answer to a question with {receipt.unwritable}."
+        )
     answers = place()
     entry = await asyncio.to_thread(answers.read, receipt.hash)
     if entry is None:
@@ -181,7 +184,7 @@ def _read_earlier(
         entry = answers.read(receipt.hash)
         reply = _reply(request, entry) if entry else None
     except StoreError as error:
-        secrets.log.warning("%s It is asked for anew.", error)
+        secrets.log.warning("%s It will be requested again.", error)
         return None
     if entry is None or reply is None or reply.model != request.model:
         return None  # other models that stood in for it are not its own answers
@@ -219,7 +222,7 @@ async def keep(receipt: Receipt, reply: Reply) -> str | None:
         return fault
     _told.add(tuple(changed))
     names = ", ".join(name or "the default model" for name in changed)
-    return f"Not to be replayed as it is: {names} has stood for several models in this kernel."
+    return f"This can't be replayed as it is: {names} has stood for several models in this kernel."
 
 
 async def keep_all(answered: Sequence[tuple[Receipt, Reply]]) -> set[str]:
@@ -251,7 +254,7 @@ def _entry(receipt: Receipt, reply: Reply) -> Entry:
 
 
 def _not_kept(error: StoreError) -> str:
-    return f"{error}\nThis answer is not kept for a replay."
+    return f"{error}\nThis answer is not stored for replay."
 
 
 def _stays(receipt: Receipt) -> str:
@@ -288,7 +291,7 @@ def _reply(request: Question, entry: Entry) -> Reply:
             f"The answer {entry.receipt.hash[:12]} was written by another version of ipychat."
         ) from None
     if reply.finish not in KEPT_ENDINGS or not str(reply.model).isprintable():
-        raise StoreError(f"The answer {entry.receipt.hash[:12]} is not one that ipychat has kept.")
+        raise StoreError(f"The answer {entry.receipt.hash[:12]} was not stored by ipychat.")
     return reply
 
 
@@ -296,7 +299,7 @@ def cassette() -> AnswerStore:
     """Return the notebook's cassette. Raises UsageError if it has none."""
     if not config.cassette():
         raise UsageError(
-            "This notebook has no cassette: %config IPyChat.cassette = True begins one."
+            "This notebook has no cassette: %config IPyChat.cassette = True creates one."
         )
     return place()
 
@@ -312,7 +315,7 @@ def stale() -> list[tuple[Entry, str]]:
     asked, saved = _asked.get(config.cassette() or ""), _saved()
     if not asked:
         raise UsageError(
-            "Nothing was asked since the kernel started: run the whole notebook first."
+            "Nothing has been asked since the kernel started: run the whole notebook first."
         )
     return [
         (entry, name)

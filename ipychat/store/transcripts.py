@@ -80,7 +80,7 @@ class Transcript:
         files.write(aside, kept[whole:])
         os.truncate(descriptor, whole)
         secrets.log.warning(
-            "The last line of %s was cut off in mid-writing. Kept as %s.", self.path, aside.name
+            "The last line of %s was cut off during writing. Saved as %s.", self.path, aside.name
         )
         return whole, content
 
@@ -121,7 +121,7 @@ class Transcript:
         except OSError as error:
             raise StoreError(f"Can't read {self.path}: {error.strerror}.") from None
         if damaged:
-            said = f"{damaged} of {count} lines of {self.path} are damaged, and left out."
+            said = f"{damaged} of {count} lines of {self.path} are damaged and were skipped."
             warnings.warn(said, stacklevel=2)
 
 

@@ -97,7 +97,7 @@ class Schema:
             with contextlib.suppress(ValueError):
                 check(self.json, text)  # a bare word, if that is what was asked for
                 return text
-            raise ValueError("it is no JSON") from None
+            raise ValueError("it is not JSON") from None
         if self.wrapped and isinstance(value, dict) and value.keys() == {VALUE}:
             return value[VALUE]
         return value
@@ -171,7 +171,7 @@ def _adapted(kind: Any) -> tuple[Any, Json]:
     if not schema:  # `object` and `Any` have an empty schema
         said = getattr(kind, "__name__", None) or repr(kind)
         raise ValueError(
-            f"{said} is no form that an answer can have.\nA form is a pydantic model, a dataclass, "
+            f"{said} can't be the form of an answer.\nA form is a pydantic model, a dataclass, "
             "Literal[…], bool, int, float, str, a list of these, or a JSON Schema."
         )
     return adapter, schema
@@ -214,7 +214,7 @@ def _exact(schema: Any, definitions: Json, within: tuple[str, ...] = ()) -> Any:
     if reference := schema.get("$ref"):
         name = reference.removeprefix("#/$defs/")
         if name in within:
-            raise ValueError(f"{name} holds itself; a pydantic model can do that.")
+            raise ValueError(f"{name} refers to itself; a pydantic model can do that.")
         return _exact(definitions[name], definitions, (*within, name))
     exact = {key: one for key, one in schema.items() if key not in LEFT_OUT and one != {}}
     if "const" in schema:
@@ -250,7 +250,7 @@ class _CheckedInFull:
         try:
             jsonschema.Draft202012Validator.check_schema(schema)
         except jsonschema.SchemaError as error:
-            raise ValueError(f"This is no JSON Schema: {error.message}.") from None
+            raise ValueError(f"This is not a valid JSON Schema: {error.message}.") from None
         self._validator = jsonschema.Draft202012Validator(schema)
         self._best_match = jsonschema.exceptions.best_match
 
@@ -267,7 +267,7 @@ def _check_type(given: Any, value: Any, _: Json) -> str | None:
     names = given if isinstance(given, list) else [given]
     if any(_is(name, value) for name in names):
         return None
-    return f"is no {' or '.join(names)}"
+    return f"is not of type {' or '.join(names)}"
 
 
 def _is(name: str, value: Any) -> bool:
@@ -298,7 +298,7 @@ def _rule(kinds: str | None, fits: Callable[[Any, Any], bool], said: str) -> Rul
 
 RULES: dict[str, Rule] = {
     "type": _check_type,
-    "enum": _rule(None, lambda given, v: any(_same(v, one) for one in given), "is none of {}"),
+    "enum": _rule(None, lambda given, v: any(_same(v, one) for one in given), "is not one of {}"),
     "const": _rule(None, lambda given, v: _same(v, given), "is not {!r}"),
     "minimum": _rule("number", lambda given, v: v >= given, "is less than {}"),
     "maximum": _rule("number", lambda given, v: v <= given, "is more than {}"),
@@ -309,7 +309,7 @@ RULES: dict[str, Rule] = {
     "pattern": _rule("string", lambda given, v: bool(re.search(given, v)), "does not match {}"),
     "minItems": _rule("array", lambda given, v: len(v) >= given, "has fewer than {} items"),
     "maxItems": _rule("array", lambda given, v: len(v) <= given, "has more than {} items"),
-    "required": _rule("object", lambda given, v: {*given} <= v.keys(), "wants all of {}"),
+    "required": _rule("object", lambda given, v: {*given} <= v.keys(), "needs all of {}"),
 }
 WITHIN = {"$ref", "anyOf", "allOf", "properties", "additionalProperties", "items"}
 """Keywords that hold schemas."""

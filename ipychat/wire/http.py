@@ -75,9 +75,9 @@ class Transport:
         for name in ("connect_timeout", "idle_timeout", "timeout"):
             seconds = getattr(self, name)
             if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
-                raise errors.UsageError(f"The option {name} wants seconds, not {seconds!r}.")
+                raise errors.UsageError(f"The option {name} takes seconds, not {seconds!r}.")
         if not isinstance(self.retries, int) or self.retries < 0:
-            raise errors.UsageError(f"The option retries wants a number, not {self.retries!r}.")
+            raise errors.UsageError(f"The option retries takes a number, not {self.retries!r}.")
 
     def remaining(self) -> float | None:
         """Seconds left before the time-out; None if there is no time-out."""
@@ -153,8 +153,8 @@ class Call:
         url = self._url  # drop the secrets from this frame, too
         if login and self._headers.setdefault("Authorization", login) is not login:
             raise errors.UsageError(
-                f"The address of {host_of(url)} has a login in it, and there is a key as well.\n"
-                "Only one of them can go along: take the other out."
+                f"The address of {host_of(url)} contains a login, and there is a key as well.\n"
+                "Only one of them can be sent: remove the other."
             )
         self._json = json
         self._body: bytes | None = None
@@ -438,7 +438,7 @@ def is_loopback(url: str) -> bool:
 def not_running(url: str) -> str | None:
     """Say that nothing listens at `url`, if it is on this machine and nothing does; else None."""
     if config.replay() == "replay":
-        return "not looked for: answers are replayed"
+        return "not checked: answers are replayed"
     with contextlib.suppress(ValueError):  # an invalid address: the request will report it
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 80)
@@ -536,7 +536,7 @@ def _translated(
             )
         case aiohttp.ClientError() | OSError() | ValueError() if reading:
             kind = errors.BrokenAnswerError
-            said = f"The connection to {host} broke off before the answer was whole."
+            said = f"The connection to {host} broke off before the answer was complete."
         case aiohttp.ClientError() | OSError() | ValueError():
             name = type(error).__name__
             said = f"{host} closed the connection without an answer{through} ({name})."
@@ -613,10 +613,7 @@ def _error(response: aiohttp.ClientResponse, body: str) -> errors.ServiceError:
 def _elsewhere(response: aiohttp.ClientResponse, host: str) -> str:
     """Describe a 3xx status, none of which is an answer."""
     if not (target := response.headers.get("Location")):
-        return (
-            f"{host} answered {response.status}, which is no answer to a question.\n"
-            "Is the address right?"
-        )
+        return f"{host} answered {response.status}, which is not an answer.\nIs the address right?"
     return (
         f"{host} redirects to {host_of(target)} ({response.status}); keys don't follow redirects."
         "\nIf the new address is right, set it as the provider's URL."

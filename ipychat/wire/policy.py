@@ -144,12 +144,12 @@ def _read(path: Path, _version: tuple[int, ...]) -> Limits:
 def _patterns(kind: str, given: object) -> tuple[str, ...]:
     if isinstance(given, list) and all(isinstance(one, str) for one in given):
         return tuple(one.lower() if kind == "allowed_hosts" else one for one in given)
-    raise ValueError(f"{kind} is a list of texts")
+    raise ValueError(f"{kind} must be a list of texts")
 
 
 def _unreadable(path: Path, why: str | None) -> PolicyError:
     return PolicyError(
-        f"The administrator's policy {path} can't be read, so nothing is asked: {why}."
+        f"The administrator's policy {path} can't be read, so nothing is sent: {why}."
     )
 
 
