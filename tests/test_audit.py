@@ -321,7 +321,7 @@ def test_as_a_command_it_says_with_its_status_what_it_found(tmp_path):
     status, out, err = run(clean, bad)
     assert status == 1
     assert out == f"{bad}: cell 1, source: {NAME}, known on this machine\n"
-    assert err.startswith("Secrets in 1 place of 2 files: take them out")
+    assert err.startswith("Secrets in 1 place of 2 files: remove them")
     assert run(tmp_path)[0] == 1
 
 
@@ -448,7 +448,7 @@ def test_the_magic_shows_a_table_and_never_the_secret(kernel, tmp_path):
     assert f"cell 1, source  {NAME}, known on this machine" in ran.shown()
     assert "Secrets in 1 place of 1 file" in ran.stdout
     assert CANARY not in json.dumps([message["content"] for message in ran.messages])
-    assert "where this notebook's file is" in notebook.run("%chat_audit").error
+    assert "path of this notebook's file" in notebook.run("%chat_audit").error
     nbformat.write(book, tmp_path / "a notebook.ipynb")  # what JPY_SESSION_NAME names
     ran = notebook.run("%chat_audit")
     assert "Secrets in 1 place of 1 file" in ran.stdout

@@ -57,7 +57,7 @@ def test_a_name_means_a_model(name, model):
     [
         ("FrontendAgent", "Did you mean FrontEndAgent"),
         ("robocoders:Front", "has no model 'Front'.\nIt has: GeneralCodingAgent"),
-        ("qwen3:8b", "asked as provider:name, such as openai:qwen3:8b"),
+        ("qwen3:8b", "write provider:name, such as openai:qwen3:8b"),
         ("opnai:gpt-4o", "no model 'opnai:gpt-4o'"),
         ("utter nonsense", "There is no model 'utter nonsense'"),
     ],

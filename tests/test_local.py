@@ -75,7 +75,7 @@ def test_what_had_come_is_kept_where_the_user_interrupts(notebook, hub, weights,
     notebook.wait_for(part.exists)
     notebook.interrupt()
     ran = notebook.wait(running, 20)
-    assert "What has come is kept" in ran.error
+    assert "What was received is kept" in ran.error
     there = part.stat().st_size
     assert notebook.run("%chat_setup local tiny").status == "ok"
     assert hub.ranges == [None, f"bytes={there}-" if there else None]

@@ -426,8 +426,8 @@ def test_a_container_has_the_cores_that_it_was_given(tmp_path, monkeypatch):
 
 
 async def test_a_context_or_a_time_that_is_none(model):
-    await refused(model, errors.UsageError, "context wants tokens", context="large")
-    await refused(model, errors.UsageError, "idle wants minutes", idle=0)
+    await refused(model, errors.UsageError, "context takes tokens", context="large")
+    await refused(model, errors.UsageError, "idle takes minutes", idle=0)
 
 
 # -- files that are no weights
@@ -436,7 +436,7 @@ async def test_a_context_or_a_time_that_is_none(model):
 async def test_a_page_in_place_of_weights(tmp_path):
     page = tmp_path / "page.gguf"
     page.write_text("<html>Not found</html>")
-    await refused(page, errors.StoreError, "no GGUF file")
+    await refused(page, errors.StoreError, "not a GGUF file")
 
 
 async def test_a_file_that_is_not_whole(model, tmp_path):

@@ -124,14 +124,14 @@ async def test_where_parts_are_not_given_it_begins_anew(hub, path):
 
 async def test_another_part_than_asked_for_is_refused_and_what_came_stays(hub, part):
     hub.faults = [hubs.cut(1_000_000), hubs.elsewhere]
-    with pytest.raises(errors.FormatError, match="another part"):
+    with pytest.raises(errors.FormatError, match="a different part"):
         await weights.pull("tiny")
     assert part.read_bytes() == CONTENT[:1_000_000]
 
 
 async def test_a_download_that_gets_nowhere_is_given_up_and_what_came_stays(hub, part):
     hub.faults = [hubs.cut(1_000_000), *[hubs.cut(0)] * weights.MAX_TRIES]
-    with pytest.raises(errors.BrokenAnswerError, match="goes on from there"):
+    with pytest.raises(errors.BrokenAnswerError, match="resumes from there"):
         await weights.pull("tiny")
     assert part.read_bytes() == CONTENT[:1_000_000]
     assert len(hub.ranges) == 1 + weights.MAX_TRIES
@@ -214,7 +214,7 @@ def command(hub, *words: str) -> subprocess.Popen[str]:
 @pytest.mark.heavy
 @pytest.mark.parametrize(
     ("by", "said"),
-    [(signal.SIGKILL, ""), (signal.SIGINT, "Stopped. What has come is kept: ")],
+    [(signal.SIGKILL, ""), (signal.SIGINT, "Stopped. What was received is kept: ")],
     ids=["killed", "interrupted"],
 )
 async def test_a_process_that_ends_keeps_what_has_come(hub, path, part, by, said):
@@ -250,7 +250,7 @@ async def test_two_who_want_the_same_fetch_it_once(hub, path, part, monkeypatch)
 async def test_redirects_without_end_are_not_followed(hub):
     place = {"Location": BLOB, "Content-Length": "0"}
     hub.cdn.on(BLOB, [head(302, "text/plain", chunked=False, headers=place)])
-    with pytest.raises(errors.ServiceError, match="on and on"):
+    with pytest.raises(errors.ServiceError, match="too many times"):
         await weights.pull("tiny")
     assert len(hub.cdn.requests) < 10
 
@@ -259,7 +259,7 @@ def test_a_redirect_to_an_address_that_is_not_encrypted_is_refused():
     assert weights._target("https://a.example/x", "/y") == "https://a.example/y"
     assert weights._target("http://a.example/x", "https://b.example/y") == "https://b.example/y"
     for location in ("http://a.example/x", "file:///etc/passwd", "ftp://a.example/x"):
-        with pytest.raises(errors.ServiceError, match="not encrypted"):
+        with pytest.raises(errors.ServiceError, match="unencrypted"):
             weights._target("https://a.example/x", location)
 
 
@@ -352,7 +352,7 @@ def test_a_file_of_another_kind_or_none_is_said_to_be(tmp_path):
     with pytest.raises(errors.StoreError, match="No such file"):
         weights.check(page)
     page.write_text("<html>Not found</html>")
-    with pytest.raises(errors.StoreError, match="no GGUF file"):
+    with pytest.raises(errors.StoreError, match="not a GGUF file"):
         weights.check(page)
 
 

@@ -169,7 +169,7 @@ BAD = {
     "a turn that is not there": ("%chat_history --drop 99", "no turn 99"),
     "an unknown conversation": ("%chat_history nonsense", "no conversation 'nonsense'"),
     "an unknown conversation to drop from": ("%chat_undo nonsense", "no conversation 'nonsense'"),
-    "no model named": ("%chat_use", "wants a model"),
+    "no model named": ("%chat_use", "needs a model"),
 }
 
 

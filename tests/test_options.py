@@ -264,9 +264,9 @@ async def test_rows_are_looked_at_before_the_first_is_sent(openai):
 
 
 async def test_rows_that_were_sent_before_a_large_one_keep_their_answers(openai):
-    rows = [*map(str, range(batch.run.AT_ONCE)), LONG]
+    rows = [*map(str, range(batch.run.LOOKUP_BATCH)), LONG]
     results = await batch.map(rows, "{{it}}", model=MODEL)
-    assert results.counts["done"] == batch.run.AT_ONCE
+    assert results.counts["done"] == batch.run.LOOKUP_BATCH
     assert "Row 64" in str(results.stopped)
 
 

@@ -113,7 +113,7 @@ async def test_a_users_configuration_does_not_replace_the_administrators(adminis
 )
 async def test_a_policy_that_can_not_be_read_allows_nothing(administrator, openai, text):
     administrator(text)
-    with pytest.raises(PolicyError, match="can't be read, so nothing is asked"):
+    with pytest.raises(PolicyError, match="can't be read, so nothing is sent"):
         await ipychat.ask("Hi", model="openai:m")
     assert openai.requests == []
 
@@ -143,7 +143,7 @@ async def test_with_limits_on_hosts_a_provider_with_a_client_of_its_own_is_refus
     try:
         assert (await ipychat.ask("Hi", model="stranger:m")).text == "sent past everybody"
         administrator(allowed_hosts=["api.openai.com"])
-        with pytest.raises(PolicyError, match="can't be held to the allowed hosts"):
+        with pytest.raises(PolicyError, match="can't be limited to the allowed hosts"):
             await ipychat.ask("Hi", model="stranger:m")
     finally:
         del registry._registered["stranger"]

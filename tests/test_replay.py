@@ -337,7 +337,7 @@ async def test_an_option_that_cannot_be_written_down_keeps_the_answer_out(openai
 async def test_an_option_that_holds_itself_is_refused(openai):
     endless = []
     endless.append(endless)
-    with pytest.raises(errors.UsageError, match="holds itself"):
+    with pytest.raises(errors.UsageError, match="contains itself"):
         await ask(schema=endless)
 
 
@@ -471,7 +471,7 @@ async def test_an_entry_under_another_name_is_no_answer_to_that_question(openai,
     other = receipt_of(prompt="Ho", system=None, options={})
     entries(folder)[0].rename(folder / f"{other.hash}.json")
     cassette("replay")
-    with pytest.raises(errors.StoreError, match="not the one that it is named by"):
+    with pytest.raises(errors.StoreError, match="does not match its name"):
         await ask("Ho")
 
 
@@ -573,7 +573,7 @@ async def test_an_entry_of_another_version_is_an_error_in_a_replay_and_asked_ane
     entry = Entry.of_json(path.stem, path.read_bytes())
     path.write_bytes(Entry(entry.receipt, {**entry.answered, **odd}).to_json())
     cassette("replay")
-    with pytest.raises(errors.StoreError, match=r"another version|not one that"):
+    with pytest.raises(errors.StoreError, match=r"another version|was not stored by"):
         await ask()
     cassette("auto")
     assert (await ask()).text == "two"
@@ -756,7 +756,7 @@ async def test_a_full_disk_costs_the_entry_and_not_the_answer(openai, cassette, 
         reply = await ask()
     assert reply.text == "one"
     assert "No space left on device" in reply.notices[0]
-    assert "not kept for a replay" in reply.notices[0]
+    assert "not stored for replay" in reply.notices[0]
     assert not entries(folder)
     assert (await ask()).text == "two"
     assert not (await ask()).notices[0].startswith("Can't")
@@ -1085,7 +1085,7 @@ async def test_names_that_are_none_are_no_names(openai, cassette, names):
     await ask()
     (cassette.folder / "names.json").write_bytes(names)
     cassette("replay")
-    with pytest.raises(errors.StoreError, match=r"(?s)damaged; after a merge, too.*record"):
+    with pytest.raises(errors.StoreError, match=r"(?s)damaged, perhaps by a merge.*record"):
         await ask()
 
 

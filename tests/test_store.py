@@ -120,7 +120,7 @@ def test_files_and_folders_are_private_whatever_the_umask(tmp_path):
         (b'{"a": ', "not valid JSON"),
         (b"\xff\xfe\x00", "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
-        (b"[1]", "no JSON object"),
+        (b"[1]", "not hold a JSON object"),
         (b"", "not valid JSON"),
     ],
 )
@@ -210,7 +210,7 @@ def test_what_the_disk_would_not_take_is_kept_until_it_does(tmp_path, monkeypatc
     kept = json.loads(session.path.read_text())
     assert kept == {"root": "r", "access_token": "one", "sid": "three"}
     assert session.path not in credentials._unsaved
-    assert "as long as this kernel" in caplog.text
+    assert "until it ends" in caplog.text
 
 
 def _refuse(*_):

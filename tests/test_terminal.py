@@ -445,7 +445,7 @@ def test_an_interrupt_of_the_wait_for_a_background_answer_leaves_it_running(shel
 def test_a_background_answer_comes_in_above_the_prompt_with_gui_asyncio(prompt_toolkit, service):
     service.on(PATH, slow("one ", "two\nthree ", "four"))
     prompt_toolkit.run("%gui asyncio")
-    assert "stands still" not in prompt_toolkit.run("job = %chat --background hi")
+    assert "does not run at the prompt" not in prompt_toolkit.run("job = %chat --background hi")
     for line in ("one two", "three four"):
         prompt_toolkit.wait_for(line + "\r\n")
     prompt_toolkit.begin("job.state")

@@ -207,7 +207,7 @@ async def test_the_login_of_a_proxy_is_in_no_frame(service, monkeypatch):
 async def test_an_address_with_a_login_and_a_key_is_refused(service, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", service.url.replace("://", "://me:a-password@"))
-    with pytest.raises(errors.UsageError, match="has a login in it, and there is a key") as caught:
+    with pytest.raises(errors.UsageError, match="contains a login, and there is a key") as caught:
         await ipychat.ask("Hello", model="openai:m")
     assert "a-password" not in shown(caught.value)
     assert not service.requests

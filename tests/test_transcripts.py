@@ -95,7 +95,7 @@ def test_a_last_line_torn_at_any_byte_is_left_out_then_cut_off_and_kept(tmp_path
         assert transcript.read() == [ONE, THREE], cut
         [aside] = transcript.path.parent.glob("a.jsonl.torn-*")
         assert aside.read_bytes() == last[:cut]
-        assert f"Kept as {aside.name}" in caplog.text
+        assert f"Saved as {aside.name}" in caplog.text
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])

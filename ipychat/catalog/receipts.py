@@ -67,7 +67,7 @@ def receipts(request: Question) -> Callable[[Iterable[Message]], Receipt]:
 
 
 def origin(request: Question) -> str:
-    """Return whose seals go along with a question: the service's protocol and its address."""
+    """Return the origin of a question's seals: the protocol and address of its service."""
     way = routes.of(request)
     return _origin(way, request.model, str(way.behind) if way.behind else _at(request, way))
 
@@ -184,7 +184,7 @@ def _plain(value: Any) -> Any:
 
 
 def _message(message: Message, origin: str) -> dict[str, Any]:
-    """Write a message; of the thoughts that go along, which nobody reads, their hashes."""
+    """Serialise a message; thoughts that are sent along, which nobody reads, as hashes."""
     written: dict[str, Any] = {"role": message.role}
     if calls := message.tool_calls:
         written["tool_calls"] = shapes.masked([call.to_dict() for call in calls])

@@ -86,7 +86,7 @@ class Answer:
         self._tool_calls: list[ToolCall] = []
         self._ids = {call.id for one in request.messages for call in one.tool_calls}
         self._marks: list[tuple[int, Thought | ToolCall]] = []
-        """What stands between the text, and behind how much of it."""
+        """Thoughts and calls between pieces of text, with the length of the text before each."""
         self._origin = ""
         self._thought_for = 0.0
         self._usage: Usage | None = None
@@ -303,18 +303,18 @@ class Answer:
         return event
 
     def _distinct(self, call: ToolCall) -> ToolCall:
-        """Return a call whose id no other of its conversation has: some services count anew."""
+        """Return the call with an id unique in its conversation; some services reuse ids."""
         id_ = another_id(call.id, self._ids)
         self._ids.add(id_)
         return call if id_ == call.id else dataclasses.replace(call, id=id_)
 
     def _parts(self, text: str, masked: str) -> tuple[Part, ...]:
-        """Return the text, masked, with what stands between it; nothing where it stands alone."""
+        """Return the masked text with the thoughts and calls in it; empty if there is only text."""
         if not self._marks:
             return ()
         ends = [at for at, _ in self._marks]
         texts = [secrets.mask(text[a:b]) for a, b in itertools.pairwise([0, *ends, len(text)])]
-        if "".join(texts) != masked:  # a secret that is cut in two is none to be seen
+        if "".join(texts) != masked:  # a secret that is split is not recognised
             texts = [masked, *[""] * len(ends)]
         between = [mark for _, mark in self._marks]
         parts = itertools.chain.from_iterable(

@@ -40,11 +40,11 @@ class Lines:
         return self._decode(whole)
 
     def begins_anew(self) -> bool:
-        """Whether what comes next is a line of its own, behind the start of the stream."""
+        """Whether the next chunk starts a new line, and is not the first one."""
         return not (self._unfinished or self._after_cr or self._at_start)
 
     def close(self) -> str:
-        r"""Return the last line if it had no line end, with a `\n` all the same."""
+        r"""Return an unfinished last line, with a `\n` added."""
         last = b"".join(self._unfinished)
         self._unfinished.clear()
         return self._decode(last) + "\n" if last else ""

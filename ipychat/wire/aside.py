@@ -1,6 +1,6 @@
-"""Work that may wait for a disk for ever: in a thread of its own, which can be left behind.
+"""Work that may wait for a disk forever, in a daemon thread that can be abandoned.
 
-Nobody joins it: an interrupt ends the wait at once, and a process ends in spite of it.
+Nobody joins the thread: an interrupt ends the wait immediately, and the process can exit.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ T = TypeVar("T")
 
 
 async def run(work: Callable[..., T], *given: Any) -> T:
-    """Run `work` on the arguments in a thread of its own."""
+    """Call `work` with the arguments, in a thread of its own."""
     return await wait(start(work, *given))
 
 
 def start(work: Callable[..., T], *given: Any) -> Future[T]:
-    """Begin `work`; several may wait for it."""
+    """Start `work`; several callers may wait for it."""
     future: Future[T] = Future()
 
     def do() -> None:
         try:
             result = work(*given)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is told to those who wait
+        except BaseException as error:  # noqa: BLE001 - passed on to those who wait
             future.set_exception(error)
         else:
             future.set_result(result)
@@ -37,5 +37,5 @@ def start(work: Callable[..., T], *given: Any) -> Future[T]:
 
 
 async def wait(future: Future[T]) -> T:
-    """Wait for work that has begun, in the order of asking; whoever leaves stops no other."""
+    """Wait for started work, first come, first served; cancelling one wait affects no other."""
     return await asyncio.wrap_future(future)

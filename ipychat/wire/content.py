@@ -1,7 +1,7 @@
-"""The body of an answer: its bytes as they come, and how long they are waited for.
+"""The body of a response: its bytes as they arrive, and the time limits for them.
 
-aiohttp can limit the silence between two packets, too; it sets a timer anew for each packet, which
-costs more than reading a short event does. Here one timer serves the whole body.
+aiohttp can limit the silence between two packets as well, but sets a new timer for each packet,
+which costs more than reading a short event. Here one timer serves the whole body.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ FREE_BYTES = 1024 * 1024
 READ_AHEAD = 64 * 1024
 """Bytes to read before yielding to the loop; aiohttp may have many more buffered."""
 READER_BUSY = 0.1
-"""Seconds until the timer looks again whether the reader has finished with a chunk."""
+"""Seconds until the timer checks again whether the reader has finished with a chunk."""
 REST = 5.0
-"""Seconds for what follows the end of an answer. That is its usage at most, which comes at once: a
+"""Seconds for what follows the end of an answer: at most its usage, which comes at once. A
 connection that stays open for longer must not keep the cell running."""
 ADVICE = "Try again, or allow more time."
 
 
 class Stream(Protocol):
-    """What is needed of aiohttp's StreamReader."""
+    """The part of aiohttp's StreamReader that is needed."""
 
     total_bytes: int
 
     def readany(self) -> Awaitable[bytes]:
-        """Return what is at hand, or the next packet; empty at the end."""
+        """Return what is buffered, or the next packet; empty at the end."""
         ...
 
 
 class Content:
     """The chunks of a body; iterate it, or call `next`, once.
 
-    A reader for whom blanks and comments are no sign of life sets `heard` after each chunk that had
-    something in it. ServiceTimeoutError is raised where nothing was heard for `idle` seconds.
+    A reader for whom blank lines and comments are no sign of life sets `heard` after each chunk
+    that had content. ServiceTimeoutError is raised if nothing was heard for `idle` seconds.
     """
 
     __slots__ = (
@@ -62,14 +62,14 @@ class Content:
         self._translated = translated
         """Returns the error to raise for one of the stream's."""
         self._size = 0
-        """Bytes that came."""
+        """Bytes received."""
         self._rest = memoryview(b"")
-        """What came with the last chunk, and was too much for one."""
+        """The rest of the last packet, which was too long for one chunk."""
         self.heard = True
         self._heard_size = 0
-        """Bytes that had come when something was last heard."""
+        """Bytes received when something was last heard."""
         self._end = 0.0
-        """Until when something has to be heard, by the monotonic clock."""
+        """When something must be heard, by the monotonic clock."""
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: asyncio.Task[object] | None = None
         self._is_late = False
@@ -77,7 +77,7 @@ class Content:
 
     @classmethod
     def of(cls, chunks: AsyncIterable[bytes], host: str = "The service") -> Content:
-        """Return chunks that are given as the content of an answer."""
+        """Wrap given chunks as the content of a response."""
         return chunks if isinstance(chunks, cls) else cls(_Given(chunks), host)
 
     def __aiter__(self) -> Self:
@@ -90,7 +90,7 @@ class Content:
         raise StopAsyncIteration
 
     async def next(self, *, ends: bool = False) -> bytes:
-        """Return the next chunk, empty at the end, which is near if it `ends`."""
+        """Return the next chunk, empty at the end, which should come soon if it `ends`."""
         if ends:
             self._end_soon()
         stream, idle, size = self._stream, self._idle, self._size
@@ -100,7 +100,7 @@ class Content:
             self._end = time.monotonic() + idle
             if self._timer is None:
                 self._set_timer(self._end)
-        if 0 < size < stream.total_bytes or self._rest:  # reading it would not wait
+        if 0 < size < stream.total_bytes or self._rest:  # reading it would not yield to the loop
             await asyncio.sleep(0)
         if self._rest:
             return self._cut(self._rest)
@@ -114,7 +114,7 @@ class Content:
             which = "" if self._size == self._heard_size else " that belongs to an answer"
             said = f"{self._host} sent nothing for {self._idle:g} s{which}."
             raise ServiceTimeoutError(f"{said}\n{ADVICE}") from None
-        except Exception as error:  # noqa: BLE001 - what is unknown comes back as it is
+        except Exception as error:  # noqa: BLE001 - unknown errors are returned unchanged
             raise self._translated(error) from None
         finally:
             self._waiting = None
@@ -134,7 +134,7 @@ class Content:
         return bytes(chunk[:READ_AHEAD])
 
     def _end_soon(self) -> None:
-        """Wait no longer than REST for all that is left."""
+        """Limit the time for everything left to REST."""
         if not self._is_over:
             self._is_over = True
             self._idle = REST
@@ -147,9 +147,9 @@ class Content:
         self._timer = loop.call_later(end - time.monotonic(), self._look)
 
     def _look(self) -> None:
-        """End the wait for a chunk, if it was too long."""
+        """End the wait for a chunk if it has been too long."""
         now = time.monotonic()
-        if self._waiting is None:  # the reader is busy with the chunk before
+        if self._waiting is None:  # the reader is still processing the previous chunk
             self._set_timer(now + READER_BUSY)
         elif self._end > now:
             self._set_timer(self._end)
@@ -158,7 +158,7 @@ class Content:
             self._waiting.cancel()
 
     def _check_ratio(self) -> None:
-        """Raise FormatError for a body that was compressed in order to fill memory."""
+        """Raise FormatError for a body compressed so as to fill memory."""
         packed = getattr(self._stream, "total_compressed_bytes", None)
         if packed and self._size > MAX_RATIO * packed:
             raise FormatError(
@@ -168,7 +168,7 @@ class Content:
 
 
 class _Given:
-    """Chunks as a stream."""
+    """Given chunks, as a stream."""
 
     total_bytes = 0
 
