@@ -18,6 +18,8 @@ REPLAY_VARIABLE = "IPYCHAT_REPLAY"
 CASSETTE_VARIABLE = "IPYCHAT_CASSETTE"
 CASSETTE = "__chat__"
 """The default folder of a notebook's cassette."""
+EFFORTS = ("none", "low", "medium", "high", "max")
+"""Levels of reasoning effort that are translated for every service."""
 OPENAI_PROTOCOLS = ("completions", "responses")
 """OpenAI's chat completions, which most services speak, and Responses, for its newer models."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -50,6 +52,8 @@ class Config(NamedTuple):
     """Short names: alias → model."""
     system: str | None = None
     """The system prompt of every conversation."""
+    effort: str | None = None
+    """The default of `effort`, for models that support it; None: it is not sent."""
     format: str = "markdown"
     """The format of answers."""
     urls: Mapping[str, str] = NOTHING

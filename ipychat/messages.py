@@ -489,10 +489,22 @@ class Usage:
     cached: int = 0
     cost: float | None = None
     """In dollars, as the service says, else by the prices that are known; None: not known."""
+    stored: int = 0
+    """So many of the input were put into the cache."""
+    stored_hour: int = 0
+    """So many of these for an hour, which costs more."""
+    saved: float | None = None
+    """Dollars that the cache has spared; less than zero where storing has cost more."""
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the fields, those of a later version only where they say something."""
+        return _sparse(self)
 
     def __str__(self) -> str:
         unit = "token" if self.input == 1 else "tokens"
-        cached = f" ({self.cached:,} cached)" if self.cached else ""
+        parts = ((self.cached, "cached"), (self.stored, "put into the cache"))
+        said = ", ".join(f"{count:,} {what}" for count, what in parts if count)
+        cached = f" ({said})" if said else ""
         cost = "" if self.cost is None else f" · {dollars(self.cost)}"
         return f"{self.input:,} {unit} in{cached}, {self.output:,} out{cost}"
 
@@ -647,7 +659,7 @@ class Reply:
             "tool_calls": [_sparse(call) for call in self.tool_calls],
             "parts": [*map(_part_record, self.parts)],
             "notices": list(self.notices),
-            "usage": self.usage and _sparse(self.usage),
+            "usage": self.usage and self.usage.to_record(),
         }
         return {name: one for name, one in given.items() if one or name not in LATER}
 
@@ -661,7 +673,7 @@ class Reply:
         usage = record["usage"] or {}
         check_fields(usage, _COUNTED)
         times = ("seconds", "first_text", "thought_for")
-        numbers = (*map(record.get, times), *usage.values())
+        numbers = (*map(record.get, times), *map(usage.get, usage.keys() - {"saved"}))
         if not all(0 <= number < MOST for number in numbers if number is not None):
             raise TypeError("a number that can't be")
         if (model := record.get("model")) and model != str(request.model):
@@ -724,7 +736,7 @@ def _sparse(value: ToolCall | Usage) -> dict[str, Any]:
     return {name: one for name, one in asdict(value).items() if one or name not in LATER}
 
 
-LATER = {"parts", "origin", "thought_for", "seal"}
+LATER = {"parts", "origin", "thought_for", "seal", "stored", "stored_hour", "saved"}
 """Fields that records did not always have, and that stay out of them while they are empty."""
 OR_NONE = str | None
 _RECORDED: Mapping[str, Any] = {
@@ -735,8 +747,8 @@ _RECORDED: Mapping[str, Any] = {
     "cached": bool,
 }
 _COUNTED: Mapping[str, Any] = {
-    **dict.fromkeys(("input", "output", "reasoning", "cached"), int),
-    "cost": int | float | None,
+    **dict.fromkeys(("input", "output", "reasoning", "cached", "stored", "stored_hour"), int),
+    **dict.fromkeys(("cost", "saved"), int | float | None),
 }
 MOST = 1e15
 """What is more is no count and no time."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ipychat import secrets
-from ipychat.catalog import registry
 from ipychat.chat.answer import Answer
 from ipychat.errors import ChatError
 from ipychat.messages import Message, ModelId, Question
@@ -34,7 +33,6 @@ from tests.protocols import PROTOCOLS, Protocol, completion, message_event, sse
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 TEXT = "Hel", "lo ✓"
 JSON = "application/json"
-NAMES = {cls.rpartition(":")[2]: name for name, cls in registry.BUILT_IN.items()}
 
 Script = list[Any]
 Fault = Callable[[Protocol], Iterable[Script] | None]
@@ -110,6 +108,7 @@ def nothing(protocol: Protocol) -> bytes | None:
     return {
         "OpenAI": completion({"content": None}) + sse('{"choices": []}') + completion({"role": "assistant"}),
         "AutonomousAI": completion({"content": None}) + sse('{"choices": []}'),
+        "Responses": message_event("response.in_progress", response={}) + message_event("keepalive"),
         "Anthropic": message_event("ping") + message_event("content_block_stop", index=0),
         "Gemini": sse('{"candidates": [{"content": {"role": "model"}}]}') + sse('{"usageMetadata": {}}'),
         "Ollama": b'{"message": {"role": "assistant", "content": ""}, "done": false}\n',
@@ -124,6 +123,7 @@ def reasoning(protocol: Protocol) -> bytes | None:
     return {
         "OpenAI": completion({"reasoning_content": "hm"}),
         "AutonomousAI": completion({"reasoning_content": "hm"}),
+        "Responses": message_event("response.reasoning_text.delta", output_index=1, delta="hm"),
         "Anthropic": message_event("content_block_start", index=1, content_block=block)
         + message_event("content_block_delta", index=1, delta=delta),
         "Gemini": sse(json.dumps({"candidates": [{"content": thought}]})),
@@ -138,10 +138,12 @@ def one_json_body(protocol: Protocol) -> list[Script] | None:
         "type": "message", "role": "assistant", "stop_reason": "end_turn",
         "content": [{"type": "text", "text": text}],
     }  # fmt: skip
+    output = {"type": "output_text", "text": text}
     candidate = {"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}
     said = {
         "OpenAI": completed,
         "AutonomousAI": completed,
+        "Responses": {"status": "completed", "output": [{"type": "message", "content": [output]}]},
         "Anthropic": message,
         "Gemini": {"candidates": [candidate]},
         "Ollama": {"message": {"content": text}, "done": True, "done_reason": "stop"},
@@ -222,7 +224,7 @@ async def outcome(protocol: Protocol, fault: str, service: Service) -> str:
     protocol.prepare(service)
     service.on(protocol.path, *scripts)
     options = {"base_url": service.url, "idle_timeout": 0.4, "stream": True, "kept_as": fault}
-    model = ModelId(NAMES[str(protocol)], protocol.model)
+    model = ModelId(protocol.name, protocol.model)
     asking = Answer(Question(model, (Message("user", "Hello"),), options))
     said = ""
     try:
@@ -273,7 +275,7 @@ def page(found: dict[str, dict[str, str]]) -> str:
 def main() -> None:
     os.environ["IPYCHAT_HOME"] = "/nonexistent"  # no login is kept
     secrets.log.setLevel("CRITICAL")
-    found = {protocol.provider.label: asyncio.run(outcomes(protocol)) for protocol in PROTOCOLS}
+    found = {protocol.heading: asyncio.run(outcomes(protocol)) for protocol in PROTOCOLS}
     PAGE.write_text(page(found))
 
 

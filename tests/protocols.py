@@ -9,6 +9,7 @@ from http.client import HTTPConnection, HTTPResponse
 
 import ipychat
 from ipychat import config
+from ipychat.catalog import registry
 from ipychat.gateway.backend import Backend
 from ipychat.gateway.server import Gateway
 from ipychat.messages import Reasoning, Text
@@ -76,6 +77,16 @@ class Protocol:
 
     def __str__(self) -> str:
         return self.provider.__name__
+
+    @property
+    def name(self) -> str:
+        """What the catalog calls its provider."""
+        names = {cls.rpartition(":")[2]: name for name, cls in registry.BUILT_IN.items()}
+        return names.get(str(self), "openai")  # Responses is one of the two that it speaks
+
+    @property
+    def heading(self) -> str:
+        return self.provider.label if str(self) in registry.BUILT_IN[self.name] else str(self)
 
     def text(self, text: str) -> bytes:
         return completion({"content": text})

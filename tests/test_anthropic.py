@@ -240,7 +240,7 @@ RECORDED = {
             *text_block(0, "Yes"),
             *end(output=7),
         ],
-        [Text("Yes"), Usage(input=155, output=7, cached=100), FinishReason("stop")],
+        [Text("Yes"), Usage(input=155, output=7, cached=100, stored=30), FinishReason("stop")],
     ),
     "tokens that are counted anew at the end": (
         [
@@ -540,6 +540,7 @@ async def test_a_question_is_sent_with_what_the_service_wants_of_each(sent, serv
         "max_tokens": 32_000,
         "messages": [{"role": "user", "content": "?"}],
         "stream": True,
+        "cache_control": {"type": "ephemeral"},
     }
     [asked] = service.requests
     assert (asked.method, asked.path) == ("POST", PATH)
@@ -550,7 +551,7 @@ async def test_a_question_is_sent_with_what_the_service_wants_of_each(sent, serv
 async def test_nothing_of_travelling_is_sent(sent):
     travel = {"idle_timeout": 5, "connect_timeout": 5, "timeout": 50, "retries": 1, "proxy": ""}
     body = await sent(api_key=KEY, **travel)
-    assert body.keys() == {"model", "max_tokens", "messages", "stream"}
+    assert body.keys() == {"model", "max_tokens", "messages", "stream", "cache_control"}
 
 
 async def test_system_messages_go_to_the_system_wherever_they_stand(sent):

@@ -45,8 +45,7 @@ def ask(protocol, service, monkeypatch):
 
     async def run(*steps, **options):
         service.on(protocol.path, [head(200, protocol.content_type), *steps])
-        name = protocol.provider.__module__.rpartition(".")[2]
-        asked = f"{name}:{protocol.model}"
+        asked = f"{protocol.name}:{protocol.model}"
         return await ipychat.ask("?", model=asked, base_url=service.url, stream=True, **options)
 
     return run

@@ -201,7 +201,7 @@ def test_in_a_long_list_those_that_are_not_ready_take_a_line_for_each_provider()
     assert len(everything) > offers.MAX_ROWS > len(lines)
     assert lines[0].startswith("helper:notebook")
     [anthropic] = [line for line in lines if line.startswith("anthropic:")]
-    assert "claude-sonnet-5-5, 15 more" in anthropic
+    assert "claude-sonnet-5-5, 14 more" in anthropic
     assert "no key: %chat_login anthropic" in anthropic
     assert "1M · images · tools · $2 / $10" in anthropic
     assert len(repr(offers.models("anthropic")).splitlines()) == len(offers.models("anthropic"))

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from ipychat import errors
-from ipychat.catalog import registry
 from ipychat.chat.answer import Answer
 from ipychat.messages import FinishReason, Message, ModelId, Notice, Question, Text
 from tests.loopback import END, FIN, HANG, RESET, answer, byte_by_byte, chunk, gzipped, head
@@ -15,8 +14,6 @@ from tests.protocols import OFFLINE, PROTOCOLS, BehindTheGateway, RunningGateway
 
 pytestmark = pytest.mark.usefixtures("sessions")
 
-NAMES = {cls.rpartition(":")[2]: name for name, cls in registry.BUILT_IN.items()}
-NAMES["Responses"] = "openai"  # by the protocol that is chosen for it
 CLOUDFLARE = b"<!DOCTYPE html><html><title>Just a moment...</title>cloudflare</html>"
 
 
@@ -43,7 +40,7 @@ def protocol(request, service):
 @pytest.fixture
 def request_(protocol, service):
     options = {"base_url": service.url, "idle_timeout": 5, "stream": True}
-    model = ModelId(NAMES[protocol.provider.__name__], protocol.model)
+    model = ModelId(protocol.name, protocol.model)
     return Question(model, (Message("user", "Hello"),), options)
 
 

@@ -14,7 +14,7 @@ async def test_each_fault_has_the_outcome_that_the_documentation_says(protocol):
         for line in faults.PAGE.read_text().splitlines()
         if line.startswith("|")
     ]
-    column = heads.index(protocol.provider.label)
+    column = heads.index(protocol.heading)
     said = {row[0]: row[column] for row in rows}
     assert await faults.outcomes(protocol) == said
     assert not [outcome for outcome in said.values() if outcome.isupper()]

@@ -122,7 +122,7 @@ def test_what_is_documented_is_known_to_each_protocol(name):
     assert {"temperature", "max_tokens", "top_p", "stop", "tools", "tool_choice"} <= known
     assert {"response_format", "timeout", "proxy", "retries", "idle_timeout", "stream"} <= known
     named = set(inspect.signature(registry.load(name).create_async_generator).parameters)
-    assert named - {"model", "messages", "options"} <= known
+    assert named - {"model", "messages", "options", "hints"} <= known
 
 
 @pytest.mark.parametrize(

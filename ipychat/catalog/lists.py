@@ -10,11 +10,11 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ipychat import secrets
+from ipychat import config, secrets
 from ipychat.errors import StoreError
 from ipychat.messages import FilePart, ImagePart, Question, TextPart, ToolCall, Usage
 from ipychat.providers.provider import AsyncGeneratorProvider, Card
@@ -28,6 +28,8 @@ RETRY_AFTER = 300.0
 """Seconds before a failed listing is retried automatically."""
 MAX_AGE = 86_400.0
 """Seconds for which a list is fresh."""
+SAMPLING = {"temperature", "top_p", "top_k"}
+"""Options that control sampling."""
 TABLE = Path(__file__).with_name("models.json")
 
 Provider = type[AsyncGeneratorProvider]
@@ -121,16 +123,70 @@ def keep(name: str, root: str, listed: Iterable[Card]) -> None:
             secrets.log.warning("%s", error)
 
 
-def cost(name: str, cls: Provider, root: str, model: str, usage: Usage) -> float | None:
-    """Return an answer's cost in dollars, or None if a price is unknown."""
-    card = _of(name, cls, root, model)
-    if card is None or card.input is None or card.output is None:
-        return None
-    if usage.cached and card.cached is None:
-        return None
-    fresh = max(usage.input - usage.cached, 0)
-    read = fresh * card.input + usage.cached * (card.cached or 0)
-    return (read + usage.output * card.output) / 1e6
+def card(name: str, cls: Provider, root: str, model: str) -> Card | None:
+    """Return what is known of a model of the provider at `root`."""
+    return _of(name, cls, root, model)
+
+
+def effort(card: Card | None, level: str) -> str | None:
+    """Return the model's word for a level of effort; None where it has none for it.
+
+    `max` is the most that it knows. Of a model of which nothing is known, the word is the level.
+    """
+    if card is None or card.efforts is None:
+        return level
+    if level == "max":
+        return card.efforts[-1] if card.efforts and card.efforts[-1] != "none" else None
+    return level if level in card.efforts else None
+
+
+def refused(card: Card, options: Mapping[str, Any]) -> str:
+    """Return which of the options a model is known to refuse, and what to do; else nothing."""
+    level = options.get("effort")
+    if level is not None and effort(card, level) is None:
+        known = [one for one in config.EFFORTS if effort(card, one)]
+        if not known and level == "none":
+            return ""  # it does not think
+        says = f"takes the efforts {', '.join(known)}" if known else "takes no effort"
+        return f"{card.name} {says}, not {level!r}.\nLeave it out, or name another model."
+    if given := sorted(SAMPLING & options.keys()):
+        if card.sampling == "none":
+            return f"{card.name} takes no {' and no '.join(given)}.\nLeave it out."
+        if card.sampling == "without effort" and level != "none":
+            return (
+                f"{card.name} takes {' and '.join(given)} only where it does not think.\n"
+                "Leave it out, or add --effort none (in Python effort='none')."
+            )
+    choice = options.get("tool_choice")
+    if card.forced_tools is False and (choice == "required" or isinstance(choice, Mapping)):
+        return (
+            f"{card.name} can't be told that a tool has to be called.\n"
+            "tool_choice is 'auto' or 'none' for it; ask for the tool in words."
+        )
+    return ""
+
+
+def priced(card: Card, usage: Usage) -> Usage:
+    """Return what an answer cost in dollars, and what the cache spared, as far as that is known."""
+    known = {
+        name: card.price(name, usage.input)
+        for name in ("input", "output", "cached", "stored", "stored_hour")
+    }
+    counts = {
+        "input": max(usage.input - usage.cached - usage.stored, 0),
+        "output": usage.output,
+        "cached": usage.cached,
+        "stored": usage.stored - usage.stored_hour,
+        "stored_hour": usage.stored_hour,
+    }
+    if any(known[name] is None for name in {"input", "output", *(n for n in counts if counts[n])}):
+        return usage
+    prices = {name: price or 0.0 for name, price in known.items()}
+    cost = sum(count * prices[name] for name, count in counts.items()) / 1e6
+    if not (usage.cached or usage.stored):
+        return dataclasses.replace(usage, cost=cost)
+    whole = (usage.input * prices["input"] + usage.output * prices["output"]) / 1e6
+    return dataclasses.replace(usage, cost=cost, saved=whole - cost)
 
 
 # -- what a request weighs

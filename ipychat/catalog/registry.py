@@ -51,8 +51,8 @@ NAME = re.compile(r"\w[\w.-]*")
 """Valid names of providers; files are named after them."""
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-ASKED = {"model", "messages"}
-"""Parameters of every provider that are not options."""
+ASKED = {"model", "messages", "hints"}
+"""Parameters of providers that are not options."""
 
 _registered: dict[str, type[FullProvider]] = {}
 _found: dict[str, str] = {}

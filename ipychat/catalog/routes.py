@@ -8,6 +8,7 @@ from typing import Any
 from ipychat import config, secrets
 from ipychat.catalog import lists, registry, resolve
 from ipychat.messages import ModelId, Question, Route, Usage
+from ipychat.providers.provider import Card
 
 
 def find(model: ModelId, options: Mapping[str, Any]) -> Route:
@@ -48,9 +49,23 @@ def format_of(question: Question) -> str | None:
     return formats.get(question.model.name)
 
 
+def card(question: Question) -> Card | None:
+    """Return what is known of the model that answers."""
+    way, model = of(question), question.model
+    if way.root is None or way.behind:
+        return None
+    return lists.card(model.provider, way.provider, way.root, model.name)
+
+
+def priced(question: Question, usage: Usage) -> Usage:
+    """Return what was counted of an answer with its cost in dollars, at the known prices."""
+    way = of(question)
+    if way.root is None or way.root != way.provider.base_url.rstrip("/"):
+        return usage  # prices hold at the service itself
+    known = card(question)
+    return lists.priced(known, usage) if known else usage
+
+
 def cost(question: Question, usage: Usage) -> float | None:
     """Return an answer's cost in dollars, or None if a price is unknown."""
-    way, model = of(question), question.model
-    if way.root is None or way.behind or way.root != way.provider.base_url.rstrip("/"):
-        return None  # prices apply only at the service itself
-    return lists.cost(model.provider, way.provider, way.root, model.name, usage)
+    return priced(question, usage).cost

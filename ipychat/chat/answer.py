@@ -11,10 +11,10 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ipychat import config, secrets
-from ipychat.catalog import firewall, receipts, registry, resolve, routes
+from ipychat.catalog import firewall, lists, receipts, registry, resolve, routes
 from ipychat.chat.question import SERVICE_OPTIONS, check_size
 from ipychat.errors import (
     AnswerError,
@@ -53,6 +53,8 @@ E = TypeVar("E", bound=Event)
 FALLBACK_ERRORS = (ServiceError, AnswerError, MissingKeyError)
 """Errors after which a fallback model may be asked."""
 ALLOW = " --allow-secrets sends it as it is, once."
+RETIRES_SOON = 30
+"""Days before a model is taken away from which on its answers say so."""
 GATEWAY_IDLE_TIMEOUT = 3600.0
 """Seconds that the gateway may be silent: the model behind it has a limit of its own."""
 
@@ -148,7 +150,17 @@ class Answer:
         if found := await replay.find(self.request, self._receipt):
             return [*notices, *self._take(found)]
         check_size(self.request)
-        return notices
+        return [*notices, *map(self.add, self._leaves())]
+
+    def _leaves(self) -> Iterator[Notice]:
+        """Say that the model is taken away soon, in time to choose another."""
+        known = routes.card(self.request)
+        if known and known.retires:
+            day = datetime.fromisoformat(known.retires).date()
+            left = (day - datetime.now(UTC).date()).days
+            if left <= RETIRES_SOON:
+                when = "retires" if left > 0 else "was to retire"
+                yield Notice(f"{self.request.model} {when} on {known.retires}: choose another.")
 
     async def _keep(self, told: int) -> list[Notice]:
         """Store the answer, if answers are stored; return notices for the user.
@@ -219,8 +231,22 @@ class Answer:
             )
         if way.behind and request.allow_secrets:
             said.append("The gateway masks secrets in what it sends on, --allow-secrets or not.")
-        self._masked = dataclasses.replace(request, options=options)
+        self._masked = dataclasses.replace(request, options=self._told(options))
         return [self.add(Notice(one)) for one in said]
+
+    def _told(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options with what is known of the model; raise for one that it refuses."""
+        known = routes.card(self.request)
+        if known and (said := lists.refused(known, options)):
+            raise UsageError(said)
+        if level := options.get("effort"):
+            options["effort"] = lists.effort(known, level)
+        if routes.of(self.request).provider.takes_hints:
+            request = self.request
+            comes_again = any(one.role == "assistant" for one in request.messages)
+            caches = request.place.chat is not None or comes_again
+            options["hints"] = provider.Hints(known.reasons if known else None, caches)
+        return options
 
     async def _ask_another(self, error: Exception) -> Notice:
         """Switch to the next fallback model, if allowed; return a notice about it.
@@ -294,10 +320,9 @@ class Answer:
                 self._marks.append((self._text.tell(), call))
                 return call  # type: ignore[return-value] # as it is a call still
             case Usage():
-                if event.cost is None:
-                    price = routes.cost(self.request, event)
-                    event = dataclasses.replace(event, cost=price)
-                self._usage = event  # type: ignore[assignment] # checked above
+                counted = routes.priced(self.request, event) if event.cost is None else event
+                self._usage = counted
+                return counted  # type: ignore[return-value] # as it is one still
             case FinishReason(reason):
                 self._finish = reason
         return event

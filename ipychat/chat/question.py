@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set as AbstractSet
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -71,7 +72,12 @@ def question(
     meant, recorded = resolve.resolve_question(model)
     route = routes.find(meant, given)
     _check_names(meant, route, named, taken)
-    return Question(
+    if (level := given.get("effort")) and level not in config.EFFORTS:
+        raise UsageError(
+            f"The option effort is one of {', '.join(config.EFFORTS)}, not {level!r}.\n"
+            "A service's own levels go to it by its own option, such as reasoning_effort."
+        )
+    made = Question(
         meant,
         distinct((*head, *before, *own)),
         MappingProxyType(given),
@@ -82,6 +88,18 @@ def question(
         recorded=recorded,
         **switches,
     )
+    return _with_effort(made)
+
+
+def _with_effort(made: Question) -> Question:
+    """Return a question with the effort that is set for all whose model can be told."""
+    level = config.current().effort
+    if level is None or "effort" in made.options or made.route is None:
+        return made
+    known = registry.known_options(made.model.provider, made.route.provider)
+    if known is None or "effort" not in known or not lists.effort(routes.card(made), level):
+        return made
+    return replace(made, options=MappingProxyType({**made.options, "effort": level}))
 
 
 def _read_extra(options: dict[str, Any]) -> Mapping[str, Any]:

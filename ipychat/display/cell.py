@@ -17,7 +17,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from html import escape
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
@@ -418,7 +418,7 @@ def _metadata(reply: Reply) -> dict[str, Any]:
             "at": reply.at,
             **({"cached": True} if reply.cached else {}),
             "finish": reply.finish,
-            "usage": asdict(reply.usage) if reply.usage else None,
+            "usage": reply.usage.to_record() if reply.usage else None,
             "cost": reply.cost,
             "seconds": round(reply.seconds, 3),
             "first_text": None if reply.first_text is None else round(reply.first_text, 3),

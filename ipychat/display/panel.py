@@ -20,7 +20,7 @@ from weakref import WeakSet
 import anywidget
 import traitlets
 
-from ipychat import requirements, secrets
+from ipychat import config, requirements, secrets
 from ipychat.catalog import offers, resolve
 from ipychat.chat import conversations
 from ipychat.chat.conversations import Conversation
@@ -392,6 +392,8 @@ def _question(text: str, files: Iterable[Any], buffers: list[bytes]) -> Message:
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
+        if name == "effort" and value in {None, *config.EFFORTS}:
+            continue
         if name not in {"temperature", "max_tokens"} or not isinstance(value, int | float | None):
             raise UsageError(f"{name} is no number that can be set here.")
     return {name: value for name, value in options.items() if value is not None}

@@ -12,7 +12,7 @@ from ipychat.text.tables import plain
 Entry = dict[str, Any]
 Row = tuple[str, ...]
 
-HEADS = ("", "answers", "tokens in", "tokens out", "cost")
+HEADS = ("", "answers", "tokens in", "tokens out", "cost", "saved by caching")
 MOST = 1e12
 """What is more is no count: the file can be written by anyone who is this user."""
 
@@ -66,11 +66,17 @@ def _sum(entries: list[Entry]) -> Row:
         f"{sum(_numbers(entries, 'input')):,}",
         f"{sum(_numbers(entries, 'output')):,}",
         " + ".join(cost),
+        _saved(sum(_numbers(entries, "saved", least=-MOST))),
     )
 
 
-def _numbers(entries: Iterable[Entry], field: str) -> Iterator[float]:
+def _saved(amount: float) -> str:
+    """Write what caching has saved; nothing where nothing was cached."""
+    return "" if not amount else f"-{dollars(-amount)}" if amount < 0 else dollars(amount)
+
+
+def _numbers(entries: Iterable[Entry], field: str, least: float = 0) -> Iterator[float]:
     for entry in entries:
         value = entry.get(field)
-        if isinstance(value, int | float) and type(value) is not bool and 0 <= value < MOST:
+        if isinstance(value, int | float) and type(value) is not bool and least <= value < MOST:
             yield value

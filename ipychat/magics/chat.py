@@ -49,6 +49,11 @@ class ChatMagics(Magics):
         "-b", "--background", action="store_true", help="Return at once; the answer goes on here."
     )
     @flag("--no-history", action="store_true", help="Neither send nor keep the conversation.")
+    @flag(
+        "--effort",
+        choices=config.EFFORTS,
+        help="How hard the model thinks; other levels of a service's own go by --option.",
+    )
     @flag("--temperature", type=at_least(0), help="Sampling temperature.")
     @flag(
         "--max-tokens",

@@ -206,6 +206,7 @@ def flag_names(magic: Any) -> Iterator[str]:
 def options_of(flags: argparse.Namespace) -> dict[str, Any]:
     """Return the provider options that the flags set."""
     return {
+        "effort": flags.effort,
         "temperature": flags.temperature,
         "max_tokens": flags.max_tokens,
         "timeout": flags.timeout,

@@ -42,6 +42,12 @@ class IPyChat(Configurable):
     system = Unicode(
         None, allow_none=True, help="What every conversation tells its model first."
     ).tag(config=True)
+    effort = Enum(
+        config.EFFORTS,
+        None,
+        allow_none=True,
+        help="How hard models think that can be told, unless --effort says otherwise.",
+    ).tag(config=True)
     format = Enum(FORMATS, DEFAULT.format, help="How answers are shown.").tag(config=True)
     urls = Dict(
         key_trait=Unicode(),

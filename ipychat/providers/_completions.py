@@ -26,6 +26,8 @@ from ipychat.providers.provider import NO_CHAT, Card
 NO_CHOICE: tuple[dict[str, Any]] = ({},)
 CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
 """What Moonshot and DeepSeek call the part of the prompt that came from their cache."""
+STORED = "cache_write_tokens"
+"""What OpenAI and OpenRouter call the part that was put there."""
 MAX_COST = 1e6
 """Dollars. What is more is no price of an answer."""
 
@@ -204,11 +206,11 @@ def _parse_usage(usage: Any) -> Usage | None:
         return None
     read, written, total = counts_of(usage, "prompt_tokens", "completion_tokens", "total_tokens")
     (reasoning,) = counts_of(usage.get("completion_tokens_details"), "reasoning_tokens")
-    (cached,) = counts_of(usage.get("prompt_tokens_details"), "cached_tokens")
+    cached, stored = counts_of(usage.get("prompt_tokens_details"), "cached_tokens", STORED)
     cached = cached or max(counts_of(usage, *CACHED))
     if total == read + written + reasoning:  # xAI does not count thoughts as written
         written += reasoning
-    return Usage(read, written, reasoning, cached, cost_of(usage))
+    return Usage(read, written, reasoning, cached, cost_of(usage), stored)
 
 
 def cost_of(usage: Mapping[str, Any]) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ipychat.errors import UsageError
 from ipychat.messages import STEP, FilePart, Message, TextPart, ToolCall
+from ipychat.providers.provider import NO_HINTS, Hints
 
 Json: TypeAlias = dict[str, Any]
 Conversation: TypeAlias = tuple[Message, ...]
@@ -28,6 +29,7 @@ class Draft(NamedTuple):
     messages: Conversation
     options: Json
     stream: bool
+    hints: Hints = NO_HINTS
 
 
 # -- messages

@@ -19,7 +19,7 @@ from ipychat.providers import _reader
 from ipychat.providers._keyed import Keyed
 from ipychat.providers._questions import Draft, Json
 from ipychat.providers._reader import Answer, Events
-from ipychat.providers.provider import Card, Given, read_messages
+from ipychat.providers.provider import NO_HINTS, Card, Given, Hints, read_messages
 from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.ndjson import LineDecoder
@@ -47,6 +47,7 @@ class HttpService(Keyed):
     """A provider whose subclass writes the question and reads the answer."""
 
     ends_with = "finish"
+    takes_hints = True
     decoder: ClassVar[type[Events | LineDecoder]] = Events
     """What reads the bytes of a stream."""
     listed: ClassVar[str]
@@ -102,6 +103,7 @@ class HttpService(Keyed):
         base_url: str | None = None,
         api_key: str | None = None,
         stream: bool = True,
+        hints: Hints = NO_HINTS,
         **options: Any,
     ) -> AsyncIterator[Event]:
         """Ask, and give the answer's events.
@@ -111,7 +113,9 @@ class HttpService(Keyed):
         api_key = api_key and secrets.Secret(api_key)
         secrets.hide(options)
         given = {"proxy": proxy, **options}
-        ask = partial(cls._ask, model, messages, base_url, api_key, given, stream=stream)
+        ask = partial(
+            cls._ask, model, messages, base_url, api_key, given, stream=stream, hints=hints
+        )
         return _reader.read(ask)
 
     @classmethod
@@ -124,10 +128,11 @@ class HttpService(Keyed):
         options: Json,
         *,
         stream: bool,
+        hints: Hints,
     ) -> _reader.Asked:
         transport, options = Transport.split(options)
         model = cls.get_model(model)
-        body = await offload.run(cls._read_and_write, model, messages, options, stream)
+        body = await offload.run(cls._read_and_write, model, messages, options, stream, hints)
         place = cls._place(base_url, api_key, transport)
         await cls._complete(body, place)
         path = cls.path(model) if stream else cls._whole_path(model)

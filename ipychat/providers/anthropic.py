@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 from ipychat.errors import UsageError
 from ipychat.messages import (
@@ -51,11 +52,13 @@ class Anthropic(HttpService):
     key_variables = KEY_VARIABLES["anthropic"]
     default_model = "claude-sonnet-5-5"
     known_options = frozenset({
-        "cache_control", "container", "context_management", "inference_geo",
+        "cache_control", "container", "effort", "context_management", "inference_geo",
         "max_completion_tokens", "max_tokens", "mcp_servers", "metadata", "output_config",
         "response_format", "service_tier", "stop", "stop_sequences", "temperature", "thinking",
         "tool_choice", "tools", "top_k", "top_p",
     })  # fmt: skip
+    caches: ClassVar[bool] = True
+    """Whether the service keeps the beginning of a question for the next one."""
     listed = "/v1/models?limit=1000"
     next_page = "after_id"
 
@@ -76,7 +79,12 @@ class Anthropic(HttpService):
     @classmethod
     def _write(cls, asked: Draft) -> Json:
         body = {"model": asked.model, "stream": asked.stream}
-        return body | _write_messages(asked.messages) | _write_options(asked.options)
+        body |= _write_messages(asked.messages) | _write_options(asked)
+        if cls.caches and asked.hints.caches:
+            body.setdefault("cache_control", {"type": "ephemeral"})  # up to its last block
+        if not body.get("cache_control"):  # the user's False
+            body.pop("cache_control", None)
+        return body
 
     @classmethod
     def _answer(cls) -> type[Answer]:
@@ -90,6 +98,9 @@ class Anthropic(HttpService):
 
 # -- what is asked
 
+BY_BUDGET = re.compile(r"claude-(3|(haiku|sonnet|opus)-4(-[0-5])?(-\d{8})?$)")
+"""Models that are told how many tokens to think, and know no effort."""
+BUDGETS = {"low": 2_048, "medium": 8_192, "high": 16_384, "max": 24_576}
 SEALED = {"thinking", "redacted_thinking"}
 """Blocks that are sent back as they came: the service has signed them."""
 SEALED_FIELDS = ("type", "thinking", "signature", "data")
@@ -98,8 +109,9 @@ CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 IMAGES = {"image/jpeg", "image/png", "image/gif", "image/webp"}
 
 
-def _write_options(options: Mapping[str, Any]) -> Json:
-    body = _questions.read_options(options)
+def _write_options(asked: Draft) -> Json:
+    body = _questions.read_options(asked.options)
+    _think(asked, body)
     if "max_tokens" not in body:
         body["max_tokens"] = MAX_TOKENS
         match body.get("thinking"):
@@ -118,6 +130,27 @@ def _write_options(options: Mapping[str, Any]) -> Json:
         config = _questions.read_dict(body, "output_config")
         body["output_config"] = {**config, "format": {"type": "json_schema", "schema": form}}
     return body
+
+
+def _think(asked: Draft, body: Json) -> None:
+    """Say how hard it is to think; and where it thinks anyway, that a summary is wanted."""
+    level = body.pop("effort", None)
+    if level in BUDGETS and BY_BUDGET.match(asked.model):
+        thinking: Json = {"type": "enabled", "budget_tokens": BUDGETS[level]}
+    elif level == "none":
+        thinking = {"type": "disabled"}
+    elif level or asked.hints.reasons:
+        thinking = {"type": "adaptive", "display": "summarized"}
+        if level:
+            config = _questions.read_dict(body, "output_config")
+            body["output_config"] = {"effort": level, **config}
+    else:
+        return
+    body.setdefault("thinking", thinking)
+    if level and body["thinking"].get("type") == "enabled" and body.get("temperature", 1) != 1:
+        raise UsageError(
+            f"{asked.model} takes no temperature where it thinks.\nLeave it or the effort out."
+        )
 
 
 def _write_function(function: Json) -> Json:
@@ -222,6 +255,7 @@ COUNTS = (
 
 
 DETAILS = "output_tokens_details"
+STORED = "cache_creation"
 MAX_BLOCKS = 10_000
 """Blocks of an answer that are not shown."""
 
@@ -330,11 +364,19 @@ class _Message(Answer):
         if why := (end.get("stop_details") or {}).get("explanation"):
             self.note(f"The model refuses: {text_of(why)}")
         if isinstance(usage, dict):  # each is the whole number so far; the last word counts
-            said = {name: usage[name] for name in (*COUNTS, DETAILS) if name in usage}
+            said = {name: usage[name] for name in (*COUNTS, DETAILS, STORED) if name in usage}
             self._counts |= {name: count for name, count in said.items() if count is not None}
             read, cached, stored, output = counts_of(self._counts, *COUNTS)
             (thoughts,) = counts_of(self._counts.get(DETAILS), "thinking_tokens")
-            self.usage = Usage(read + cached + stored, output, thoughts, cached)
+            (hour,) = counts_of(self._counts.get(STORED), "ephemeral_1h_input_tokens")
+            self.usage = Usage(
+                read + cached + stored,
+                output,
+                thoughts,
+                cached,
+                stored=stored,
+                stored_hour=min(hour, stored),
+            )
 
 
 def _read_card(model: Json) -> Card:

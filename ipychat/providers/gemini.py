@@ -74,9 +74,9 @@ class Gemini(HttpService):
     key_variables = KEY_VARIABLES["gemini"]
     default_model = "gemini-flash-latest"
     known_options = frozenset({
-        "cachedContent", "generationConfig", "labels", "max_completion_tokens", "max_tokens",
-        "response_format", "safetySettings", "serviceTier", "stop", "store", "temperature",
-        "toolConfig", "tool_choice", "tools", "top_p",
+        "cachedContent", "effort", "generationConfig", "labels", "max_completion_tokens",
+        "max_tokens", "response_format", "safetySettings", "serviceTier", "stop", "store",
+        "temperature", "toolConfig", "tool_choice", "tools", "top_p",
     })  # fmt: skip
     decoder = _Events
     listed = "/models?pageSize=1000"
@@ -103,7 +103,7 @@ class Gemini(HttpService):
 
     @classmethod
     def _write(cls, asked: Draft) -> Json:
-        return _write_messages(asked.messages) | _write_options(asked.options)
+        return _write_messages(asked.messages) | _write_options(asked)
 
     @classmethod
     def _answer(cls) -> type[Answer]:
@@ -125,6 +125,10 @@ def _resource(model: str) -> str:
 # -- what is asked
 
 CONFIG = {"temperature": "temperature", "max_tokens": "maxOutputTokens", "top_p": "topP"}
+BY_BUDGET = re.compile(r"gemini-2\.5|gemini-2\.0-flash-thinking")
+"""Models that are told how many tokens to think."""
+BUDGETS = {"none": 0, "low": 1024, "medium": 8192, "high": 24576, "max": 24576}
+LEVELS = {"none": "minimal", "max": "high"}
 FUNCTION = {"name": "name", "description": "description", "parameters": "parametersJsonSchema"}
 ROLES = {"user": "user", "assistant": "model"}
 IMAGES = {"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"}
@@ -139,9 +143,11 @@ OWN_ID = re.compile(r"call_\d+(_\d+)?")
 """Ids that stand in for missing ones; the service knows nothing of them."""
 
 
-def _write_options(options: Json) -> Json:
-    rest = _questions.read_options(options)
+def _write_options(asked: Draft) -> Json:
+    rest = _questions.read_options(asked.options)
     config = {theirs: rest.pop(ours) for ours, theirs in CONFIG.items() if ours in rest}
+    if thinking := _think(asked, rest.pop("effort", None)):
+        config["thinkingConfig"] = thinking
     if "stop" in rest:
         config["stopSequences"] = _questions.read_stop(rest.pop("stop"))
     if (form := _questions.read_format(rest.pop("response_format", None))) is not None:
@@ -158,6 +164,16 @@ def _write_options(options: Json) -> Json:
         "toolConfig": calling | _questions.read_dict(rest, "toolConfig"),
     }
     return rest | {name: value for name, value in written.items() if value}
+
+
+def _think(asked: Draft, level: str | None) -> Json:
+    """Say how hard it is to think; and where it does, that its thoughts are wanted."""
+    shown = {"includeThoughts": True} if level != "none" and (level or asked.hints.reasons) else {}
+    if level is None:
+        return shown
+    if BY_BUDGET.match(asked.model.removeprefix("models/")):
+        return {**shown, "thinkingBudget": BUDGETS[level]}
+    return {**shown, "thinkingLevel": LEVELS.get(level, level)}
 
 
 def _write_function(function: Json) -> Json:

@@ -57,6 +57,7 @@ RUNTIME = frozenset({
 })  # fmt: skip
 """What Ollama reads from the body's `options`, by its own names."""
 
+LEVELS = {"max": "high"}
 OWN_CONTEXT = re.compile(r"^num_ctx\s+(\d{1,9})\s*$", re.MULTILINE)
 
 
@@ -99,8 +100,9 @@ class Ollama(HttpService):
     key_variables = _Cloud.key_variables
     decoder = LineDecoder
     known_options = RUNTIME | {
-        "format", "keep_alive", "logprobs", "max_completion_tokens", "max_tokens", "options",
-        "response_format", "shift", "think", "tool_choice", "tools", "top_logprobs", "truncate",
+        "effort", "format", "keep_alive", "logprobs", "max_completion_tokens", "max_tokens",
+        "options", "response_format", "shift", "think", "tool_choice", "tools", "top_logprobs",
+        "truncate",
     }  # fmt: skip
 
     @classmethod
@@ -229,6 +231,8 @@ def _write_options(options: Json) -> tuple[Json, Json]:
         given.pop("tools", None)
     if (form := _questions.read_format(given.pop("response_format", None))) is not None:
         fields["format"] = form
+    if effort := given.pop("effort", None):
+        given.setdefault("think", False if effort == "none" else LEVELS.get(effort, effort))
     if "max_tokens" in given:
         runtime["num_predict"] = given.pop("max_tokens")
     for name, value in given.items():

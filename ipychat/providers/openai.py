@@ -19,7 +19,8 @@ from ipychat.providers.presets import OWN_HOST
 from ipychat.providers.provider import COMMON_OPTIONS
 
 OPTIONS = frozenset({
-    "audio", "function_call", "functions", "logit_bias", "logprobs", "metadata", "modalities", "n",
+    "audio", "effort", "function_call", "functions", "logit_bias", "logprobs", "metadata",
+    "modalities", "n",
     "parallel_tool_calls", "prediction", "prompt_cache_key", "prompt_cache_retention",
     "reasoning_effort", "safety_identifier", "service_tier", "store", "stream_options",
     "top_logprobs", "user", "verbosity", "web_search_options",
@@ -58,6 +59,8 @@ class OpenAI(OpenAIService):
             "stream_options": {"include_usage": True} if asked.stream and cls.asks_usage else None,
             **asked.options,
         }
+        if effort := body.pop("effort", None):
+            body.setdefault("reasoning_effort", effort)
         body["stream_options"] = body["stream_options"] or None  # an empty one asks for nothing
         return {name: value for name, value in body.items() if value is not None}
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from ipychat import secrets
 from ipychat.errors import (
@@ -75,6 +75,28 @@ class Card:
     output: float | None = None
     cached: float | None = None
     """The price of input that came from the service's cache."""
+    stored: float | None = None
+    """The price of input that was put there; `stored_hour`, of what stays there for an hour."""
+    stored_hour: float | None = None
+    long: Mapping[str, float] | None = None
+    """The prices of a question that has more than `above` tokens, by the names above."""
+    reasons: bool | None = None
+    """Whether it thinks where it is not told to."""
+    efforts: Sequence[str] | None = None
+    """How hard it can be told to think, in its service's words, the least first."""
+    sampling: str | None = None
+    """`none`: it takes no temperature, top_p, top_k; `without effort`: only where that is none."""
+    forced_tools: bool | None = None
+    """False: it can't be told that a tool has to be called."""
+    retires: str | None = None
+    """The day on which its service takes it away."""
+
+    def price(self, name: str, tokens: int) -> float | None:
+        """Return the price of that name for a question of so many tokens."""
+        if self.long and tokens > self.long["above"]:
+            return self.long.get(name)
+        price: float | None = getattr(self, name)
+        return price
 
     def facts(self) -> dict[str, Any]:
         """Return the known fields as a dict."""
@@ -88,6 +110,18 @@ NO_CHAT = re.compile(
     re.IGNORECASE,
 )
 """Names of models that answer no chats, for lists that don't say what a model is for."""
+
+
+class Hints(NamedTuple):
+    """What a provider of this package is told of a question beside its options."""
+
+    reasons: bool | None = None
+    """Whether its model thinks unasked: then what can be shown of that is asked for."""
+    caches: bool = True
+    """Whether the question is likely to come again, with more behind it."""
+
+
+NO_HINTS = Hints()
 
 
 class ProviderModelMixin:
@@ -145,6 +179,8 @@ class AsyncGeneratorProvider:
     """The root that its paths are appended to, unless the environment or an option says another."""
     url_variables: ClassVar[tuple[str, ...]] = ()
     """The environment's names for a root of the user's own; read when it is needed."""
+    takes_hints: ClassVar[bool] = False
+    """Whether it is told what `Hints` has, in the option `hints`."""
     known_options: ClassVar[frozenset[str]] = COMMON_OPTIONS
     """What a provider of this package takes besides what its signature names and what says how a
     request travels. Others are refused, unless they come in `extra`."""

@@ -21,14 +21,14 @@ from ipychat.messages import (
     Usage,
 )
 from ipychat.providers import _questions
-from ipychat.providers._completions import cost_of
+from ipychat.providers._completions import STORED, cost_of
 from ipychat.providers._openai import OpenAIService
 from ipychat.providers._questions import Draft, Json
 from ipychat.providers._reader import Answer, OpenCall, counts_of, id_of, name_of, text_of
 from ipychat.providers.provider import COMMON_OPTIONS
 
 OPTIONS = frozenset({
-    "context_management", "include", "max_output_tokens", "max_tool_calls", "metadata",
+    "context_management", "effort", "include", "max_output_tokens", "max_tool_calls", "metadata",
     "parallel_tool_calls", "prompt", "prompt_cache_key", "prompt_cache_options",
     "prompt_cache_retention", "reasoning", "reasoning_effort", "safety_identifier", "service_tier",
     "store", "text", "top_logprobs", "truncation", "user", "verbosity",
@@ -64,7 +64,8 @@ class Responses(OpenAIService):
             "store": False,
             **_write_options(asked.options, cls.label),
         }
-        if not WITHOUT_THOUGHTS.match(asked.model):
+        reasons = asked.hints.reasons
+        if not WITHOUT_THOUGHTS.match(asked.model) if reasons is None else reasons:
             # nothing is stored there, so what it thought has to come along, and go back
             body["include"] = [*dict.fromkeys([*body.get("include", ()), ENCRYPTED])]
             body["reasoning"] = {"summary": "auto", **body.get("reasoning", {})}
@@ -159,11 +160,10 @@ def _write_options(given: Mapping[str, Any], service: str) -> Json:
     body.pop("stream_options", None)  # usage comes anyway
     if "max_tokens" in body:
         body["max_output_tokens"] = body.pop("max_tokens")
-    if "reasoning" in body or "reasoning_effort" in body:
+    efforts = [body.pop(name) for name in ("reasoning_effort", "effort") if name in body]
+    if "reasoning" in body or efforts:
         reasoning = _questions.read_dict(body, "reasoning")
-        if effort := body.pop("reasoning_effort", None):
-            reasoning.setdefault("effort", effort)
-        body["reasoning"] = reasoning
+        body["reasoning"] = {**({"effort": efforts[0]} if efforts else {}), **reasoning}
     text = _questions.read_dict(body, "text")
     if verbosity := body.pop("verbosity", None):
         text.setdefault("verbosity", verbosity)
@@ -316,9 +316,10 @@ class _Response(Answer):
                 self._end(index, item)
         if isinstance(usage := response.get("usage"), dict):
             read, written = counts_of(usage, "input_tokens", "output_tokens")
-            (cached,) = counts_of(usage.get("input_tokens_details"), "cached_tokens")
+            details = usage.get("input_tokens_details")
+            cached, stored = counts_of(details, "cached_tokens", STORED)
             (thoughts,) = counts_of(usage.get("output_tokens_details"), "reasoning_tokens")
-            self.usage = Usage(read, written, thoughts, cached, cost_of(usage))
+            self.usage = Usage(read, written, thoughts, cached, cost_of(usage), stored)
         match response["status"]:
             case "failed":
                 raise self.error(response)

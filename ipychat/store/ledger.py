@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +40,7 @@ def add(
         "notebook": config.current().notebook,
         "chat": chat,
         "model": str(model),
-        **(asdict(usage) if usage else dict.fromkeys(one.name for one in fields(Usage))),
+        **(usage.to_record() if usage else dict.fromkeys(Usage().to_record())),
     }
     if not config.current().keep or config.replay() == "replay":
         _kept.append(entry)
