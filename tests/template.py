@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 LAUNCHER = "ipykernel_launcher"
 IMPORTED = [
@@ -49,6 +50,7 @@ def fork_where_asked(asked: socket.socket, imports_set: dict[str, str]) -> None:
     given = json.loads(request)
     sys.argv[1:] = given["arguments"]
     os.chdir(given["cwd"])
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; most launchers take it out again
     os.environ.clear()
     os.environ.update(given["env"] | imports_set)
     time.tzset()
@@ -67,6 +69,6 @@ def import_all() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    del sys.path[0]
+    del sys.path[0]  # this folder
     fork_where_asked(socket.socket(fileno=int(sys.argv.pop())), import_all())
     runpy.run_module(LAUNCHER, run_name="__main__", alter_sys=True)
