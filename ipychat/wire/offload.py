@@ -11,7 +11,15 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from ipychat.messages import FilePart, ImagePart, Message, Question, TextPart
+from ipychat.messages import (
+    FilePart,
+    ImagePart,
+    Message,
+    Question,
+    TextPart,
+    Thought,
+    ToolCall,
+)
 
 T = TypeVar("T")
 
@@ -44,6 +52,8 @@ def _size(value: Any) -> int:
         case Question(messages=content) | Message(content=content):
             return _size(content)
         case TextPart(text=content) | ImagePart(url=content) | FilePart(data=content):
+            return len(content)
+        case ToolCall(arguments=content) | Thought(seal=content):
             return len(content)
     return 0
 
