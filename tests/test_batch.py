@@ -37,6 +37,7 @@ from ipychat.errors import (
     UsageError,
 )
 from ipychat.providers.openai import OpenAI
+from ipychat.text import schemas
 from ipychat.wire import limits
 from ipychat.wire.limits import Limit
 from tests.loopback import HANG, answer, head
@@ -419,6 +420,36 @@ async def test_a_service_that_knows_no_such_option_is_asked_in_words_alone(opena
     results = await run([1, 2], schema=bool, concurrency=1)
     assert results.values == [True, True]
     assert ["response_format" in one.json for one in openai.asked(PATH)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("form", "schema"),
+    [
+        (
+            Literal["good", "bad"],
+            '{"type": "object", "properties": {"value": {"type": "string", "enum": '
+            '["good", "bad"]}}, "required": ["value"], "additionalProperties": false}',
+        ),
+        (
+            list[Place] | None,
+            '{"type": "object", "properties": {"value": {"anyOf": [{"type": "array", "items": '
+            '{"type": "object", "properties": {"city": {"type": "string"}, "kind": {"type": '
+            '"string", "enum": ["town", "village"]}, "tags": {"type": "array", "items": {"type": '
+            '"string"}}, "people": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, '
+            '"required": ["city", "kind", "tags", "people"], "additionalProperties": false}}, '
+            '{"type": "null"}]}}, "required": ["value"], "additionalProperties": false}',
+        ),
+        (
+            Person,
+            '{"properties": {"name": {"title": "Name", "type": "string"}, "age": {"minimum": 0, '
+            '"title": "Age", "type": "integer"}}, "required": ["name", "age"], "title": "Person", '
+            '"type": "object"}',
+        ),
+    ],
+    ids=["Literal", "dataclass", "model"],
+)
+def test_the_instruction_of_a_form_never_changes_as_kept_answers_are_found_by_it(form, schema):
+    assert schemas.parse_schema(form).instruction.split("\n")[1] == schema
 
 
 @dataclass

@@ -216,7 +216,9 @@ def _exact(schema: Any, definitions: Json, within: tuple[str, ...] = ()) -> Any:
         if name in within:
             raise ValueError(f"{name} refers to itself; a pydantic model can do that.")
         return _exact(definitions[name], definitions, (*within, name))
-    exact = {key: one for key, one in schema.items() if key not in LEFT_OUT and one != {}}
+    # The type comes first: the order is part of the instruction, and so of the question's hash.
+    ordered = sorted(schema.items(), key=lambda item: item[0] != "type")
+    exact = {key: one for key, one in ordered if key not in LEFT_OUT and one != {}}
     if "const" in schema:
         exact["enum"] = [schema["const"]]
     for key in NESTED & exact.keys():
