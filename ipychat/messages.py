@@ -500,6 +500,11 @@ class Usage:
         """Return the fields, those of a later version only where they say something."""
         return _sparse(self)
 
+    def __repr__(self) -> str:
+        # as a record: the outputs of notebooks stay as they were
+        said = ", ".join(f"{name}={value!r}" for name, value in self.to_record().items())
+        return f"Usage({said})"
+
     def __str__(self) -> str:
         unit = "token" if self.input == 1 else "tokens"
         parts = ((self.cached, "cached"), (self.stored, "put into the cache"))

@@ -202,3 +202,8 @@ async def test_a_model_that_retires_within_a_month_says_so(anthropic, monkeypatc
     monkeypatch.setattr(lists, "table", lambda: table._replace(cards=cards))
     reply = await ipychat.ask("Hi", model="anthropic:claude-x")
     assert bool([one for one in reply.notices if day.isoformat() in one]) == says
+
+
+def test_counts_that_say_nothing_stay_out_of_what_notebooks_show():
+    assert repr(Usage(1, 2)) == "Usage(input=1, output=2, reasoning=0, cached=0, cost=None)"
+    assert repr(Usage(1, 2, stored=3)).endswith("cost=None, stored=3)")
