@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ipychat import providers as providers, secrets as secrets
     from ipychat.batch import map as map  # noqa: A004 - its documented name
-    from ipychat.catalog.offers import models as models
+    from ipychat.catalog.ranking import models as models
     from ipychat.catalog.registry import register as register
     from ipychat.chat.conversations import (
         ask as ask,
@@ -53,7 +53,7 @@ _HOMES = {
     "events": "ipychat.chat.conversations",
     "map": "ipychat.batch",
     "model_picker": "ipychat.display.picker",
-    "models": "ipychat.catalog.offers",
+    "models": "ipychat.catalog.ranking",
     "panel": "ipychat.display.panel",
     "register": "ipychat.catalog.registry",
     "secrets": "ipychat.secrets",

@@ -1,6 +1,8 @@
 """Names → providers and models."""
 
+import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,9 +12,10 @@ import pytest
 
 import ipychat
 from ipychat import config, errors
-from ipychat.catalog import offers, registry, resolve
+from ipychat.catalog import offers, ranking, registry, resolve
 from ipychat.messages import ModelId
 from ipychat.providers.provider import AsyncGeneratorProvider, ProviderModelMixin
+from ipychat.store import ledger
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +199,7 @@ def test_a_third_partys_package_is_found_by_its_entry_point(tmp_path):
 
 
 def test_in_a_long_list_those_that_are_not_ready_take_a_line_for_each_provider():
-    everything = offers.models()
+    everything = ranking.models()
     lines = repr(everything).splitlines()
     assert len(everything) > offers.MAX_ROWS > len(lines)
     assert lines[0].startswith("helper:notebook")
@@ -204,11 +207,37 @@ def test_in_a_long_list_those_that_are_not_ready_take_a_line_for_each_provider()
     assert "claude-sonnet-5-5, 14 more" in anthropic
     assert "no key: %chat_login anthropic" in anthropic
     assert "1M · images · tools · $2 / $10" in anthropic
-    assert len(repr(offers.models("anthropic")).splitlines()) == len(offers.models("anthropic"))
+    assert len(repr(ranking.models("anthropic")).splitlines()) == len(ranking.models("anthropic"))
 
 
-def test_what_is_ready_comes_first(monkeypatch):
+def test_what_is_ready_comes_first_and_what_is_emulated_last(monkeypatch):
     monkeypatch.setenv("XAI_API_KEY", "xai-some-key-for-tests")
-    states = [line.split()[1] for line in repr(offers.models("a")).splitlines()]
-    assert "ready" in states
-    assert states == sorted(states, key=lambda state: state != "ready")
+    config.use(config.Config(gateway=True))
+    states = [offer.state for offer in ranking.models()]
+    kinds = [re.split(r"[ :]", state)[0] for state in states]
+    assert [kind for kind, _ in itertools.groupby(kinds) if kind in {"ready", "emulated"}] == [
+        "ready", "emulated",
+    ]  # fmt: skip
+    assert kinds[-1] == "emulated"
+    assert states[-1] == "emulated by xai:grok-4.7"
+
+
+def test_the_current_model_stands_first_then_those_that_answered_last(monkeypatch):
+    monkeypatch.setenv("XAI_API_KEY", "xai-some-key-for-tests")
+    for name in ("xai:grok-4", "helper:notebook", "xai:not-listed", "helper:notebook"):
+        ledger.add(ModelId.parse(name), None)
+    ledger.save()
+    ledger.add(ModelId("openai", "gpt-6-luna"), None)  # which has no key here
+    names = [str(offer.model) for offer in ranking.models(current="xai:grok-4.7")]
+    assert names[:4] == ["xai:grok-4.7", "helper:notebook", "xai:not-listed", "xai:grok-4"]
+    assert names.index("openai:gpt-6-luna") > names.index("xai:grok-4.6")
+    assert [str(one.model) for one in ranking.models("grok47", current="helper")] == [
+        "xai:grok-4.7"
+    ]
+
+
+def test_what_answered_last_is_looked_for_at_the_end_of_a_long_ledger():
+    for number in range(1_000):
+        ledger.add(ModelId("helper", f"m{number}"), None)
+    ledger.save()
+    assert ledger.recent(3) == ["helper:m999", "helper:m998", "helper:m997"]

@@ -16,7 +16,7 @@ import pytest
 
 import ipychat
 from ipychat import config
-from ipychat.catalog import offers, resolve
+from ipychat.catalog import offers, ranking, resolve
 from ipychat.local import servers
 from ipychat.local.servers import Server
 from ipychat.messages import ModelId
@@ -692,9 +692,9 @@ async def test_the_list_of_models_says_where_they_are(start, found_without_askin
     await resolve.ready()
     assert "llamacpp" in {one.provider for one in offers.servers()}
     await offers.refresh()
-    [offer] = offers.models("llamacpp:qwen3")
+    [offer] = ranking.models("llamacpp:qwen3")
     assert offer.state == f"ready at {found.url}/v1"
-    assert f"ready at {found.url}/v1" in repr(offers.models("llamacpp:qwen3"))
+    assert f"ready at {found.url}/v1" in repr(ranking.models("llamacpp:qwen3"))
 
 
 def test_a_cell_announces_the_server_that_it_found(kernel, monkeypatch):

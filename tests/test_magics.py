@@ -1,6 +1,7 @@
 """The magics in a real kernel, against a real server."""
 
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -594,6 +595,7 @@ def test_fix_explains_the_last_error_and_puts_a_corrected_cell_below(notebook, s
         ("%%chat --mod", "--model"),
         ("%chat --model Front", "FrontEndAgent"),
         ("%chat -m robocoders:Fr", "robocoders:FrontEndAgent"),
+        ("%chat -m sonnet55", "anthropic:claude-sonnet-5-5"),
         ("%chat --format js", "json"),
         ("%chat --with some_v", "some_variable"),
         ("%chat what's {{some_v", "{{some_variable"),
@@ -620,6 +622,34 @@ def test_completion_on_the_magics_line(shared, line, wanted, tmp_path):
     assert line.rpartition(" ")[0] + " " + wanted in completed
 
 
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("%chat --model ", "model"),
+        ("%%chat --", "flag"),
+        ("%chat --with ", "variable"),
+        ("%chat_history ", "conversation"),
+        ("%chat_login ", "service"),
+    ],
+)
+def test_what_completes_says_of_what_kind_it_is(shared, line, kind):
+    kernel, service = shared
+    service.on(PATH, OPENAI.whole("ok"))
+    kernel.run("some_variable = 1\n%chat -c work hi")
+    reply = kernel.client.complete(line, len(line), reply=True, timeout=20)["content"]
+    found = reply["metadata"]["_jupyter_types_experimental"]
+    assert {one["type"] for one in found} == {kind}
+
+
+def test_models_complete_in_the_order_of_every_list(shared):
+    kernel, _ = shared
+    line = "%chat -m "
+    found = kernel.client.complete(line, len(line), reply=True, timeout=20)["content"]["matches"]
+    assert found[0] == "openai:m", "the one that answers"
+    assert found[-1].startswith("robocoders:"), "which is emulated"
+    assert found.index("helper:notebook") < found.index("anthropic:claude-sonnet-5-5")
+
+
 def test_login_completes_to_providers_that_take_a_key(shared):
     kernel, _ = shared
     line = "%chat_login "
@@ -641,7 +671,10 @@ def test_it_says_so_where_there_is_nothing_to_stop_or_to_show(notebook, service)
 
 def test_models_use_and_setup(notebook, service):
     service.on(PATH, OPENAI.whole("ok"))
-    assert "robocoders:FrontEndAgent" in notebook.run("%chat_models").shown()
+    assert re.search(
+        r"robocoders:GeneralCodingAgent, 2 more +emulated by openai:m$",
+        notebook.run("%chat_models").shown(),
+    )
     shown = notebook.run("%chat_models front").shown()
     assert "FrontEndAgent" in shown
     assert "koala" not in shown

@@ -41,23 +41,40 @@ class Offer:
     card: Card | None = None
     at: str = ""
     """Its address, if it runs on this machine."""
+    emulated_by: str = ""
+    """The model that stands in for it, if its service is gone."""
 
     @property
     def state(self) -> str:
         """Whether it is ready, in words."""
+        if self.emulated_by and not self.missing:
+            return f"emulated by {self.emulated_by}"
         return self.missing or (f"ready at {self.at}" if self.at else "ready")
 
 
 def offers() -> list[Offer]:
     """List every provider's models; a provider that can't be imported is logged and skipped."""
+    look_for_servers()  # the search tells some providers their address
+    return known()
+
+
+def known() -> list[Offer]:
+    """List them from what is already known, without searching for servers."""
     found: list[Offer] = []
     refused = policy.refusal()
-    look_for_servers()  # the search tells some providers their address
+    servers()  # tells some providers their address
     for name, cls in registry.loaded():
         missing, at = _missing(name, cls), _here(name, cls)
         for model, card in _known(name, cls).items():
             found.append(Offer(ModelId(name, model), refused(name, model) or missing, card, at))
     return found
+
+
+def offer(model: ModelId) -> Offer:
+    """Return the offer of one model, even if its provider does not list it."""
+    cls = registry.load(model.provider)
+    missing = policy.refusal()(model.provider, model.name) or _missing(model.provider, cls)
+    return Offer(model, missing, at=_here(model.provider, cls))
 
 
 def _here(name: str, cls: type[FullProvider]) -> str:
@@ -121,24 +138,23 @@ class Models(tuple[Offer, ...]):
     __slots__ = ()
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
-        """Yield ready models, then the others (in a long list, one line per provider)."""
-        for offer in self:
-            if offer.missing is None:
-                yield str(offer.model), offer.state, _facts(offer.card)
-        rest = [offer for offer in self if offer.missing is not None]
-        for _, group in itertools.groupby(rest, lambda offer: offer.model.provider):
-            first, *others = group
-            if others and len(self) > MAX_ROWS:
-                yield f"{first.model}, {len(others)} more", str(first.missing), _facts(first.card)
+        """Yield one line per model; in a long list, one per provider for those that aren't ready."""
+        for _, (first, *others) in itertools.groupby(self, _provider_unless_ready):
+            if others and len(self) > MAX_ROWS and _provider_unless_ready(first):
+                yield f"{first.model}, {len(others)} more", first.state, _facts(first.card)
                 continue
-            for offer in (first, *others):
-                yield str(offer.model), offer.state, _facts(offer.card)
+            for one in (first, *others):
+                yield str(one.model), one.state, _facts(one.card)
 
     def __repr__(self) -> str:
         return tables.plain([*self._rows()])
 
     def _repr_html_(self) -> str:
         return tables.html(self._rows(), ("model", "ready?", FACTS), names=True)
+
+
+def _provider_unless_ready(offer: Offer) -> str:
+    return offer.model.provider if offer.missing or offer.emulated_by else ""
 
 
 def _facts(card: Card | None) -> str:
@@ -157,12 +173,6 @@ def _rounded(tokens: int) -> str:
     if tokens >= 1_000_000:
         return f"{tokens / 1_000_000:.3g}M"
     return f"{tokens / 1_000:.0f}k" if tokens >= 1_000 else str(tokens)
-
-
-def models(words: str = "") -> Models:
-    """List the models whose names contain all the words, and whether each is ready."""
-    wanted = words.lower().split()
-    return Models(o for o in offers() if all(word in str(o.model).lower() for word in wanted))
 
 
 class Found(NamedTuple):
@@ -260,11 +270,6 @@ def offering(name: str) -> list[ModelId]:
 def every_name() -> Iterator[str]:
     """Yield every bare name."""
     yield from _current_index().models
-
-
-def every_model() -> set[ModelId]:
-    """Return all known models, ready or not."""
-    return {model for models in _current_index().models.values() for model in models}
 
 
 def is_read() -> bool:

@@ -265,6 +265,21 @@ def answering() -> ModelId:
     return found
 
 
+def meaning(name: str) -> ModelId | None:
+    """Return the model that `name` means by the user's rules, if any, and record nothing."""
+    with contextlib.suppress(UsageError):
+        return _own(_followed(name.strip()))
+    return None
+
+
+def stand_in() -> ModelId | None:
+    """Return the model that would answer behind the gateway now, and record nothing."""
+    if replay.is_on() and (recorded := recorded_behind()):
+        return recorded
+    models = filter(None, (meaning(rule.name) for rule in _rules()))
+    return next((one for one in models if not registry.is_offline(one.provider)), None)
+
+
 def recorded_behind() -> ModelId | None:
     """Return the model that was behind the gateway when the cassette was recorded."""
     return None if config.current().model is not None else _recorded(GATEWAY)

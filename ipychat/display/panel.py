@@ -21,7 +21,8 @@ import anywidget
 import traitlets
 
 from ipychat import config, requirements, secrets
-from ipychat.catalog import offers, resolve
+from ipychat.catalog import offers, ranking, resolve
+from ipychat.catalog.ranking import Rank
 from ipychat.chat import conversations
 from ipychat.chat.conversations import Conversation
 from ipychat.chat.turn import Turn
@@ -163,7 +164,8 @@ class Panel(anywidget.AnyWidget):
         self._tell_models()
 
     def _tell_models(self) -> None:
-        self.send({"kind": "models", "models": list(map(_offer, offers.offers()))})
+        offered = ranking.ranked(self._conversation.model)
+        self.send({"kind": "models", "models": list(itertools.starmap(_offer, offered))})
 
     def _do_ask(self, text: str, files: list[dict[str, str]], buffers: list[bytes]) -> None:
         self._ask(_question(text, files, buffers))
@@ -355,13 +357,15 @@ async def _read(turn: Turn) -> None:
 # -- what the page is told
 
 
-def _offer(offer: offers.Offer) -> dict[str, Any]:
+def _offer(offer: offers.Offer, rank: Rank) -> dict[str, Any]:
     model = offer.model
     return {
         "id": str(model),
         "provider": model.provider,
         "name": model.name,
+        "rank": rank.name.lower(),
         "missing": offer.missing,
+        "state": offer.state,
     }
 
 

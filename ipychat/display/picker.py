@@ -8,7 +8,8 @@ import ipywidgets  # type: ignore[import-untyped] # it has none
 import traitlets
 
 from ipychat import requirements
-from ipychat.catalog import offers, resolve
+from ipychat.catalog import ranking, resolve
+from ipychat.catalog.offers import Offer
 
 ROWS = 12
 
@@ -43,10 +44,10 @@ class ModelPicker(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no hi
         return resolve.lasting(proposal["value"]) if proposal["value"] else ""
 
     def _narrow(self, _: Any = None) -> None:
-        found = sorted(offers.models(self._words.value), key=lambda offer: offer.model.provider)
+        found = ranking.models(self._words.value, current=self.value or None)
         self._offers = {str(offer.model): offer for offer in found}
         self._list.options = [
-            (name if offer.missing is None else f"{name} (not ready)", name)
+            (f"{name} ({_marked(offer)})" if _marked(offer) else name, name)
             for name, offer in self._offers.items()
         ]
         self._show()
@@ -60,3 +61,8 @@ class ModelPicker(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no hi
         self._list.value = self.value if self.value in self._offers else None
         offer = self._offers.get(self.value)
         self._missing.value = (offer and offer.missing) or ""
+
+
+def _marked(offer: Offer) -> str:
+    """Return what must be known before an offer is chosen."""
+    return "not ready" if offer.missing else offer.state if offer.emulated_by else ""

@@ -1,14 +1,15 @@
 """Completion on our magics' own lines: flags, models, conversations, variables, files.
 
-In `{{…}}`, in the cell too: what of the notebook may stand there.
+In `{{…}}`, in the cell too: what of the notebook may stand there. Each says of what kind it is, for
+which a front end has an icon.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipychat.magics.flags import flag_names
 from ipychat.magics.settings import FORMATS
@@ -19,22 +20,26 @@ if TYPE_CHECKING:
     from ipychat.magics.session import Session
 
 LINE = r"(?s)^\s*(?:[\w.,\s]+=\s*)?%{1,2}(chat\w*)\s+(.*)$"
-MODEL_FLAGS = {"-m", "--model"}
 NAMES_WANTED = {
-    "-c": "chats", "--chat": "chats", "-t": "variables", "--to": "variables",
-    "--with": "variables", "--file": "files", "--image": "files", "--export": "files",
-}  # fmt: skip
+    **dict.fromkeys(("-m", "--model"), "model"),
+    **dict.fromkeys(("-c", "--chat"), "conversation"),
+    **dict.fromkeys(("-t", "--to", "--with"), "variable"),
+    **dict.fromkeys(("--file", "--image", "--export"), "file"),
+    **dict.fromkeys(("-f", "--format"), "format"),
+}
+"""What is named behind a flag."""
 EXPRESSION = re.compile(r"\{\{(?:(?!\}\}).)*?([\w.]*)$", re.DOTALL)
 """An expression that is not closed yet, and the name that is being written in it."""
 CELL = re.compile(r"\s*%%chat\s")
 BY_MAGIC = {
-    "chat_login": "accounts",
-    "chat_use": "models",
-    "chat_models": "models",
-    "chat_history": "chats",
-    "chat_new": "chats",
-    "chat_undo": "chats",
+    "chat_login": "service",
+    "chat_use": "model",
+    "chat_models": "model",
+    "chat_history": "conversation",
+    "chat_new": "conversation",
+    "chat_undo": "conversation",
 }
+"""What is named first behind a magic."""
 
 
 def complete(session: Session, context: CompletionContext) -> SimpleMatcherResult:
@@ -47,70 +52,81 @@ def complete(session: Session, context: CompletionContext) -> SimpleMatcherResul
     if not (match or in_cell):
         return {"completions": []}
     if expression := EXPRESSION.search(line):
-        word = expression[1]
+        word, kind = expression[1], "variable"
         found = _names(session, word)
     elif match:
         words = match[2].split()
         word = "" if not words or line[-1].isspace() else words.pop()
-        found = _candidates(session, match[1], words, word)
+        kind, found = _candidates(session, match[1], words, word)
     else:
         return {"completions": []}
     return {
-        "completions": [SimpleCompletion(one) for one in found if one.startswith(word)],
+        "completions": [SimpleCompletion(one, type=kind) for one in found],
         "matched_fragment": word,
         "suppress": bool(found),
+        "ordered": True,
     }
 
 
-def _candidates(session: Session, magic: str, words: list[str], word: str) -> list[str]:
+def _candidates(session: Session, magic: str, words: list[str], word: str) -> tuple[str, list[str]]:
+    """Return what kind of word is wanted, and those that fit what is typed of it, in order."""
     before = words[-1] if words else ""
-    if before in MODEL_FLAGS:
-        return _models()
-    if before in {"-f", "--format"}:
-        return list(FORMATS)
-    if wanted := NAMES_WANTED.get(before):
-        return sorted(_OF[wanted](session, word))
-    if word.startswith("-"):
-        return sorted(flag_names(session.shell.find_line_magic(magic)))
-    if not words and (wanted := BY_MAGIC.get(magic)):
-        return sorted(_OF[wanted](session, word))
-    return []
+    kind = NAMES_WANTED.get(before, "")
+    if not kind and word.startswith("-"):
+        function = session.shell.find_line_magic(magic)
+        return "flag", sorted(one for one in flag_names(function) if one.startswith(word))
+    kind = kind or ("" if words else BY_MAGIC.get(magic, ""))
+    return kind, _OF[kind](session, word) if kind else []
 
 
-def _models() -> list[str]:
+def _models(session: Session, word: str) -> list[str]:
+    """List aliases and models, in the order of every list; by its own name what is typed of it."""
     from ipychat import config
-    from ipychat.catalog import offers
+    from ipychat.catalog import offers, ranking
 
-    models = sorted(map(str, offers.every_model()))
-    return [*config.current().aliases, *offers.every_name(), *models]
+    aliases = sorted(one for one in config.current().aliases if one.startswith(word))
+    found = ranking.known(word, current=session.conversation().model)
+    return [
+        *aliases,
+        *(
+            one.model.name
+            if word
+            and one.model.name.startswith(word)
+            and len(offers.offering(one.model.name)) == 1
+            else str(one.model)
+            for one in found
+        ),
+    ]
 
 
-def _chats(_session: Session, _word: str) -> Iterable[str]:
+def _chats(_session: Session, word: str) -> list[str]:
     from ipychat.chat import conversations
 
-    return conversations.names()
+    return [one for one in conversations.names() if one.startswith(word)]
 
 
-def _accounts(_session: Session, _word: str) -> Iterable[str]:
-    """Give the providers that take a key."""
+def _services(_session: Session, word: str) -> list[str]:
+    """List the providers that take a key."""
     from ipychat.catalog import registry
 
-    return [name for name, cls in registry.loaded() if getattr(cls, "key_variables", ())]
+    keyed = (name for name, cls in registry.loaded() if getattr(cls, "key_variables", ()))
+    return [name for name in keyed if name.startswith(word)]
 
 
 def _names(session: Session, word: str) -> list[str]:
     """List what may stand in an expression: variables, or the attributes of one."""
     if "." in word:
         return list(session.shell.Completer.attr_matches(word))
-    return sorted(_variables(session, word))
+    return _variables(session, word)
 
 
-def _variables(session: Session, _word: str) -> Iterable[str]:
-    hidden = session.shell.user_ns_hidden
-    return [n for n in session.shell.user_ns if not n.startswith("_") and n not in hidden]
+def _variables(session: Session, word: str) -> list[str]:
+    names, hidden = session.shell.user_ns, session.shell.user_ns_hidden
+    mine = (one for one in names if not one.startswith("_") and one not in hidden)
+    return sorted(one for one in mine if one.startswith(word))
 
 
-def _files(_session: Session, word: str) -> Iterable[str]:
+def _files(_session: Session, word: str) -> list[str]:
     folder, _, _ = word.rpartition("/")
     base = Path(folder or ("/" if word.startswith("/") else ".")).expanduser()
     try:
@@ -118,13 +134,15 @@ def _files(_session: Session, word: str) -> Iterable[str]:
     except OSError:
         found = []
     prefix = f"{folder}/" if "/" in word else ""
-    return [f"{prefix}{name}{'/' if folder_too else ''}" for name, folder_too in found]
+    paths = (f"{prefix}{name}{'/' if is_folder else ''}" for name, is_folder in found)
+    return sorted(one for one in paths if one.startswith(word))
 
 
-_OF: dict[str, Callable[[Any, str], Iterable[str]]] = {
-    "models": lambda _session, _word: _models(),
-    "accounts": _accounts,
-    "chats": _chats,
-    "variables": _variables,
-    "files": _files,
+_OF: dict[str, Callable[[Session, str], list[str]]] = {
+    "model": _models,
+    "service": _services,
+    "conversation": _chats,
+    "variable": _variables,
+    "file": _files,
+    "format": lambda _session, word: [one for one in FORMATS if one.startswith(word)],
 }

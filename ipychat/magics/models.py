@@ -43,13 +43,15 @@ class ModelMagics(Magics):
 
         Services that are ready are asked for their lists of models, once a day.
         """
-        from ipychat.catalog import offers
+        from ipychat.catalog import offers, ranking
 
         flags, words = flags_.parse_words(self.chat_models, line, self._session.questions.expand)
         faults = await stoppable(offers.refresh(stale_only=not flags.refresh))
         for name, fault in faults.items():
             print(f"{name} did not list its models: {fault.splitlines()[0]}")
-        found = offers.models(" ".join(words))
+        conversation = self._session.conversation()
+        await conversation.load(turns=False)
+        found = ranking.models(" ".join(words), current=conversation.model)
         if not found:
             raise UsageError(f"No model matches {' '.join(words)!r}. %chat_models lists all.")
         return found

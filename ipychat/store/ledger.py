@@ -6,6 +6,7 @@ Lines are written in batches in the background; answers don't wait for them.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,11 +15,13 @@ from typing import Any
 from ipychat import config, secrets
 from ipychat.errors import StoreError
 from ipychat.messages import ModelId, Usage
-from ipychat.store import files
+from ipychat.store import files, transcripts
 from ipychat.store.transcripts import Transcript
 
 WRITE_DELAY = 0.5
 """Seconds to collect lines before they are written."""
+MAX_TAIL = 16_384
+"""Bytes at the end of the file in which recent models are searched for."""
 
 _kept: list[dict[str, Any]] = []
 """This kernel's lines, if nothing is kept on disk."""
@@ -81,6 +84,24 @@ def entries() -> Iterator[dict[str, Any]]:
         if is_alone:
             _saving.release()
     yield from known
+
+
+def recent(most: int) -> list[str]:
+    """Return the models that answered most recently, the latest first."""
+    written = [] if config.replay() == "replay" else _last_lines()
+    lines = [*written, *_unsaved[:], *_kept[:]]
+    models = [one["model"] for one in reversed(lines) if isinstance(one.get("model"), str)]
+    return [*dict.fromkeys(models)][:most]
+
+
+def _last_lines() -> list[dict[str, Any]]:
+    try:
+        with _file().path.open("rb") as file:
+            file.seek(-min(file.seek(0, os.SEEK_END), MAX_TAIL), os.SEEK_END)
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    return [one for line in lines if (one := transcripts.parse(line)) is not None]
 
 
 def _file() -> Transcript:

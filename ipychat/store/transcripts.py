@@ -74,7 +74,7 @@ class Transcript:
             return size, content
         kept = self.path.read_bytes()
         whole = kept.rfind(b"\n") + 1
-        if _parse(kept[whole:]) is not None:  # only its newline is missing
+        if parse(kept[whole:]) is not None:  # only its newline is missing
             return size, b"\n" + content
         aside = self.path.with_name(f"{self.path.name}.torn-{time.time_ns()}")
         files.write(aside, kept[whole:])
@@ -112,7 +112,7 @@ class Transcript:
                     count += 1
                     if not line.startswith(begin):
                         continue
-                    if (record := _parse(line)) is not None:
+                    if (record := parse(line)) is not None:
                         yield record
                     elif line.endswith(b"\n"):
                         damaged += 1
@@ -138,7 +138,8 @@ def _line(record: dict[str, Any]) -> bytes:
         raise StoreError(f"A record can't be written as JSON: {error}.") from None
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse(line: bytes) -> dict[str, Any] | None:
+    """Return the record that a line holds; None where it is damaged."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -177,7 +178,7 @@ def _name_of(path: Path) -> str:
     """Return the name in the file's name; if that is a hash, the name in the first record."""
     if path.name.startswith("~"):
         with contextlib.suppress(OSError), path.open("rb") as file:
-            match _parse(file.readline()):
+            match parse(file.readline()):
                 case {"type": "named", "name": str(name)}:
                     return name
     return unquote(path.name.removesuffix(SUFFIX), errors="surrogatepass")

@@ -1,8 +1,21 @@
-"""Near misses: the known words closest to a misspelt one."""
+"""Matching known words: near misses of a misspelt one, and those that have what was typed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+
+def has_all(name: str, words: Iterable[str]) -> bool:
+    """Whether a name contains all the words, whatever stands between letters and digits.
+
+    So `gpt5` finds `gpt-5.5`.
+    """
+    written, bare = name.lower(), _bare(name)
+    return all(word.lower() in written or (_bare(word) or " ") in bare for word in words)
+
+
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
