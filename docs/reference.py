@@ -64,6 +64,8 @@ VARIABLES = {
     "SSL_CERT_DIR": "a folder of them",
     "REQUESTS_CA_BUNDLE": "a file or folder of certificates to trust, where neither of these is set",
     "CURL_CA_BUNDLE": "the same, where that is not set",
+    "NO_COLOR": "where it is set, a terminal shows answers without styles",
+    "TERM": "where it is `dumb`, the same",
 }
 """What of the environment is read, but for the providers' own, which the code lists itself."""
 

@@ -744,7 +744,9 @@ async def test_a_terminal_shows_everything_on_lines_of_its_own():
     assert "\x1b" not in out
 
 
-async def test_a_terminal_dims_the_reasoning_and_colours_code_once():
+async def test_a_terminal_dims_the_reasoning_and_colours_code_once(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     text = "```python\nx = 1\n```\n\n```nonsense\n\x1b[2Jy\n```"
     out = await terminal([Reasoning("hm, well"), Text(text)], Terminal(), form="code")
     assert "\x1b[2mhm, \x1b[22m" in out

@@ -20,6 +20,7 @@ OPENAI = PROTOCOLS[0]
 PATH = OPENAI.path
 IPYTHON = ["-m", "IPython", "--no-banner", "--no-confirm-exit"]
 STYLE = r"(?:\x1b\[[0-9;?]*[A-Za-z])*"
+PULSE = r"(?:\r\x1b\[K\x1b\[2m[^\r]*)+\r\x1b\[K"
 NOISE = re.compile("Unclosed|never awaited|was destroyed|never retrieved|Traceback|ignored in")
 INTERRUPTED = "InterruptedAnswerError: Interrupted; what came is kept."
 CODE = 'Do\x1b]0;evil\x07\x1b[2J this:\n\n```python\nprint("x", 1)\n```\n\nDone.\n'
@@ -150,7 +151,8 @@ def slow(*texts):
 
 
 def plainly(shown):
-    return re.sub(STYLE, "", shown)
+    """What was shown, without styles and what stood there until the first word came."""
+    return re.sub(STYLE, "", re.sub(PULSE, "", shown))
 
 
 def ipython(env, *args, **how):
@@ -223,15 +225,41 @@ def test_no_escape_sequence_of_an_answer_reaches_the_terminal(shell, service):
         assert "\x07" not in shown
 
 
-def test_code_is_written_once_and_coloured_where_someone_sees_it(shell, service, env):
+def test_code_is_written_once_and_coloured_where_someone_sees_it(terminal, service, env):
     service.on(PATH, OPENAI.whole(*CODE))
-    shown = shell.run("%chat -f code hi")
+    shown = terminal(TERM="xterm").run("%chat -f code hi")
     assert "\x1b[36mprint" in shown
     assert shown.count("print") == 1
     plain = 'Do]0;evil[2J this:\n\n```python\nprint("x", 1)\n```\n\nDone.\n'
     assert plainly(shown) == plain + "\n"
-    piped = ipython(env, "-c", "%load_ext ipychat\n%chat -f code hi")
+    assert terminal().run("%chat -f code hi") == plain + "\n", "a terminal without colours"
+    assert terminal(TERM="xterm", NO_COLOR="1").run("%chat -f code hi") == plain + "\n"
+    piped = ipython(env | {"TERM": "xterm"}, "-c", "%load_ext ipychat\n%chat -f code hi")
     assert piped.stdout == plain
+
+
+def test_markdown_is_styled_where_someone_sees_it(terminal, service):
+    service.on(PATH, OPENAI.whole("# A title\n\nSome **bo", "ld** and `code`.\n\n- one\n"))
+    xterm = terminal(TERM="xterm")
+    shown = xterm.run("%chat hi")
+    assert "\x1b[1mbold\x1b[0m" in shown
+    assert plainly(shown) == "A title\n\nSome bold and code.\n\n• one\n\n"
+    assert plainly(xterm.run("%chat -f text hi")).startswith("# A title")
+    assert xterm.run("_.text").count("**bold**") == 1
+
+
+def test_until_the_first_word_a_line_says_who_is_asked_and_leaves_no_trace(terminal, service):
+    service.on(PATH, [head(), 0.5, chunk(OPENAI.text("Hello ")), chunk(OPENAI.finish()), END])
+    shown = terminal(TERM="xterm").run("%chat hi")
+    assert "openai:m · 0 s · Ctrl-C stops" in shown
+    assert shown.endswith("\r\x1b[KHello \n\n")
+    service.on(PATH, [head(), HANG])
+    one = terminal(TERM="xterm")
+    one.begin("%chat hi")
+    one.wait_for("openai:m")
+    one.interrupt("Ctrl-C")
+    last = one.wait_for_prompt().rpartition("\x1b[K")[2]
+    assert last.strip("\n") == "InterruptedAnswerError: Interrupted before any answer."
 
 
 def test_code_that_is_cut_off_is_shown(shell, service):
@@ -240,7 +268,7 @@ def test_code_that_is_cut_off_is_shown(shell, service):
     shell.wait_for("Do:")
     shell.wait_for("python")
     shell.interrupt("Ctrl-C")
-    assert "print(1)\nprint(2" in plainly(shell.wait_for_prompt())
+    assert "print(1)\nprint(2" in plainly(shell.wait_for_prompt()).replace("^C", "")
 
 
 def test_json_is_shown_once_and_pretty(shell, service):

@@ -138,7 +138,7 @@ class Models(tuple[Offer, ...]):
     __slots__ = ()
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
-        """Yield one line per model; in a long list, one per provider for those that aren't ready."""
+        """Yield one line per model; in a long list, one per provider for unready ones."""
         for _, (first, *others) in itertools.groupby(self, _provider_unless_ready):
             if others and len(self) > MAX_ROWS and _provider_unless_ready(first):
                 yield f"{first.model}, {len(others)} more", first.state, _facts(first.card)

@@ -1,14 +1,18 @@
-"""What a terminal shows of an answer: plain text as it comes.
+"""What a terminal shows of an answer: its text as it comes, styled where someone sees it.
 
 Control characters are taken out, so that an answer can't send escape sequences. Known secrets are
-masked; what was written can't be masked afterwards, so a word is written when it is whole. For the
-same reason code that is to be coloured waits for the end of its block, and JSON for its own.
+masked; what was written can't be masked afterwards, so a word is written when it is whole, and JSON
+waits for its end. Until the first word a line says who is asked, for how long, and how to stop it.
 """
 
 from __future__ import annotations
 
-import re
+import asyncio
+import itertools
+import os
+import shutil
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from ipychat.display.cell import check_json, pretty_json, tool_call
@@ -19,11 +23,22 @@ from ipychat.text.characters import harmless
 if TYPE_CHECKING:
     from typing import TextIO
 
+    from ipychat.text.styled import Styled
+
 _WORD = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 """The characters that secrets are made of."""
 MAX_WORD = 500
-_FENCE = re.compile(r" *(`{3,}|~{3,}) *([^\s`]*)")
+PATIENCE = 0.15
+"""Seconds before it is said that an answer is waited for."""
+BEAT = 0.1
+"""Seconds between two pictures of what says so."""
+_PULSE = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _DIM, _NORMAL = "\x1b[2m", "\x1b[22m"
+_CLEAR = "\r\x1b[K"
+_PLAIN = str.maketrans(
+    {"•": "*", "─": "-", "│": "|", "☐": "o", "☑": "x", **dict.fromkeys(_PULSE, ".")}
+)
+"""What stands for our own signs where a terminal has none of them."""
 
 
 class TerminalView:
@@ -38,13 +53,21 @@ class TerminalView:
         stream: TextIO | None,
         *,
         format: str = "markdown",  # noqa: A002 - the flag
+        asked: str = "",
     ) -> None:
         self.header = ""
         """Who answers, where that must be said; written before all else."""
         self._given = stream
         self._format = format
-        self._tty = (stream or sys.stdout).isatty()
-        self._code = _CodeBlocks() if format == "code" and self._tty else None
+        self._is_styled = _is_styled(stream or sys.stdout)
+        self._markdown: Styled | None = None
+        if self._is_styled and format in {"markdown", "code"}:
+            from ipychat.text.styled import Styled
+
+            self._markdown = Styled(shutil.get_terminal_size().columns)
+        self._pulse: asyncio.Task[None] | None = None
+        if self._is_styled and stream and asked:
+            self._pulse = asyncio.ensure_future(self._beat(asked))
         self._speaker: type[Event] | None = None
         self._word = ""
         self._in_line = False
@@ -52,6 +75,7 @@ class TerminalView:
 
     def add(self, event: Event) -> None:
         """Write an event."""
+        self._end_pulse()
         match event:
             case Text() if self._format == "json":
                 return
@@ -73,14 +97,13 @@ class TerminalView:
         if self._closed:
             return
         self._closed = True
+        self._end_pulse()
         self.header = header or self.header
         if self._format == "json":
             self._say(pretty_json(reply.text) or reply.text, Text)  # an error comes after it
         elif self._speaker is None:
             self._say(reply.text, Text)
         self._line("")
-        if self._code:
-            self._put(self._code.rest())
         self._line(ending)
         self._line(str(reply.usage or ""))
         self._flush()
@@ -100,73 +123,59 @@ class TerminalView:
         """End the line that was begun, then write `text` on one of its own."""
         header, self.header = self.header, ""
         word, self._word = self._word, ""
-        self._write(word + "\n" if word or self._in_line else "")
+        self._write(word)
+        if self._markdown:
+            self._put(self._markdown.rest())
+        self._put("\n" if self._in_line else "")
         for line in filter(None, (header, text)):
-            self._write(harmless(line) + "\n", dim=False)
+            self._put(mask(harmless(line)) + "\n")
 
-    def _write(self, text: str, *, dim: bool | None = None) -> None:
-        if not text:
-            return
+    def _write(self, text: str) -> None:
         text = mask(text)
-        self._in_line = not text.endswith("\n")
-        if self._code and self._speaker is Text and dim is None:
-            text = self._code.take(text)
-        elif self._tty and (self._speaker is Reasoning if dim is None else dim):
-            text = f"{_DIM}{text}{_NORMAL}"
+        if self._speaker is Reasoning:
+            text = f"{_DIM}{text}{_NORMAL}" if self._is_styled and text else text
+        elif self._markdown:
+            text = self._markdown.take(text)
         self._put(text)
 
     def _put(self, text: str) -> None:
+        if not text:
+            return
+        self._in_line = not text.removesuffix(_NORMAL).endswith("\n")
         stream = self._given or sys.stdout
-        # half a character, or one that this terminal has not, is no reason to lose the answer
         encoding = stream.encoding or "utf-8"
-        stream.write(text.encode(encoding, "replace").decode(encoding))
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            # half a character, or one that this terminal has not, is no reason to lose the answer
+            text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+        stream.write(text)
 
     def _flush(self) -> None:
         if self._given:
             self._given.flush()
 
+    async def _beat(self, asked: str) -> None:
+        """Say who is asked, for how long already, and how to stop it."""
+        begin = time.monotonic()
+        await asyncio.sleep(PATIENCE)
+        for sign in itertools.cycle(_PULSE):
+            said = f"{sign} {harmless(asked)} · {time.monotonic() - begin:.0f} s · Ctrl-C stops"
+            shown = said[: shutil.get_terminal_size().columns - 1]
+            self._put(f"{_CLEAR}{_DIM}{shown}{_NORMAL}")
+            self._flush()
+            await asyncio.sleep(BEAT)
 
-class _CodeBlocks:
-    """Colours code: what stands in a fence is held back until the fence is closed."""
-
-    def __init__(self) -> None:
-        self._fence = self._language = ""
-        self._code: list[str] = []
-        self._line = ""
-
-    def take(self, text: str) -> str:
-        """Return the text that can be written now."""
-        return "".join(map(self._take, re.findall(r"[^\n]*\n|[^\n]+", text)))
-
-    def rest(self) -> str:
-        """Return the text held back for a fence that was never closed."""
-        code, self._code, self._fence = "".join(self._code), [], ""
-        return _coloured(code, self._language) if code else ""
-
-    def _take(self, piece: str) -> str:
-        self._line += piece
-        if not piece.endswith("\n"):
-            return "" if self._fence else piece
-        line, self._line = self._line, ""
-        if not self._fence:
-            if opened := _FENCE.match(line):
-                self._fence, self._language = opened.groups()
-            return piece
-        mark = line.strip()
-        if mark.startswith(self._fence) and not mark.strip(self._fence[0]):
-            return self.rest() + line
-        self._code.append(line)
-        return ""
+    def _end_pulse(self) -> None:
+        pulse, self._pulse = self._pulse, None
+        if pulse is not None:
+            pulse.cancel()
+            if self._in_line:
+                self._put(_CLEAR)
+                self._in_line = False
 
 
-def _coloured(code: str, language: str) -> str:
-    import pygments  # type: ignore[import-untyped]  # has no hints
-    from pygments.formatters import TerminalFormatter  # type: ignore[import-untyped]  # no hints
-
-    from ipychat.text import markup
-
-    tokens = markup.code_tokens(code, language)
-    if tokens is None:
-        return code
-    coloured: str = pygments.format(tokens, TerminalFormatter())
-    return coloured
+def _is_styled(stream: TextIO) -> bool:
+    """Whether someone sees it who wants more than plain text."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not is_plain

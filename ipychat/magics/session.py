@@ -138,20 +138,22 @@ class Session:
         from ipychat.kernel.run import Run
 
         turn = conversation.begin(question)
-        view = self._view(manner, background=question.place.background)
+        view = self._view(manner, question)
         view.header = self._header(conversation, turn, manner)
         run = Run(_watch(turn, view))
         turn.stop = run.stop
         return turn, run, view
 
-    def _view(self, manner: Manner, *, background: bool) -> View:
+    def _view(self, manner: Manner, question: Question) -> View:
         from ipychat.kernel import notebook
         from ipychat.store import replay
 
+        background = question.place.background
         if not notebook.is_kernel(self.shell):
             from ipychat.display.terminal import TerminalView
 
-            return TerminalView(None if background else sys.stdout, format=manner.format)
+            stream, asked = None if background else sys.stdout, str(question.model)
+            return TerminalView(stream, format=manner.format, asked=asked)
         from ipychat.display.cell import CellView
 
         live, apart = notebook.is_watched(self.shell), replay.is_apart()

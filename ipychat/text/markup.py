@@ -71,6 +71,12 @@ def to_html(markdown: str, *, final: bool = False) -> str:
     return _clean(_renderer().render(whole(markdown), env), coloured="coloured" in env)
 
 
+def inline_tokens(markdown: str) -> list[Token]:
+    """Return the tokens of what stands in one paragraph."""
+    [paragraph] = _renderer().parseInline(markdown)
+    return paragraph.children or []
+
+
 def code_html(code: str, language: str) -> str:
     """Render a code block as sanitised HTML, coloured if its language is known."""
     coloured = _coloured(whole(code), language)
