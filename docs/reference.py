@@ -139,11 +139,17 @@ def magics() -> str:
 
 
 def arguments(parser: argparse.ArgumentParser) -> str:
-    return table(["flag", "value", "what"], described(parser))
+    """Return a table of each group of flags; argparse's own groups are all one."""
+    own = [group for group in parser._action_groups[2:] if group._group_actions]
+    if len(own) < 2:
+        return table(["flag", "value", "what"], described(parser._actions))
+    heads = ["flag", "value", "what"]
+    tables = (f"{one.title}:\n\n{table(heads, described(one._group_actions))}" for one in own)
+    return "\n\n".join(tables)
 
 
-def described(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, str]]:
-    for action in parser._actions:
+def described(actions: list[argparse.Action]) -> Iterator[tuple[str, str, str]]:
+    for action in actions:
         if isinstance(action, argparse._SubParsersAction):
             for one in action._choices_actions:
                 yield code(one.dest), "", plain(one.help)

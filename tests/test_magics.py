@@ -699,10 +699,14 @@ def test_a_flag_comes_before_config_before_the_environment(notebook, service):
     assert "idle_timeout" in notebook.run("%config IPyChat").stdout
 
 
-def test_help_lists_the_flags(notebook):
+def test_help_begins_with_examples_and_has_the_flags_in_groups(notebook):
     text = notebook.run("%%chat?").reply["payload"][0]["data"]["text/plain"]
-    for flag in ("--model", "--background", "--dry-run"):
-        assert flag in text
+    wanted = ["%%chat\n", "%chat --with df", "%%chat -m", "What goes along:\n", "--with NAME",
+              "The answer:\n", "--background", "How it is sent:\n", "--dry-run"]  # fmt: skip
+    places = [text.index(one) for one in wanted]
+    assert places == sorted(places)
+    example = re.search(r"%%chat -m .*", text)[0]
+    assert notebook.run(f"{example} --dry-run\nWhat?").status == "ok"
 
 
 # -- loading

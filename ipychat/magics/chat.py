@@ -11,7 +11,7 @@ from ipychat import config
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
 from ipychat.kernel.awaiting import waits
 from ipychat.magics import flags as flags_
-from ipychat.magics.flags import at_least, flag
+from ipychat.magics.flags import at_least, flag, heading
 from ipychat.magics.session import Manner
 from ipychat.magics.settings import FORMATS
 
@@ -33,6 +33,7 @@ class ChatMagics(Magics):
         self._panels: dict[str | None, Any] = {}
         """By the cells that show them."""
 
+    @heading("Who is asked, and in which conversation")
     @flag(
         "-m",
         "--model",
@@ -42,39 +43,9 @@ class ChatMagics(Magics):
     )
     @flag("--first", action="store_true", help="Of several models, keep the first that answers.")
     @flag("-c", "--chat", metavar="NAME", help="Conversation to use; by default the notebook's.")
-    @flag("-s", "--system", metavar="TEXT", help="System message: what the model is told first.")
-    @flag("-f", "--format", choices=FORMATS, help="How to show the answer.")
-    @flag("-t", "--to", metavar="VARIABLE", help="Variable to put the reply into.")
-    @flag(
-        "-b", "--background", action="store_true", help="Return at once; the answer goes on here."
-    )
     @flag("--no-history", action="store_true", help="Neither send nor keep the conversation.")
-    @flag(
-        "--effort",
-        choices=config.EFFORTS,
-        help="How hard the model thinks; other levels of a service's own go by --option.",
-    )
-    @flag("--temperature", type=at_least(0), help="Sampling temperature.")
-    @flag(
-        "--max-tokens",
-        type=at_least(1, int),
-        metavar="N",
-        help="Limit of the answer's length, in tokens.",
-    )
-    @flag(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="Another option, sent to the service unchecked; may be repeated.",
-    )
-    @flag(
-        "--timeout",
-        type=at_least(0.001),
-        metavar="SECONDS",
-        help="Limit of the time for the whole answer.",
-    )
-    @flag("--proxy", metavar="URL", help="Proxy for this request: http:// or socks5://.")
+    @flag("-s", "--system", metavar="TEXT", help="System message: what the model is told first.")
+    @heading("What goes along")
     @flag(
         "--with",
         dest="with_",
@@ -98,11 +69,54 @@ class ChatMagics(Magics):
         metavar="PATH-OR-VARIABLE",
         help="Send an image along.",
     )
+    @flag("--raw", action="store_true", help="Send the prompt as written, without expanding {{…}}.")
+    @heading("The answer")
+    @flag("-f", "--format", choices=FORMATS, help="How to show the answer.")
+    @flag("-t", "--to", metavar="VARIABLE", help="Variable to put the reply into.")
+    @flag(
+        "-b", "--background", action="store_true", help="Return at once; the answer goes on here."
+    )
+    @flag(
+        "--effort",
+        choices=config.EFFORTS,
+        help="How hard the model thinks; other levels of a service's own go by --option.",
+    )
+    @flag(
+        "--max-tokens",
+        type=at_least(1, int),
+        metavar="N",
+        help="Limit of the answer's length, in tokens.",
+    )
+    @flag("--temperature", type=at_least(0), help="Sampling temperature.")
+    @flag(
+        "--cached",
+        action="store_true",
+        help="Use the answer that was kept earlier, if there is one.",
+    )
     @flag(
         "--run-scripts",
         action="store_true",
         help="Show pages live, too: their scripts run and can reach the network.",
     )
+    @heading("How it is sent")
+    @flag("--dry-run", action="store_true", help="Show what would be sent; send nothing.")
+    @flag("--large", action="store_true", help="Send the question however large it is.")
+    @flag("--allow-secrets", action="store_true", help="Send secrets unmasked, this once.")
+    @flag(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="Another option, sent to the service unchecked; may be repeated.",
+    )
+    @flag(
+        "--timeout",
+        type=at_least(0.001),
+        metavar="SECONDS",
+        help="Limit of the time for the whole answer.",
+    )
+    @flag("--proxy", metavar="URL", help="Proxy for this request: http:// or socks5://.")
+    @heading("Many rows at once")
     @flag(
         "--each",
         metavar="COLUMN",
@@ -126,23 +140,22 @@ class ChatMagics(Magics):
         metavar="DOLLARS",
         help="Stop before it costs more than this.",
     )
-    @flag(
-        "--cached",
-        action="store_true",
-        help="Use the answer that was kept earlier, if there is one.",
-    )
-    @flag("--allow-secrets", action="store_true", help="Send secrets unmasked, this once.")
-    @flag("--large", action="store_true", help="Send the question however large it is.")
-    @flag("--raw", action="store_true", help="Send the prompt as written, without expanding {{…}}.")
-    @flag("--dry-run", action="store_true", help="Show what would be sent; send nothing.")
     @no_var_expand
     @line_cell_magic
     @waits
     async def chat(self, line: str, cell: str | None = None) -> Any:
         """Ask a model; its answer streams in below.
 
-        Use it as a cell (flags on the first line, the prompt below) or as a line (flags, then the
-        prompt). The prompt is sent as written, but {{expressions}} are replaced by their values.
+            %%chat
+            Why does {{df.shape[0]}} differ from {{len(rows)}}?
+
+            %chat --with df Which column has gaps?
+
+            %%chat -m openai:gpt-6-luna -m anthropic:claude-sonnet-5-5 --cells 3
+            What is the next step?
+
+        As a cell it has its flags on the first line and the prompt below; as a line, flags, then
+        the prompt. The prompt is sent as written, but {{expressions}} are replaced by their values.
         A line's prompt that begins like a flag stands behind --.
         """
         from ipychat.catalog import resolve

@@ -26,12 +26,20 @@ def flag(*names: str, **how: Any) -> Callable[[Any], Any]:
 
     The parser is made when it is first wanted: that costs milliseconds which loading must not.
     """
+    return _declared((names, how))
 
+
+def heading(title: str) -> Callable[[Any], Any]:
+    """Give the flags below it a heading in the magic's help."""
+    return _declared(((), {"title": title}))
+
+
+def _declared(entry: tuple[tuple[str, ...], dict[str, Any]]) -> Callable[[Any], Any]:
     def declare(magic: Any) -> Any:
         if not hasattr(magic, "flags"):
             magic.flags = []
             magic.getdoc = lambda: parser_of(magic).format_help()  # what `%%chat?` asks for
-        magic.flags.insert(0, (names, how))  # decorators run from the last to the first
+        magic.flags.insert(0, entry)  # decorators run from the last to the first
         return magic
 
     return declare
@@ -41,16 +49,24 @@ def parser_of(magic: Any) -> MagicArgumentParser:
     """Return the parser of a magic's flags, made on first use."""
     function = getattr(magic, "__func__", magic)
     if not hasattr(function, "parser"):
+        import argparse
         import inspect
 
         from IPython.core.magic_arguments import MagicArgumentParser
 
         text = inspect.cleandoc(function.__doc__ or "")
-        function.parser = MagicArgumentParser(f"%{function.__name__}", description=text)
+        name = f"%{function.__name__}"
+        # its examples say more than a line with thirty flags
+        parser = MagicArgumentParser(name, usage=argparse.SUPPRESS, description=text)
+        group: Any = parser.add_argument_group("Flags")
         for names, how in getattr(function, "flags", ()):
-            function.parser.add_argument(*names, **how)
-    parser: MagicArgumentParser = function.parser
-    return parser
+            if names:
+                group.add_argument(*names, **how)
+            else:
+                group = parser.add_argument_group(**how)
+        function.parser = parser
+    made: MagicArgumentParser = function.parser
+    return made
 
 
 def parse(magic: Any, line: str, expand: Callable[[str], str]) -> tuple[argparse.Namespace, str]:
