@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +19,13 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import ipychat
 from ipychat import config, errors, secrets
 from ipychat.catalog import registry
-from ipychat.chat import conversations, journal, turn as turn_
+from ipychat.chat import continuation, conversations, journal, search, turn as turn_
 from ipychat.chat.conversations import Conversation, conversation
 from ipychat.chat.records import fold
+from ipychat.display import export
 from ipychat.messages import (
     FilePart,
+    FinishReason,
     ImagePart,
     Message,
     ModelId,
@@ -365,7 +368,7 @@ async def test_a_conversation_as_markdown(talk, echo):
         await ask(talk, "c", cell="1")
     talk.turns[0].stale = True
     text = talk.to_markdown()
-    assert text.startswith("# talk\n\n## 1. echo:m · 20")
+    assert text.startswith("# talk: a\n\n## 1. echo:m · 20")
     assert " · stale\n\n> a\n> # b\n> [image]\n> [f.csv]\n\nre " in text
     assert " · failed\n\n> c\n\nhalf •••\n\n*down •••*\n" in text
 
@@ -606,17 +609,12 @@ def test_records_that_are_unknown_or_make_no_sense_are_skipped():
         {"type": "ended", "turn": "unknown"}, {"type": "dropped", "turn": "unknown"}, asked,
         {"type": "arrived", "turn": "1"}, {"type": "arrived", "turn": "1", "text": "a", "reasoning": ""},
     ]  # fmt: skip
-    [turn], model, system = fold(records)
-    assert (turn.state, turn.text, str(turn.model), model, system) == (
-        "lost",
-        "a",
-        "p:n:x",
-        None,
-        None,
-    )
+    [turn], set_to = fold(records)
+    assert (turn.state, turn.text, str(turn.model)) == ("lost", "a", "p:n:x")
+    assert set_to == {"model": None, "system": None, "title": None}
     ended = {"type": "ended", "turn": "1", "state": "done", "error": None, "reply": reply}
     late = {"type": "arrived", "turn": "1", "text": "late", "reasoning": ""}
-    [turn], _, _ = fold([*records, ended, late])
+    [turn], _ = fold([*records, ended, late])
     assert (turn.state, turn.text, turn.usage) == ("done", "a", Usage(1))
 
 
@@ -1127,3 +1125,86 @@ def test_a_cassette_that_is_switched_on_in_a_notebook_changes_nothing_else(kerne
         assert notebook.run(f"%chat {setting}").status == "ok"
     last = service.asked(PATH)[-1].json
     assert (last["model"], len(last["messages"])) == ("chosen", 5)
+
+
+# -- titles, search, going on
+
+
+async def test_a_title_comes_from_the_first_question_until_it_is_set(talk, transcript):
+    assert talk.title == ""
+    await ask(
+        talk, "\n```\nWhy is the second column of this table\x1b[2J emptier than the others?\nx"
+    )
+    assert talk.title == "Why is the second column of this table[2J emptier than the …"
+    await ask(talk, "And now?")
+    talk.title = "  Gaps \n in a table "
+    assert talk.title == "Gaps in a table"
+    assert settled(talk).title == Conversation("talk", transcript).title
+    talk.title = None
+    assert talk.title.startswith("Why")
+
+
+async def test_a_title_is_of_what_was_typed_and_holds_no_secret(talk):
+    along = Message.asking("Is sk-proj-0123456789abcdefghijklmnop valid?", [TextPart("df: 3 rows")])
+    await ask(talk, [along])
+    assert "df" not in talk.title
+    assert "0123" not in talk.title
+
+
+async def test_words_are_looked_for_in_all_conversations_of_the_notebook(tmp_path):
+    open_notebook(str(tmp_path / "book.ipynb"))
+    for name, question in [("a", "Where are parrots?"), ("b", "Parrots that TALK"), ("c", "x")]:
+        await ask(conversation(name), question)
+    settled(conversation("a")), settled(conversation("b")), settled(conversation("c"))
+    conversations._live.clear()
+    found = search.search("parrots")
+    assert {(one.chat, one.number) for one in found} == {("a", 1), ("b", 1)}
+    [one] = search.search("talk PARROTS")
+    assert (one.chat, one.excerpt) == ("b", "Parrots that TALK … re Parrots that TALK")
+    assert search.search("") == search.search("nothing of it") == []
+    assert not conversations._live, "they are read, and forgotten"
+    assert search.titles() == {"a": "Where are parrots?", "b": "Parrots that TALK", "c": "x"}
+
+
+async def test_an_answer_that_was_cut_off_goes_on_as_it_was_asked(talk, echo):
+    echo.pieces = ["one\n```python\ntwo", FinishReason("length")]
+    cut = await ask(talk, "Count", system="Be brief.", cell="c1", execution="1", temperature=0.5)
+    echo.pieces = ["```python\nthree\n```"]
+    place = Place(talk.name, "c2", "2")
+    question = continuation.question(talk, place, hint="In French.")
+    turn = talk.begin(question)
+    async for _ in turn.events():
+        pass
+    assert continuation.is_cut_off(cut)
+    assert not continuation.is_cut_off(turn)
+    assert sent(echo.asked[-1]) == (
+        "{Be brief.} Count [one\n```python\ntwo] "
+        "Your answer was cut off. Go on exactly where it ends, and repeat nothing of it. "
+        "It ends within a code block: begin with the line that opens one, then go on. In French."
+    )
+    assert echo.options["temperature"] == 0.5
+    again = continuation.question(talk, Place(talk.name, "c2", "3"))
+    assert sent([m.to_dict() for m in again.messages]).startswith("{Be brief.} Count [one")
+    with pytest.raises(
+        errors.UsageError, match="nothing to continue: the last answer of talk is whole"
+    ):
+        continuation.question(talk, Place(talk.name, "c3", "4"))
+
+
+def test_nothing_is_continued_where_nothing_was_answered(talk):
+    with pytest.raises(errors.UsageError, match="talk has no answer yet"):
+        continuation.question(talk, Place(talk.name))
+
+
+async def test_a_page_of_a_conversation_runs_and_loads_nothing(talk, echo):
+    secrets.register("sk-canary-0123456789abcdef")
+    echo.pieces = [
+        "**bold** <script>x</script> ![x](https://evil.example/1) sk-canary-0123456789abcdef"
+    ]
+    await ask(talk, "<img src=x onerror=y> sk-canary-0123456789abcdef")
+    page = export.page(talk)
+    assert "<strong>bold</strong>" in page
+    assert "&lt;img src=x" in page
+    assert "canary" not in page
+    assert not re.search(r"<(?:script|img|link|iframe)|https?://(?!evil)", page)
+    assert "default-src 'none'" in page

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernels import Kernel
-from tests.loopback import HANG, answer, chunk, head
+from tests.loopback import END, HANG, answer, chunk, head
 from tests.protocols import PROTOCOLS, completion, sse
 
 OPENAI = PROTOCOLS[0]
@@ -587,6 +587,28 @@ def test_fix_explains_the_last_error_and_puts_a_corrected_cell_below(notebook, s
     assert "^" not in prompt, "each Python underlines something else"
     assert "value: int" in prompt
     assert ran.next_input == "print(value)"
+
+
+def test_an_answer_that_was_cut_off_says_how_to_go_on_and_does(notebook, service):
+    service.on(PATH, [head(), chunk(OPENAI.text("one two")), chunk(OPENAI.finish("length")), END])
+    assert "%chat_continue goes on" in notebook.run("%chat count").shown("text/html")
+    service.on(PATH, OPENAI.whole("three"))
+    assert notebook.run("%chat_continue").shown() == "three"
+    assert [one["role"] for one in sent(service)] == ["user", "assistant", "user"]
+    assert sent(service)[-1]["content"].startswith("Your answer was cut off")
+    assert "nothing to continue" in notebook.run("%chat_continue").error
+
+
+def test_a_conversation_has_a_title_is_found_and_becomes_a_page(notebook, service, tmp_path):
+    service.on(PATH, OPENAI.whole("A **parrot** is a bird."))
+    notebook.run("%chat What is a parrot?")
+    assert "default: What is a parrot?" in notebook.run("%chat_history").shown()
+    assert notebook.run("%chat_history --title 'On birds'").stdout.endswith("now: On birds\n")
+    shown = notebook.run("%chat_history --search 'bird parrot'").shown()
+    assert "What is a parrot? … A **parrot**" in shown
+    assert "No turn" in notebook.run("%chat_history --search lizard").stdout
+    notebook.run(f"%chat_history --export {tmp_path}/birds.html")
+    assert "<h1>On birds</h1>" in (tmp_path / "birds.html").read_text()
 
 
 @pytest.mark.parametrize(

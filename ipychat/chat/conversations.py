@@ -7,7 +7,7 @@ import copy
 import itertools
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from ipychat.catalog import receipts, resolve
 from ipychat.chat.answer import Answer
 from ipychat.chat.journal import Changes, Journal, Record
 from ipychat.chat.question import NO_OPTIONS, question
-from ipychat.chat.records import fold
+from ipychat.chat.records import SETTINGS, fold
 from ipychat.chat.timeline import adopt, insert, position
 from ipychat.chat.turn import Turn, asked, ended
 from ipychat.chat.waiting import Wait, call
@@ -39,13 +39,17 @@ from ipychat.store import replay, transcripts
 from ipychat.store.answers import Receipt
 from ipychat.store.transcripts import Transcript
 from ipychat.text import markup, shapes
-from ipychat.text.characters import shortened
+from ipychat.text.characters import harmless, shortened
 from ipychat.wire import aside
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT = "default"
+MAX_TITLE = 60
+"""Characters of a title."""
+MAX_LOOKED_AT = 2_000
+"""Characters of a question in which its title is looked for."""
 MAX_NAME = 50
 """Characters of a new name: so many fit into a file's name, whatever they are."""
 
@@ -59,13 +63,13 @@ class Conversation:
         self.is_apart = is_apart
         """Whether it started empty, in a file of its own, whatever an earlier kernel left."""
         self._settings: dict[str, str | None] = {}
-        """The model and the system message, once known."""
+        """The model, the system message and the title, once known."""
         self._turns: list[Turn] | None = None
         self._read: set[Turn] = set()
         self._reading = threading.RLock()
         self._loading: Future[list[Turn]] | None = None
         if is_apart or transcript is None:
-            self._turns, self._settings = [], {"model": None, "system": None}
+            self._turns, self._settings = [], dict.fromkeys(SETTINGS)
         self.keep_in(transcript)
 
     def keep_in(self, transcript: Transcript | None) -> None:
@@ -109,16 +113,15 @@ class Conversation:
                 self._settings = self._fold("set")[1] | self._settings
 
     def _knows_settings(self) -> bool:
-        return {"model", "system"} <= self._settings.keys()
+        return self._settings.keys() >= {*SETTINGS}
 
     def _fold(self, kind: str = "") -> tuple[list[Turn], dict[str, str | None]]:
         transcript = self.journal.transcript
         try:
-            turns, model, system = fold(transcript.records(kind) if transcript else ())
+            return fold(transcript.records(kind) if transcript else ())
         except StoreError as error:  # it must stay as it is
             self.journal.transcript, self.journal.fault = None, error
-            turns, model, system = [], None, None
-        return turns, {"model": model, "system": system}
+            return fold(())
 
     def _setting(self, name: str) -> str | None:
         if name not in self._settings:
@@ -218,6 +221,16 @@ class Conversation:
         self.changed({"type": "set", "system": text})
 
     @property
+    def title(self) -> str:
+        """What stands above it: as it was set, else from its first question."""
+        return self._setting("title") or (_title(self.turns[0].question) if self.turns else "")
+
+    @title.setter
+    def title(self, text: str | None) -> None:
+        self._settings["title"] = text = " ".join((text or "").split())[:MAX_TITLE] or None
+        self.changed({"type": "set", "title": text})
+
+    @property
     def stale_count(self) -> int:
         """The number of turns below a cell that was run again since."""
         return sum(turn.stale for turn in self.turns)
@@ -227,6 +240,10 @@ class Conversation:
         if not 1 <= number <= len(self.turns):
             raise UsageError(f"There is no turn {number}: {self.name} has {len(self.turns)}.")
         return self.turns[number - 1]
+
+    def before(self, place: Place) -> list[Turn]:
+        """Return the turns that go along with what is asked at a place."""
+        return self.turns[: position(self.turns, place.cell, place.execution)]
 
     def keep(self, number: int) -> Turn:
         """Choose the answer with that number, starting at 1, as the last race's winner."""
@@ -306,7 +323,8 @@ class Conversation:
 
         The question's texts are shortened to `longest` characters each.
         """
-        lines = [f"# {self.name}"]
+        title = f": {self.title}" if self.title else ""
+        lines = [f"# {harmless(self.name + title)}"]
         for number, turn in enumerate(self.turns, 1):
             how = "" if turn.state == "done" else f" · {turn.state}"
             how += " · stale" if turn.stale else ""
@@ -315,6 +333,16 @@ class Conversation:
             answer = markup.with_closed_fence(turn.text)
             lines += filter(None, [answer, turn.error and f"*{turn.error}*"])
         return secrets.mask("\n\n".join(lines) + "\n")
+
+
+def _title(question: Iterable[Message]) -> str:
+    """Make a title of a question: its first line that has words, masked."""
+    own = [part.text for one in question for part in one.parts if isinstance(part, TextPart)][-1:]
+    lines = "".join(shapes.mask(harmless(text[:MAX_LOOKED_AT])) for text in own).splitlines()
+    line = next((" ".join(line.split()) for line in lines if any(map(str.isalnum, line))), "")
+    if len(line) <= MAX_TITLE:
+        return line
+    return line[: MAX_TITLE - 1].rpartition(" ")[0].rstrip(" ,.;:") + " …"
 
 
 def _history(turns: Iterable[Turn], own: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -407,6 +435,14 @@ def names() -> list[str]:
     folder, here = _folder(is_apart=replay.is_apart()), config.current().notebook
     live = {name for notebook, name in _live if notebook == here}
     return sorted({*live, *(transcripts.names(folder) if folder else ())})
+
+
+def every() -> Iterator[Conversation]:
+    """Give each of the notebook's conversations; one that is not live is read, and forgotten."""
+    is_apart, notebook = replay.is_apart(), config.current().notebook
+    for name in names():
+        live = _live.get((notebook, name))
+        yield live or Conversation(name, _transcript(name, is_apart=is_apart), is_apart=is_apart)
 
 
 # -- asking

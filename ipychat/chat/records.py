@@ -23,16 +23,19 @@ from ipychat.messages import (
     parse_messages,
 )
 
+SETTINGS = ("model", "system", "title")
+"""What a conversation is set to."""
 
-def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]:
-    """Return the turns, the model and the system message that `records` result in.
+
+def fold(records: Iterable[Record]) -> tuple[list[Turn], dict[str, str | None]]:
+    """Return the turns and the settings that `records` result in.
 
     Records of an unknown type are skipped. A turn without an end is `lost`.
     """
     turns: list[Turn] = []
     by_id: dict[str, Turn] = {}
     cells: set[str | None] = set()
-    settings: dict[str, str | None] = {}
+    settings: dict[str, str | None] = dict.fromkeys(SETTINGS)
     for record in records:
         try:
             match record["type"]:
@@ -50,8 +53,8 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
                 case "new":
                     turns.clear()
                 case "set":
-                    check_fields(record, {"model": OR_NONE, "system": OR_NONE})
-                    settings.update(record)
+                    check_fields(record, dict.fromkeys(SETTINGS, OR_NONE))
+                    settings.update({one: record[one] for one in SETTINGS if one in record})
         except (ChatError, LookupError, TypeError, ValueError, AttributeError) as error:
             # about a turn of another kernel that is gone, or edited by hand
             secrets.log.info("Skipped a record %r: %r", record.get("type"), error)
@@ -59,7 +62,7 @@ def fold(records: Iterable[Record]) -> tuple[list[Turn], str | None, str | None]
         if turn.state == "running":
             turn.state = "lost"
             timeline.bring_back(turn)
-    return turns, settings.get("model"), settings.get("system")
+    return turns, settings
 
 
 def _place(

@@ -22,7 +22,7 @@ def ending(reply: Reply) -> str:
     from ipychat.messages import MAX_ANSWER
 
     advice = {
-        "length": " --max-tokens sets it.",
+        "length": " --max-tokens sets it; %chat_continue goes on.",
         MAX_ANSWER: f" It is {_size(config.current().max_answer)}.",
     }.get(reply.finish, "")
     return f"{reply.cut_off or f'Ended with: {reply.finish}'}.{advice}"

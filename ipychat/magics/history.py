@@ -1,7 +1,7 @@
 """The conversation and its turns, and the files beside the notebook.
 
 `%chat_history`, `%chat_new`, `%chat_fork`, `%chat_undo`, `%chat_keep`, `%chat_fix`,
-`%chat_receipt`, `%chat_cassette` and `%chat_audit`.
+`%chat_continue`, `%chat_receipt`, `%chat_cassette` and `%chat_audit`.
 """
 
 from __future__ import annotations
@@ -39,15 +39,31 @@ class HistoryMagics(Magics):
         super().__init__(session.shell)
         self._session = session
 
-    @flag("--export", metavar="FILE", help="Write the conversation to this file, as Markdown.")
+    @flag(
+        "--export",
+        metavar="FILE",
+        help="Write the conversation to this file: a page if it ends in .html, else Markdown.",
+    )
+    @flag("--search", metavar="WORDS", help="List the turns that have all of these words.")
+    @flag("--title", metavar="TEXT", help="Give the conversation this title.")
     @flag("--drop", type=int, metavar="N", help="Drop turn number N.")
     @no_var_expand
     @line_magic
     @waits
     async def chat_history(self, line: str) -> None:
-        """Show the notebook's conversation, or the one with the name given."""
+        """Show the notebook's conversation, or the one with the name given.
+
+        `--search` looks through all of the notebook's conversations.
+        """
         flags, words = flags_.parse_words(self.chat_history, line, self._session.questions.expand)
+        if flags.search is not None:
+            await self._search(flags.search)
+            return
         conversation = await self._read(" ".join(words) or None)
+        if flags.title is not None:
+            conversation.title = flags.title
+            print(f"The title of {conversation.name} is now: {harmless(conversation.title)}")
+            return
         if flags.drop is not None:
             conversation.drop(flags.drop)
             print(f"Dropped turn {flags.drop} of {conversation.name}.")
@@ -55,13 +71,25 @@ class HistoryMagics(Magics):
         if not conversation.turns and not flags.export:
             print(f"Conversation {conversation.name} is empty.")
             return
-        text = await stoppable(asyncio.to_thread(conversation.to_markdown))
         if flags.export:
-            _export(flags.export, text)
+            written = await stoppable(asyncio.to_thread(_written, conversation, flags.export))
+            _export(flags.export, written)
             print(f"Wrote {conversation.name} to {flags.export}.")
             return
+        text = await stoppable(asyncio.to_thread(conversation.to_markdown))
         html = await stoppable(asyncio.to_thread(_html, text))
         self._session.publish({"text/html": html, "text/plain": text})
+
+    async def _search(self, words: str) -> None:
+        from ipychat.chat import search
+        from ipychat.text import tables
+
+        found = await stoppable(asyncio.to_thread(search.search, words))
+        rows = [(one.chat, str(one.number), one.at, one.excerpt) for one in found]
+        if rows:
+            self._session.publish(tables.bundle(rows, ("conversation", "turn", "asked", "text")))
+        else:
+            print(f"No turn of this notebook has these words: {harmless(words)}")
 
     async def _read(self, name: str | None = None) -> Conversation:
         """Return the existing conversation of that name, with its turns loaded."""
@@ -134,6 +162,28 @@ class HistoryMagics(Magics):
         manner = Manner("markdown", model=flags.model, offers_code=True)
         return await self._session.answer(conversation, question, manner)
 
+    @flag("-m", "--model", help="Model to ask; by default the one whose answer was cut off.")
+    @flag("-c", "--chat", metavar="NAME", help="Conversation to use; by default the notebook's.")
+    @no_var_expand
+    @line_magic
+    @waits
+    async def chat_continue(self, line: str) -> Reply:
+        """Go on with the last answer, which was cut off or stopped; a hint of yours may follow.
+
+        The rest is a turn of its own.
+        """
+        flags, hint = flags_.parse(self.chat_continue, line, self._session.questions.expand)
+        from ipychat.catalog import resolve
+        from ipychat.chat import continuation
+        from ipychat.magics.session import Manner
+
+        conversation = await self._read(flags.chat)
+        await stoppable(resolve.ready(flags.model or conversation.model))
+        place = self._session.place(conversation)
+        question = continuation.question(conversation, place, model=flags.model, hint=hint)
+        manner = Manner(config.current().format, model=flags.model or str(question.model))
+        return await self._session.answer(conversation, question, manner)
+
     @line_magic
     @waits
     async def chat_receipt(self, line: str) -> None:
@@ -199,6 +249,14 @@ class HistoryMagics(Magics):
         if found:
             self._session.publish(tables.bundle([one.row() for one in found], audit.HEADS))
         print(audit.summary(looked_at, found))
+
+
+def _written(conversation: Conversation, name: str) -> str:
+    """Return the conversation as its file will hold it, by the file's name."""
+    from ipychat.display import export
+
+    as_page = name.lower().endswith((".html", ".htm"))
+    return export.page(conversation) if as_page else conversation.to_markdown()
 
 
 def _html(markdown: str) -> str:

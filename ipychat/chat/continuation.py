@@ -1,0 +1,46 @@
+"""Going on after an answer that was cut off: a turn of its own, which asks for the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipychat.errors import UsageError
+from ipychat.text import markup
+
+if TYPE_CHECKING:
+    from ipychat.chat.conversations import Conversation
+    from ipychat.chat.turn import Turn
+    from ipychat.messages import Place, Question
+
+GO_ON = "Your answer was cut off. Go on exactly where it ends, and repeat nothing of it."
+IN_CODE = "It ends within a code block: begin with the line that opens one, then go on."
+
+
+def is_cut_off(turn: Turn) -> bool:
+    """Whether an answer has a beginning and no end."""
+    if turn.state == "running" or not turn.text.strip():
+        return False
+    return turn.state != "done" or turn.reply.cut_off is not None
+
+
+def question(
+    talk: Conversation, place: Place, *, model: str | None = None, hint: str = ""
+) -> Question:
+    """Ask for the rest of the answer that stands before a place, as that was asked."""
+    before = talk.before(place)
+    if not before or not is_cut_off(before[-1]):
+        raise UsageError(
+            f"There is nothing to continue: the last answer of {talk.name} is whole."
+            if before
+            else f"There is nothing to continue: {talk.name} has no answer yet."
+        )
+    turn = before[-1]
+    is_in_code = markup.with_closed_fence(turn.text) != turn.text
+    texts = [GO_ON, IN_CODE if is_in_code else "", hint]
+    return talk.question(
+        " ".join(filter(None, texts)),
+        model=model or str(turn.model),
+        system=turn.system,
+        place=place,
+        options={"extra": dict(turn.options)},
+    )
