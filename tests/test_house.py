@@ -106,6 +106,7 @@ REMEMBERED = {
     "gateway.replies": {"_reading": "bytes of requests that are being read"},
     "gateway.server": {"_running": "the gateway, by loop"},
     "display.cell": {"_loaded": "lexers that are imported"},
+    "display.dock": {"_docks": "the sides that are open, by page"},
     "display.panel": {"_open": "the panels", "_numbers": "the number of the next one"},
     "magics": {"_loaded": "what loading put into which shell"},
 }

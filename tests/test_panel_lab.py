@@ -172,7 +172,7 @@ def test_the_picker_filters_by_words_and_chooses_by_keys(opened, service):
     model.press("Enter")
     expect(model).to_have_value("openai:gpt-6-luna")
     lab.run(opened, 3)
-    assert service.requests[-1].json["model"] == "gpt-6-luna"
+    assert service.asked(PATH)[-1].json["model"] == "gpt-6-luna"
 
 
 def test_code_is_copied_and_becomes_a_cell(opened, service):

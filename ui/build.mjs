@@ -10,7 +10,7 @@ const read = (name) => readFileSync(new URL(name, here), "utf8");
 
 // a test in Python does the same, to tell a stale build without Node
 const sources = ["build.mjs", "package.json", "package-lock.json"];
-for (const folder of ["src", "style"])
+for (const folder of ["schema", "src", "style"])
   for (const entry of readdirSync(new URL(folder, here), { recursive: true, withFileTypes: true }))
     if (entry.isFile()) sources.push(`${entry.parentPath}/${entry.name}`.slice(here.pathname.length));
 const hash = createHash("sha256");
@@ -53,7 +53,9 @@ await bundle("style/panel.css", new URL("panel.css", display), { banner: { css: 
 
 rmSync(new URL("build", here), { recursive: true, force: true });
 rmSync(new URL("built", here), { recursive: true, force: true });
-await bundle("src/lab/index.ts", new URL("build/lab.js", here), { external: ["@jupyterlab/*", "@lumino/*"] });
+await bundle("src/lab/index.ts", new URL("build/lab.js", here), {
+  external: ["@codemirror/*", "@jupyterlab/*", "@lumino/*"],
+});
 await bundle("style/lab.css", new URL("build/lab.css", here));
 const builder = "node_modules/@jupyter/builder/lib/build-labextension.js";
 const core = "node_modules/@jupyterlab/core-meta/core.package.json";

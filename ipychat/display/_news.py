@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Any
 
 from ipychat import secrets
@@ -13,6 +14,10 @@ from ipychat.text.characters import harmless
 
 OURS = "panel-"
 """What the cell ids of questions that a panel asks begin with."""
+
+
+MAX_ALONG = 60
+"""Characters that are shown of a text that went along."""
 
 
 class Told:
@@ -61,10 +66,12 @@ class Told:
 
 def head_of(turn: Turn, reply: Reply) -> dict[str, Any]:
     [*_, question] = turn.question
+    texts = [part for part in question.parts if isinstance(part, TextPart)]
+    along = [part for part in question.parts if part not in texts[-1:]]
     return {
         "id": turn.id,
-        "question": shapes.mask(question.text),
-        "files": [_file_name(part) for part in question.parts if not isinstance(part, TextPart)],
+        "question": shapes.mask(texts[-1].text) if texts else "",
+        "files": [_name_of(part) for part in along],
         "model": str(turn.model),
         "at": turn.asked_at,
         "cell": turn.execution is not None and not (turn.cell or "").startswith(OURS),
@@ -79,5 +86,10 @@ def head_of(turn: Turn, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _file_name(part: Part) -> str:
+def _name_of(part: Part) -> str:
+    """Return what is shown of what went along: a summary's first line, a file's name."""
+    if isinstance(part, TextPart):
+        lines = harmless(shapes.mask(part.text)).splitlines()
+        said = (line.strip() for line in lines if not line.startswith(("Cell:", "```")))
+        return textwrap.shorten(next(filter(None, said), "text"), MAX_ALONG, placeholder=" …")
     return harmless(secrets.mask(part.name)) if isinstance(part, FilePart) else "image"

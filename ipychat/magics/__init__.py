@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SHOW = "_showtraceback"
 """IPython's method that displays every traceback, and each front end's override of it."""
 
+TARGET = "ipychat"
+"""What JupyterLab's side opens a comm to."""
+
 _loaded: dict[int, _Loaded] = {}
 """What was loaded into which shell, by the shell's id."""
 
@@ -44,6 +47,8 @@ class _Loaded:
         ]
         self._awaiting = Awaiting(shell, self._waiting_names())
         self._interrupts = Interrupts(shell)
+        kernel = getattr(shell, "kernel", None)
+        self._comms: Any = kernel and kernel.comm_manager
 
         @context_matcher()
         def ipychat_matcher(context: Any) -> Any:
@@ -69,6 +74,8 @@ class _Loaded:
             shell.register_magics(magics)
         self._awaiting.install()
         self._interrupts.install()
+        if self._comms is not None:
+            self._comms.register_target(TARGET, self._open_side)
         shell.events.register("pre_run_cell", self._forget_shown)
         shell.display_formatter.ipython_display_formatter.for_type_by_name(
             "ipychat.messages", "Reply", self._display_reply
@@ -84,6 +91,8 @@ class _Loaded:
         shell = self._shell
         self._awaiting.remove()
         self._interrupts.remove()
+        if self._comms is not None:
+            self._comms.unregister_target(TARGET, self._open_side)
         for magics in self._magics:
             for kind, names in magics.magics.items():
                 for name in names:
@@ -101,12 +110,22 @@ class _Loaded:
             vars(shell).update({SHOW: self._show_before} if self._show_before else {})
         self._end()
 
+    def _open_side(self, comm: Any, message: Any) -> None:
+        """Answer JupyterLab's side, which has opened a comm."""
+        from ipychat.display import dock
+
+        dock.opened(self._shell, comm, message)
+
     def _end(self) -> None:
         """Stop what is running, let it save what arrived, and close its loop's connections."""
         if "ipychat.display.panel" in sys.modules:
             from ipychat.display import panel
 
             panel.close_all()
+        if "ipychat.display.dock" in sys.modules:
+            from ipychat.display import dock
+
+            dock.close_all()
         if "ipychat.local.engine" in sys.modules:
             from ipychat.local import engine
 

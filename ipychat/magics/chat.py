@@ -16,6 +16,7 @@ from ipychat.magics.session import Manner
 from ipychat.magics.settings import FORMATS
 
 if TYPE_CHECKING:
+    from ipychat.chat.conversations import Conversation
     from ipychat.kernel.jobs import Job
     from ipychat.magics.session import Session
     from ipychat.messages import Question
@@ -236,6 +237,7 @@ class ChatMagics(Magics):
 
     @flag("-m", "--model", help="Model to use from now on.")
     @flag("-c", "--chat", metavar="NAME", help="Conversation to show; by default the notebook's.")
+    @flag("--side", action="store_true", help="Show it at JupyterLab's side.")
     @no_var_expand
     @line_magic
     @waits
@@ -244,11 +246,16 @@ class ChatMagics(Magics):
         flags, words = flags_.parse_words(self.chat_panel, line, self._session.questions.expand)
         if words:
             raise UsageError(f"%chat_panel takes flags only, and {words[0]!r} is not one.")
-        from ipychat.display.panel import panel
         from ipychat.kernel import notebook
         from ipychat.kernel.awaiting import stoppable
 
-        await stoppable(self._session.conversation(flags.chat).load())
+        conversation = self._session.conversation(flags.chat)
+        await stoppable(conversation.load())
+        if flags.side:
+            self._show_side(conversation, flags.model)
+            return None
+        from ipychat.display.panel import panel
+
         cell, _ = notebook.running_cell(self.shell)
         if cell in self._panels:
             self._panels.pop(cell).close()  # the cell runs again: its output is gone
@@ -256,6 +263,14 @@ class ChatMagics(Magics):
         if cell is not None:
             self._panels[cell] = shown
         return shown
+
+    def _show_side(self, conversation: Conversation, model: str | None) -> None:
+        from ipychat.catalog import resolve
+        from ipychat.display import dock
+
+        if model:
+            conversation.model = resolve.lasting(model)
+        dock.show(conversation.name)
 
     @line_magic
     @waits

@@ -72,6 +72,11 @@ class Widget implements Host {
     shared.insertCell((index >= 0 && index <= last ? index : last) + 1, { cell_type: "code", source });
     return true;
   }
+  /** Asks the page to run the panel's cell: JupyterLab does where ipychat's extension is there. */
+  again(panel: Element) {
+    const asked = new CustomEvent("ipychat:again", { bubbles: true, cancelable: true });
+    return !panel.dispatchEvent(asked);
+  }
   writeTranscript({ panel, data }: Transcript) {
     const mark = `data-panel="${panel}"`;
     for (const { outputs } of this.notebook?.cells ?? []) {

@@ -26,7 +26,9 @@ const PATHS = {
   again: "M5 12a7 7 0 1 0 2.2-5.1M5 4v4h4",
   attach:
     "M18.5 11.5 11.6 18.4a4.3 4.3 0 0 1-6.1-6.1l7.4-7.4a2.9 2.9 0 0 1 4.1 4.1l-7.3 7.3a1.4 1.4 0 0 1-2-2l6.7-6.7",
+  cell: "M4 6h16v12H4zM8 6v12",
   check: "m5 12.5 4.5 4.5L19 7.5",
+  continue: "M5 6l6 6-6 6M13 6l6 6-6 6",
   choose: "m7 10 5 5 5-5",
   close: "m7 7 10 10M17 7 7 17",
   copy: "M9.5 9.5h9v9h-9zM5.5 14.5v-9h9",
@@ -39,6 +41,8 @@ const PATHS = {
   send: "M12 18.5v-13M6.5 11 12 5.5 17.5 11",
   settings: "M4 8h8M16 8h4M4 16h4M12 16h8M14 6v4M10 14v4",
   stop: "M8 8h8v8H8z",
+  variable:
+    "M9 5H7.5C6 5 6 7 6 9s0 3-2 3c2 0 2 1 2 3s0 4 1.5 4H9M15 5h1.5C18 5 18 7 18 9s0 3 2 3c-2 0-2 1-2 3s0 4-1.5 4H15",
 };
 
 export type IconName = keyof typeof PATHS;

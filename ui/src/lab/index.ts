@@ -1,6 +1,9 @@
 /** What ipychat adds to JupyterLab and Notebook 7: a plug-in per idea. */
 import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { errors } from "./errors";
+import { proseCells } from "./prose";
+import { side } from "./side";
 
-const plugins: JupyterFrontEndPlugin<void>[] = [];
+const plugins: JupyterFrontEndPlugin<void>[] = [side, errors, proseCells];
 
 export default plugins;

@@ -1,5 +1,7 @@
 /** The prompt: text, files, Send and Stop. */
 import { composing, fit, h, icon, iconButton } from "../dom";
+import type { Along } from "./host";
+import { Mentions } from "./mentions";
 import type { Question, Store } from "./store";
 import { fileChip } from "./turn";
 
@@ -15,6 +17,7 @@ export class Composer {
   private readonly chooser: HTMLInputElement;
   private readonly button: HTMLButtonElement;
   private readonly hint = h("span", { class: "ic-hint", "aria-hidden": "true" });
+  readonly mentions: Mentions;
   private files: File[] = [];
   private recalled = -1;
 
@@ -25,15 +28,18 @@ export class Composer {
     this.area = h("textarea", {
       class: "ic-prompt",
       rows: 1,
-      placeholder: "Ask anything",
+      placeholder: "Ask anything; @ for values",
       "aria-label": "Prompt",
       oninput: () => {
         this.recalled = -1;
         this.update();
+        this.mentions.update();
       },
+      onblur: () => this.mentions.close(),
       onkeydown: (event: KeyboardEvent) => this.key(event),
       onpaste: (event: ClipboardEvent) => this.paste(event),
     });
+    this.mentions = new Mentions(store, this.area, () => this.update());
     this.chooser = h("input", {
       type: "file",
       multiple: true,
@@ -50,6 +56,8 @@ export class Composer {
     this.el = h(
       "div",
       { class: "ic-composer", onclick: (event: MouseEvent) => event.target === this.el && this.focus() },
+      this.mentions.list,
+      this.mentions.chips,
       this.chips,
       this.area,
       h("div", { class: "ic-row" }, attach, this.chooser, this.hint, this.button),
@@ -68,44 +76,58 @@ export class Composer {
       this.button.setAttribute("aria-label", label);
     }
     this.button.setAttribute("aria-disabled", String(!busy && !this.ready));
+    const values = this.area.value.includes("{{") && "Values go along by @name here";
     const hints = [
-      this.ready && (busy ? "Enter sends when this answer ends" : "Enter sends, Shift+Enter breaks the line"),
+      values,
+      !values &&
+        this.ready &&
+        (busy ? "Enter sends when this answer ends" : "Enter sends, Shift+Enter breaks the line"),
       busy && "Esc stops",
     ];
     this.hint.textContent = hints.filter(Boolean).join(" · ");
     fit(this.area);
   }
   private get ready() {
-    return !!this.area.value.trim() || this.files.length > 0;
+    return !!this.area.value.trim() || this.files.length > 0 || this.mentions.along.length > 0;
   }
   private async send() {
     if (!this.ready) return;
-    const [text, files] = [this.area.value.trim(), this.files];
+    const [text, files, along] = [this.area.value.trim(), this.files, this.mentions.along];
     if (new Blob([text]).size > LARGEST)
       return this.store.fail(`A question has at most ${size(LARGEST)}: send the rest as a file.`);
-    this.fill("", []);
+    this.fill("", [], []);
     try {
       const contents = await Promise.all(files.map((file) => file.arrayBuffer()));
-      this.store.ask({ text, files, buffers: contents.map((bytes) => new Uint8Array(bytes)) });
+      this.store.ask({ text, files, buffers: contents.map((bytes) => new Uint8Array(bytes)), along });
     } catch (error) {
-      this.fill(text, []);
+      this.fill(text, [], along);
       this.store.fail(`A file could not be read: ${error instanceof Error ? error.message : String(error)}`);
     }
     this.sent();
   }
-  private fill(text: string, files = this.files) {
+  private fill(text: string, files = this.files, along = this.mentions.along) {
     this.area.value = text;
     this.files = files;
+    this.mentions.set(along);
     this.recalled = -1;
     this.drawFiles();
     this.update();
   }
   /** A question that was not taken, or is taken back, is there again, before what was begun. */
-  restore({ text, files }: Question) {
-    this.fill([text, this.area.value].filter(Boolean).join("\n\n"), [...files, ...this.files]);
+  restore({ text, files, along }: Question) {
+    const written = [text, this.area.value].filter(Boolean).join("\n\n");
+    this.fill(written, [...files, ...this.files], [...along, ...this.mentions.along]);
+  }
+  /** Begins a question for the user, or asks it. */
+  begin(text: string, along: Along[], sends: boolean) {
+    if (text) this.fill(text);
+    for (const one of along) this.mentions.add(one);
+    if (sends) void this.send();
+    else this.focus();
   }
   private key(event: KeyboardEvent) {
     if (composing(event)) return;
+    if (this.mentions.key(event)) return event.preventDefault();
     if (event.key === "Enter" && !event.shiftKey) void this.send();
     else if (!(event.key === "ArrowUp" && this.recall(1)) && !(event.key === "ArrowDown" && this.recall(-1)))
       return;

@@ -1,7 +1,9 @@
 /** The bar on top: which conversation, what can be done with it, its system prompt and parameters. */
 import { composing, h, icon, iconButton } from "../dom";
+import type { Found } from "./host";
 import type { Store } from "./store";
 
+const PAUSE = 150; // milliseconds without a key before it is searched
 const OPTIONS = [
   { name: "temperature", label: "Temperature", limits: { min: 0, max: 2, step: "any" } },
   { name: "max_tokens", label: "Max tokens", limits: { min: 1, step: 1 } },
@@ -20,12 +22,34 @@ export class Chats {
   private readonly select: HTMLSelectElement;
   private readonly button: HTMLButtonElement;
   private readonly menu: HTMLElement;
+  private readonly results = h("div", { class: "ic-results", role: "list", "aria-label": "Turns found" });
+  private readonly looked = h("input", {
+    class: "ic-field",
+    type: "search",
+    placeholder: "Words of a question or an answer",
+    "aria-label": "Search all conversations",
+    oninput: () => this.look(),
+  });
+  private readonly finder = h(
+    "div",
+    {
+      class: "ic-popup ic-finder",
+      role: "search",
+      hidden: true,
+      onkeydown: (event: KeyboardEvent) => this.keyOfFinder(event),
+    },
+    this.looked,
+    this.results,
+  );
+  private waiting: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly store: Store,
     private readonly done: () => void,
+    private readonly find: (turn: string) => void,
   ) {
     this.select = h("select", {
+      onfocus: () => store.act("titles"),
       class: "ic-field",
       "aria-label": "Conversation",
       onchange: () => store.act("chat", { name: this.select.value }),
@@ -46,6 +70,10 @@ export class Chats {
       this.item("New conversation …", () => this.ask("chat", "Name of the new conversation")),
       this.item("Fork …", () => this.ask("fork", "Name of the fork")),
       this.item("Rename …", () => this.ask("rename", "New name")),
+      this.item("Title …", () => this.ask("title", "Title")),
+      this.item("Search …", () => this.search()),
+      this.item("Export as a page", () => store.act("export", { form: "html" })),
+      this.item("Export as Markdown", () => store.act("export", { form: "md" })),
       this.item("Undo the last turn", () => store.act("undo")),
       this.item("Clear …", () => this.sure()),
     );
@@ -59,16 +87,70 @@ export class Chats {
       this.select,
       this.button,
       this.menu,
+      this.finder,
     );
     this.update();
   }
   update() {
-    const { chat, chats } = this.store.info;
+    const { chat, chats, title } = this.store.info;
     const names = chats.includes(chat) ? chats : [...chats, chat];
+    const titles: Record<string, string> = { ...this.store.titles, [chat]: title };
+    const called = (name: string) => (titles[name] ? `${name} · ${titles[name]}` : name);
     this.select.replaceChildren(
-      ...names.map((name) => h("option", { value: name, text: name, selected: name === chat })),
+      ...names.map((name) => h("option", { value: name, text: called(name), selected: name === chat })),
     );
-    this.select.title = chat;
+    this.select.title = called(chat);
+  }
+
+  // -- searching
+
+  private search() {
+    this.finder.hidden = false;
+    this.looked.focus();
+    this.looked.select();
+  }
+  private look() {
+    clearTimeout(this.waiting);
+    const words = this.looked.value.trim();
+    if (!words) return this.results.replaceChildren();
+    this.waiting = setTimeout(() => this.store.act("search", { words }), PAUSE);
+  }
+  /** Lists the turns that were found. */
+  show(words: string, turns: Found[]) {
+    if (words !== this.looked.value.trim()) return; // typing went on
+    const open = ({ chat, turn }: Found) => {
+      this.toggle(false);
+      if (chat !== this.store.info.chat) this.store.act("chat", { name: chat });
+      this.find(turn);
+    };
+    this.results.replaceChildren(
+      ...turns.map((one) =>
+        h(
+          "div",
+          { role: "listitem" },
+          h(
+            "button",
+            { type: "button", onclick: () => open(one) },
+            h("span", { text: one.excerpt }),
+            h("small", { text: `${one.chat} · ${new Date(one.at).toLocaleDateString()}` }),
+          ),
+        ),
+      ),
+      ...(turns.length ? [] : [h("small", { text: "No turn has these words.", role: "status" })]),
+    );
+  }
+  private keyOfFinder(event: KeyboardEvent) {
+    const places = [this.looked, ...this.results.querySelectorAll("button")];
+    const at = places.indexOf(document.activeElement as HTMLButtonElement);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) places[(at + step + places.length) % places.length]?.focus();
+    else if (event.key === "Enter" && at === 0) (places[1] as HTMLElement | undefined)?.click();
+    else if (event.key === "Escape") {
+      this.toggle(false);
+      this.button.focus();
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
   }
   private item(text: string, act: () => void) {
     const onclick = () => {
@@ -96,6 +178,7 @@ export class Chats {
   }
   private toggle(opened: boolean) {
     this.menu.hidden = !opened;
+    this.finder.hidden = true;
     this.button.setAttribute("aria-expanded", String(opened));
     if (opened) this.items[0]?.focus();
   }
@@ -118,7 +201,8 @@ export class Chats {
   }
   /** Asks for a name where the picker of conversations stands. */
   private ask(kind: string, label: string) {
-    const { chat, chats } = this.store.info;
+    const { chat, chats, title } = this.store.info;
+    const begins = { rename: chat, title }[kind] ?? another(chat, chats);
     let closed = false;
     const close = () => {
       if (closed) return; // taking the input away blurs it
@@ -131,7 +215,7 @@ export class Chats {
       "aria-label": label,
       title: label,
       spellcheck: "false",
-      value: kind === "rename" ? chat : another(chat, chats),
+      value: begins,
       onblur: close,
       onkeydown: (event: KeyboardEvent) => {
         if (composing(event) || !["Enter", "Escape"].includes(event.key)) return;
@@ -140,7 +224,9 @@ export class Chats {
         const name = input.value.trim();
         close();
         this.done();
-        if (event.key === "Enter" && name) this.store.act(kind, { name });
+        if (event.key !== "Enter") return;
+        if (kind === "title") this.store.act(kind, { text: name });
+        else if (name) this.store.act(kind, { name });
       },
     });
     this.select.replaceWith(input);

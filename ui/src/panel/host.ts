@@ -21,18 +21,38 @@ export interface Head {
 export interface Info {
   chat: string;
   chats: string[];
+  title: string;
   model: string;
   system: string | null;
   options: Record<string, number>;
   busy: boolean;
 }
 
-/** A model that could be asked; `missing` says what it lacks. */
+/** A model that could be asked; `missing` says what it lacks. They come in the order in which they are shown. */
 export interface Offer {
   id: string;
   provider: string;
   name: string;
-  missing: string;
+  rank: "current" | "recent" | "ready" | "lacking" | "emulated";
+  missing: string | null;
+  state: string;
+}
+
+/** Something of the notebook that goes along with a question. */
+export interface Along {
+  kind: "variable" | "cell" | "file";
+  name: string;
+  source?: string;
+  output?: string;
+}
+
+/** A turn that was looked for. */
+export interface Found {
+  chat: string;
+  number: number;
+  turn: string;
+  at: string;
+  excerpt: string;
 }
 
 /** What came of a turn's texts since they were told last; `at` is how many characters came before. */
@@ -61,6 +81,11 @@ export type Told =
   | { kind: "ack"; id: number; error?: string }
   | ({ kind: "sync" } & Sync)
   | { kind: "models"; models: Offer[] }
+  | { kind: "names"; variables: { name: string; about: string }[]; files: string[] }
+  | { kind: "weight"; of: Along; size: number }
+  | { kind: "titles"; titles: Record<string, string> }
+  | { kind: "found"; words: string; found: Found[] }
+  | { kind: "file"; name: string; text: string }
   | ({ kind: "transcript" } & Transcript);
 
 /** What is asked of the kernel; it is acknowledged by its number. */
@@ -75,6 +100,12 @@ export interface Host {
   listen(told: (message: Told) => void, lost: () => void): () => void;
   /** Puts a cell below the one that is worked in; false where there is no notebook to put it in. */
   insertCell(source: string, panel: Element): boolean;
+  /** The cells that could go along, the nearest first, where the page sees them. */
+  cells?(): Along[];
+  /** Gives the focus back to the notebook, where the panel stands outside of it. */
+  leave?(): void;
+  /** Has the panel begin anew behind a kernel's end; false where that can't be done from here. */
+  again(panel: Element): boolean;
   /** Puts the transcript into the outputs that hold an older one. */
   writeTranscript(transcript: Transcript): void;
 }

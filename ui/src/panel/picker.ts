@@ -1,10 +1,26 @@
-/** The model picker: an ARIA combobox over a list grouped by provider; several words narrow it down ("gem fl"). */
+/**
+ * The model picker: an ARIA combobox over a list in the kernel's order; several words narrow it down ("gem fl"),
+ * whatever stands between letters and digits ("gpt5" finds gpt-5.5).
+ */
 import { composing, h, icon } from "../dom";
 import type { Offer } from "./host";
 import type { Store } from "./store";
 
 const SHOWN = 300; // options at a time
+const NAMED: Record<string, string> = { current: "In use", recent: "Recent" }; // what is no provider's group
 let pickers = 0;
+
+const bare = (text: string) => text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
+
+/** Whether a name has all the words that are typed; the kernel completes by the same rule. */
+export const hasAll = (name: string, typed: string): boolean =>
+  typed.split(/\s+/).every((word) => {
+    const looked = bare(word);
+    return name.toLowerCase().includes(word.toLowerCase()) || (looked !== "" && bare(name).includes(looked));
+  });
+
+/** What must be known of a model before it is chosen. */
+const noteOf = ({ rank, missing, state }: Offer) => missing ?? (rank === "emulated" ? state : "");
 
 export class Picker {
   readonly el: HTMLElement;
@@ -14,6 +30,8 @@ export class Picker {
   private active = -1;
   private shown: string[] = [];
   private typed = false;
+  private chosen = ""; // what is marked, while the list may change around it
+  private waits = false; // whether Enter was pressed before the list came
 
   constructor(
     private readonly store: Store,
@@ -52,8 +70,10 @@ export class Picker {
   }
   /** The chosen model or the list of models changed. */
   update() {
-    if (this.opened) this.draw();
-    else this.close();
+    if (!this.opened) return this.close();
+    this.draw();
+    const model = this.shown[this.active];
+    if (this.waits && this.store.models && model) this.choose(model);
   }
   private open() {
     if (this.opened) return;
@@ -63,9 +83,11 @@ export class Picker {
     this.input.setAttribute("aria-expanded", "true");
     this.input.select();
     this.active = -1;
+    this.chosen = "";
     this.draw();
   }
   private close() {
+    this.waits = false;
     this.list.hidden = true;
     this.input.setAttribute("aria-expanded", "false");
     this.input.removeAttribute("aria-activedescendant");
@@ -80,70 +102,77 @@ export class Picker {
     this.open();
     this.typed = true;
     this.active = -1;
+    this.chosen = "";
+    this.waits = false;
     this.draw();
   }
   private draw() {
     const typed = this.typed ? this.input.value.trim() : "";
-    const words = typed.toLowerCase().split(/\s+/);
-    const models = (this.store.models ?? []).filter(({ id, name }) =>
-      words.every((word) => `${id} ${name}`.toLowerCase().includes(word)),
-    );
-    const ready = models.filter((model) => !model.missing);
+    const models = (this.store.models ?? []).filter(({ id }) => hasAll(id, typed));
     const groups = new Map<string, Offer[]>();
-    for (const model of [...ready, ...models.filter(({ missing }) => missing)].slice(0, SHOWN))
-      groups.set(model.provider, [...(groups.get(model.provider) ?? []), model]);
+    for (const model of models.slice(0, SHOWN)) {
+      const group = NAMED[model.rank] ?? model.provider;
+      groups.set(group, [...(groups.get(group) ?? []), model]);
+    }
     this.shown = [...groups.values()].flat().map((model) => model.id);
     let count = 0;
-    const rows = [...groups].map(([provider, members]) => {
-      // what all of them lack is said once
-      const common = members.every(({ missing }) => missing === members[0]?.missing)
-        ? (members[0]?.missing ?? "")
-        : "";
+    const rows = [...groups].map(([group, members]) => {
+      // what is to be said of all of them is said once
+      const said = members.map(noteOf);
+      const common = said.every((one) => one === said[0]) ? (said[0] ?? "") : "";
       return h(
         "div",
-        { role: "group", "aria-label": [provider, common].filter(Boolean).join(", ") },
-        h(
-          "div",
-          { class: "ic-group", "aria-hidden": "true" },
-          provider,
-          common && h("small", { text: common }),
-        ),
-        ...members.map(({ id, name, missing }) => this.option(count++, id, name, missing, common)),
+        { role: "group", "aria-label": [group, common].filter(Boolean).join(", ") },
+        h("div", { class: "ic-group", "aria-hidden": "true" }, group, common && h("small", { text: common })),
+        ...members.map((model) => this.option(count++, model, model.rank in NAMED, common)),
       );
     });
     if (typed.includes(":") && !this.shown.includes(typed)) {
-      rows.push(this.option(count, typed, `Use “${typed}”`));
+      const used: Offer = {
+        id: typed,
+        provider: "",
+        name: `Use “${typed}”`,
+        rank: "ready",
+        missing: "",
+        state: "",
+      };
+      rows.push(this.option(count, used, false, ""));
       this.shown.push(typed);
     }
     const note = this.note(rows.length, models.length - SHOWN);
     if (note) rows.push(h("div", { role: "option", "aria-disabled": "true", class: "ic-group", text: note }));
+    const { scrollTop } = this.list;
     this.list.replaceChildren(...rows);
+    this.list.scrollTop = scrollTop; // a list that comes anew keeps its place
     const first = this.typed ? 0 : this.shown.indexOf(this.store.info.model);
-    this.move(this.active < 0 ? first : Math.min(this.active, this.shown.length - 1));
+    const before = this.chosen ? this.shown.indexOf(this.chosen) : -1;
+    this.move(before < 0 ? first : before);
   }
   private note(rows: number, more: number) {
     if (!this.store.models) return "Asking the kernel …";
     if (!rows) return "No model has these words.";
     return more > 0 ? `${more} more: type to narrow it down.` : "";
   }
-  private option(index: number, model: string, name: string, missing = "", said = "") {
+  private option(index: number, model: Offer, whole: boolean, said: string) {
+    const note = noteOf(model);
     return h(
       "div",
       {
         role: "option",
         id: `${this.id}-${index}`,
         class: "ic-option",
-        "data-missing": missing || null,
-        "aria-selected": String(model === this.store.info.model),
-        onclick: () => this.choose(model),
+        "data-missing": note || null,
+        "aria-selected": String(model.id === this.store.info.model),
+        onclick: () => this.choose(model.id),
       },
-      h("span", { text: name }),
-      missing && missing !== said && h("small", { text: missing }),
+      h("span", { text: whole ? model.id : model.name }),
+      note && note !== said && h("small", { text: note }),
     );
   }
   private move(index: number) {
     this.list.querySelector(".ic-active")?.classList.remove("ic-active");
     this.active = index;
+    this.chosen = this.shown[index] ?? "";
     const option = this.list.querySelector(`#${this.id}-${index}`);
     if (!option) return this.input.removeAttribute("aria-activedescendant");
     option.classList.add("ic-active");
@@ -168,6 +197,7 @@ export class Picker {
     } else if (event.key === "Enter" && this.opened) {
       const model = this.shown[this.active];
       if (model) this.choose(model);
+      else if (!this.store.models) this.waits = true; // for the list
     } else if (event.key === "Escape" && this.opened) {
       this.close();
       this.done();

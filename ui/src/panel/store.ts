@@ -1,13 +1,25 @@
 /** What the page knows of one panel's conversation, for all its views, and what it asked the kernel to do. */
-import type { Delta, Head, Host, Info, Offer, Sync, Told } from "./host";
+import { h } from "../dom";
+import type { Along, Delta, Found, Head, Host, Info, Offer, Sync, Told } from "./host";
 
 const LATE = 300; // milliseconds after which an unanswered action is shown to wait
-const GONE = "The kernel no longer knows this panel. Run its cell again.";
+const GONE = "The kernel no longer knows this panel.";
+
+export const keyOf = ({ kind, name }: Along) => `${kind} ${name}`;
+
+/** Lets the browser keep a text as a file. */
+function download(name: string, text: string) {
+  const url = URL.createObjectURL(new Blob([text], { type: "application/octet-stream" }));
+  const link = h("a", { href: url, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
 
 export interface Question {
   text: string;
   files: File[];
   buffers: Uint8Array[];
+  along: Along[];
 }
 
 export interface Held extends Question {
@@ -40,6 +52,9 @@ export interface Watcher {
   actions(): void;
   info(): void;
   models(): void;
+  names(): void;
+  titles(): void;
+  found(words: string, turns: Found[]): void;
   error(): void;
   refused(question: Question): void;
 }
@@ -53,6 +68,10 @@ export class Store {
   readonly held: Held[] = []; // questions asked while an answer is coming
   order: string[] = [];
   models: Offer[] | null = null;
+  names: { name: string; about: string }[] | null = null; // variables
+  files: string[] = []; // of the kernel's folder
+  titles: Record<string, string> = {};
+  readonly sizes = new Map<string, number>(); // of what goes along, by its kind and name
   error = "";
   private last = 0;
   private gone = false;
@@ -60,7 +79,7 @@ export class Store {
 
   constructor(host: Host) {
     this.host = host;
-    this.info = { chats: [], system: null, options: {}, ...host.known };
+    this.info = { chats: [], title: "", system: null, options: {}, ...host.known };
     this.leave = host.listen(
       (message) => this.receive(message),
       () => this.lose(),
@@ -97,6 +116,11 @@ export class Store {
     this.tell((view) => view.error());
   }
 
+  /** Whether the kernel has ended, or has closed the panel. */
+  get isGone(): boolean {
+    return this.gone;
+  }
+
   get busy(): boolean {
     return this.info.busy || this.questions.length > 0;
   }
@@ -119,7 +143,8 @@ export class Store {
     if (this.busy || at < 0) return;
     for (const question of this.held.splice(at, 1)) {
       const files = question.files.map(({ name, type }) => ({ name, type }));
-      this.act("ask", { text: question.text, files }, question.buffers, question);
+      const { text, along } = question;
+      this.act("ask", { text, files, along }, question.buffers, question);
     }
   }
 
@@ -156,6 +181,20 @@ export class Store {
       case "models":
         this.models = message.models;
         return this.tell((view) => view.models());
+      case "names":
+        this.names = message.variables;
+        this.files = message.files;
+        return this.tell((view) => view.names());
+      case "weight":
+        this.sizes.set(keyOf(message.of), message.size);
+        return this.tell((view) => view.names());
+      case "titles":
+        this.titles = message.titles;
+        return this.tell((view) => view.titles());
+      case "found":
+        return this.tell((view) => view.found(message.words, message.found));
+      case "file":
+        return download(message.name, message.text);
       case "transcript":
         return this.host.writeTranscript(message);
     }

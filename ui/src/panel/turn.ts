@@ -14,6 +14,7 @@ const STATES: Record<string, string> = {
   failed: "failed",
   lost: "the kernel ended before the answer did",
 };
+const CUT = { ...ENDS, max_answer: "" }; // by its finish, an answer that has more to say
 const FOLDED = 1500; // characters of a question shown at first
 
 const plural = (count: number, unit: string) => `${count.toLocaleString("en")} ${unit}`;
@@ -89,6 +90,7 @@ export class TurnView {
   private readonly facts = h("div", { class: "ic-facts" });
   private readonly again: HTMLButtonElement;
   private readonly editing: HTMLButtonElement;
+  private readonly going: HTMLButtonElement;
 
   constructor(
     private readonly store: Store,
@@ -98,9 +100,11 @@ export class TurnView {
     this.again = iconButton("again", "Ask again", () => store.act("again", { turn: id }));
     this.editing = iconButton("edit", "Edit the question", () => this.edit());
     const drop = iconButton("drop", "Drop this turn", () => store.act("drop", { turn: id }));
+    this.going = iconButton("continue", "Continue the answer", () => store.act("continue"), { hidden: true });
     const tools = h(
       "div",
       { class: "ic-tools", role: "group", "aria-label": "Turn" },
+      this.going,
       copying,
       this.again,
       this.editing,
@@ -130,12 +134,21 @@ export class TurnView {
     if (!turn) return;
     this.el.dataset.state = turn.state;
     this.facts.replaceChildren(...facts(turn));
+    this.offerMore();
     this.notes.replaceChildren(...turn.notices.map((text) => h("div", { class: "ic-notice", text })));
     if (turn.error) this.notes.append(h("div", { class: "ic-error", text: turn.error }));
     const question = JSON.stringify([turn.question, turn.files]);
     if (question === this.told) return;
     this.told = question;
     this.asked.replaceChildren(bubble(turn.question, turn.files));
+  }
+  /** An answer that was cut off goes on, as long as nothing follows on it. */
+  offerMore() {
+    const { turn } = this;
+    if (!turn) return;
+    const isCut =
+      turn.state === "done" ? turn.finish !== null && turn.finish in CUT : turn.state !== "running";
+    this.going.hidden = !isCut || !turn.text.trim() || this.store.order.at(-1) !== this.id;
   }
   /** Draws what is new, until `deadline`; false if something is left. */
   draw(deadline: number): boolean {

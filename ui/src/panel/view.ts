@@ -3,6 +3,7 @@ import { copy, harmless } from "../clipboard";
 import { confirm, h, icon, iconButton } from "../dom";
 import { Composer } from "./composer";
 import { Chats, Settings } from "./header";
+import type { Along } from "./host";
 import { Picker } from "./picker";
 import type { Held, Store, Watcher } from "./store";
 import { bubble, TurnView } from "./turn";
@@ -10,6 +11,11 @@ import { bubble, TurnView } from "./turn";
 const BUDGET = 8; // milliseconds of a frame for drawing
 const SHELLS = ["bash", "sh", "shell", "zsh"]; // a cell runs these behind %%bash
 const AT_END = 40; // pixels from the end that still count as the end
+const STARTERS = [
+  "What does the last cell do?",
+  "What could I look at in this data?",
+  "Write a test for this function",
+];
 const WAITS = "Waiting for the kernel: it is running something. Interrupt it to stop that.";
 
 export class View {
@@ -20,6 +26,7 @@ export class View {
   private frame = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private said = "";
+  private looked = ""; // a turn that is to be shown, and is not there yet
   private readonly picker: Picker;
   private readonly chats: Chats;
   private readonly settings: Settings;
@@ -31,6 +38,7 @@ export class View {
   private readonly jump: HTMLElement;
   private readonly error = h("span");
   private readonly alert: HTMLElement;
+  private readonly again: HTMLElement;
   private readonly status = h("div", { class: "ic-status", role: "status" });
   private readonly sizes = new ResizeObserver(() => this.follow());
   private readonly watcher: Watcher;
@@ -40,15 +48,36 @@ export class View {
     private readonly el: HTMLElement,
   ) {
     this.picker = new Picker(store, () => this.composer.focus());
-    this.chats = new Chats(store, () => this.composer.focus());
+    this.chats = new Chats(
+      store,
+      () => this.composer.focus(),
+      (turn) => this.find(turn),
+    );
     this.settings = new Settings(store);
     this.composer = new Composer(store, () => this.toEnd());
+    const starter = (text: string) =>
+      h("button", {
+        type: "button",
+        class: "ic-button",
+        text,
+        onclick: () => this.begin(text, [], false),
+      });
     this.empty = h(
       "div",
       { class: "ic-empty" },
       h("strong", { text: "What shall we look at?" }),
       h("span", { text: "This panel and the %%chat cells share one conversation." }),
+      h("div", { class: "ic-starters" }, ...STARTERS.map(starter)),
     );
+    this.again = h("button", {
+      type: "button",
+      class: "ic-button",
+      text: "Run it again",
+      hidden: true,
+      onclick: () => {
+        if (!store.host.again(el)) store.fail("Run the panel's cell again: it can't be done from here.");
+      },
+    });
     this.log = h(
       "div",
       {
@@ -77,6 +106,7 @@ export class View {
       "div",
       { class: "ic-alert", role: "alert", hidden: true },
       this.error,
+      this.again,
       iconButton("close", "Dismiss", () => store.fail("")),
     );
     el.classList.add("ic-panel");
@@ -103,6 +133,9 @@ export class View {
       actions: () => this.waiting(),
       info: () => this.about(),
       models: () => this.picker.update(),
+      names: () => this.composer.mentions.update(),
+      titles: () => this.chats.update(),
+      found: (words, turns) => this.chats.show(words, turns),
       error: () => this.failed(),
       refused: (question) => this.composer.restore(question),
     };
@@ -110,6 +143,13 @@ export class View {
     this.order();
     this.waiting();
     this.failed();
+  }
+  focus() {
+    this.composer.focus();
+  }
+  /** Begins a question for the user, or asks it. */
+  begin(text: string, along: Along[], sends: boolean) {
+    this.composer.begin(text, along, sends);
   }
   close() {
     this.store.watchers.delete(this.watcher);
@@ -149,6 +189,8 @@ export class View {
       const there = this.list.children[index];
       if (there !== el) this.list.insertBefore(el, there ?? null);
     });
+    for (const view of this.turns.values()) view.offerMore();
+    if (this.looked) this.find(this.looked);
     this.about();
   }
   private view(id: string) {
@@ -209,6 +251,7 @@ export class View {
   private failed() {
     this.error.textContent = this.store.error;
     this.alert.hidden = !this.store.error;
+    this.again.hidden = !this.store.isGone;
   }
 
   // -- drawing, once a frame
@@ -264,6 +307,16 @@ export class View {
   private follow() {
     if (this.pinned) this.log.scrollTop = this.log.scrollHeight;
   }
+  /** Brings a turn into sight, when it has come. */
+  private find(id: string) {
+    const { el } = this.turns.get(id) ?? {};
+    if (!el) return void (this.looked = id);
+    this.looked = "";
+    this.pinned = false;
+    el.scrollIntoView({ block: "start" });
+    el.tabIndex = -1;
+    el.focus({ preventScroll: true });
+  }
   private toEnd() {
     this.pinned = true;
     this.follow();
@@ -283,9 +336,10 @@ export class View {
       this.el.parentElement.dispatchEvent(new KeyboardEvent("keydown", meant));
       return;
     }
-    if (event.key !== "Escape" || event.isComposing || !this.store.busy) return;
+    if (event.key !== "Escape" || event.isComposing) return;
     event.preventDefault();
-    this.store.act("stop");
+    if (this.store.busy) this.store.act("stop");
+    else this.store.host.leave?.();
   }
   /** Shows what became of the last click on a code's button, until the next one. */
   private say(text: string) {

@@ -1,0 +1,420 @@
+"""A conversation and the page of a panel: what the page asks for is done, what it shows is told.
+
+It is the same whatever carries its messages: a widget in an output (`panel`), or JupyterLab's side
+(`dock`). What the page asks for comes on whichever thread the kernel takes it, and is done on the
+kernel's loop. What it shows is told every `TICK` at most, for as long as something changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from ipychat import config, secrets
+from ipychat.catalog import offers, ranking, resolve
+from ipychat.catalog.ranking import Rank
+from ipychat.chat import continuation, conversations, search
+from ipychat.chat.conversations import Conversation
+from ipychat.chat.turn import Turn
+from ipychat.context import attachments, cells, values
+from ipychat.display._news import OURS, Told
+from ipychat.errors import ChatError, UsageError
+from ipychat.kernel import notebook
+from ipychat.kernel.run import Run
+from ipychat.messages import FilePart, ImagePart, Message, Part, Place, Question, TextPart
+from ipychat.wire import aside
+
+TICK = 0.04
+"""Seconds between two messages to the page."""
+IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+SHAPED = {"DataFrame", "Series", "ndarray"}
+SIZED = {str, bytes, list, tuple, dict, set, frozenset}
+MAX_NAMES = 500
+"""Names of one kind that the page is offered."""
+
+
+class Carrier(Protocol):
+    """What brings a panel's messages to its page, and shows what lasts."""
+
+    def send(self, content: dict[str, Any]) -> None:
+        """Send the page a message."""
+        ...
+
+    def greet(self) -> None:
+        """Do what belongs to a page that has just opened."""
+        ...
+
+    def show(self, info: dict[str, Any]) -> None:
+        """Show what has changed of the conversation beside its turns."""
+        ...
+
+    def write(self) -> None:
+        """Keep what has lastingly changed."""
+        ...
+
+
+class Exchange:
+    """What a panel's page asks for is done here, and what it shows is told from here."""
+
+    def __init__(self, conversation: Conversation, shell: Any, carrier: Carrier) -> None:
+        self.conversation = conversation
+        self.runs: list[Run] = []
+        """What was asked here and still comes."""
+        self._shell = shell
+        self._loop = notebook.main_loop(shell)
+        self._carrier = carrier
+        self._options: dict[str, Any] = {}
+        self._chats = conversations.names()
+        self._told = Told()
+        self._following: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> None:
+        """Tell the page of the conversation from now on."""
+        self._follow(self.conversation)
+
+    def end(self) -> None:
+        """Tell nothing any more; the conversation goes on."""
+        self._leave()
+        for task in (self._following, *self._tasks):
+            if task is not None:
+                task.cancel()
+
+    def stop(self) -> None:
+        """Stop what was asked here."""
+        for run in self.runs:
+            run.stop()
+
+    # -- from the page
+
+    def receive(self, content: Any, buffers: Iterable[Any]) -> None:
+        """Take a message, on any thread."""
+        given = [bytes(one) for one in buffers]
+        self._loop.call_soon_threadsafe(lambda: self._begin(self._answer(content, given)))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, content: dict[str, Any], buffers: list[bytes]) -> None:
+        ack = {"kind": "ack", "id": content.get("id")}
+        try:
+            await self.conversation.load()
+            await self._do(**content, buffers=buffers)
+        except ChatError as error:
+            ack["error"] = str(error)
+        except Exception as error:  # noqa: BLE001 - the page waits for a word, whatever it is
+            ack["error"] = secrets.mask(f"Not done: {error!r}")
+        self._carrier.send(ack)
+        self._chats = conversations.names()
+        await self.conversation.load()
+        self.tell()
+
+    async def _do(self, *, kind: str, buffers: list[bytes], **wanted: Any) -> None:
+        """Do what the page asks for: the method of that name does."""
+        wanted.pop("id", None)
+        if kind == "ask":
+            wanted["buffers"] = buffers
+        done = getattr(self, f"_do_{kind}")(**wanted)
+        if done is not None:
+            await done
+
+    def _do_hello(self) -> None:
+        self._told = Told()
+        self._carrier.greet()
+
+    def _do_models(self) -> None:
+        self._tell_models()
+        self._begin(self._refresh())
+
+    async def _refresh(self) -> None:
+        """Ask the services that are ready for their lists, once a day, and tell what they say."""
+        await offers.refresh(stale_only=True)
+        self._tell_models()
+
+    def _tell_models(self) -> None:
+        offered = ranking.ranked(self.conversation.model)
+        self._carrier.send({"kind": "models", "models": list(itertools.starmap(_offer, offered))})
+
+    async def _do_ask(
+        self,
+        text: str,
+        files: list[dict[str, str]],
+        buffers: list[bytes],
+        along: Iterable[dict[str, Any]] = (),
+    ) -> None:
+        parts = [await self._part(**one) for one in along]
+        self._ask(Message.asking(text, [*parts, *_parts(files, buffers)]))
+
+    def _do_again(self, turn: str) -> None:
+        old = self._turn(turn)
+        self._ask(old.question[-1], old)
+
+    def _do_edit(self, turn: str, text: str) -> None:
+        old = self._turn(turn)
+        self._ask(_edited(old.question[-1], text), old)
+
+    def _do_stop(self) -> None:
+        running = [turn for turn in self.conversation.turns if turn.state == "running"]
+        if running and not any(turn.stop for turn in running):
+            raise UsageError("It was asked by code: interrupt the kernel to stop it.")
+        _let_go(*running)
+
+    def _do_drop(self, turn: str) -> None:
+        _let_go(self._turn(turn))
+        self.conversation.drop(self.conversation.turns.index(self._turn(turn)) + 1)
+
+    def _do_undo(self) -> None:
+        _let_go(*self.conversation.turns[-1:])
+        self.conversation.undo()
+
+    def _do_new(self) -> None:
+        _let_go(*self.conversation.turns)
+        self.conversation.clear()
+
+    def _do_model(self, name: str) -> None:
+        self.conversation.model = resolve.lasting(name)
+
+    def _do_system(self, text: str) -> None:
+        self.conversation.system = text.strip() or None
+
+    def _do_options(self, options: dict[str, Any]) -> None:
+        self._options = _checked(options)
+
+    def _do_chat(self, name: str) -> None:
+        self._follow(conversations.conversation(name.strip()))
+
+    def _do_fork(self, name: str) -> None:
+        self._follow(self.conversation.fork(name.strip()))
+
+    def _do_rename(self, name: str) -> None:
+        conversations.rename(self.conversation, name.strip())
+
+    def _turn(self, id_: str) -> Turn:
+        for turn in self.conversation.turns:
+            if turn.id == id_:
+                return turn
+        raise UsageError("That turn is gone.")
+
+    def _do_continue(self) -> None:
+        self._start(continuation.question(self.conversation, self._place()))
+
+    def _do_title(self, text: str) -> None:
+        self.conversation.title = text
+
+    async def _do_titles(self) -> None:
+        titles = await aside.run(search.titles)
+        self._carrier.send({"kind": "titles", "titles": titles})
+
+    async def _do_search(self, words: str) -> None:
+        found = await aside.run(search.search, words)
+        rows = [one._asdict() for one in found]
+        self._carrier.send({"kind": "found", "words": words, "found": rows})
+
+    async def _do_export(self, form: str) -> None:
+        from ipychat.display import export
+
+        talk = self.conversation
+        text = await aside.run(export.page if form == "html" else Conversation.to_markdown, talk)
+        name = f"{talk.name}.{form}"
+        self._carrier.send({"kind": "file", "name": name, "text": text})
+
+    # -- what goes along
+
+    async def _do_names(self) -> None:
+        """Tell what of the notebook can go along: variables, and files of the kernel's folder."""
+        names, hidden = self._shell.user_ns, self._shell.user_ns_hidden
+        mine = sorted(one for one in names if not one.startswith("_") and one not in hidden)
+        variables = [{"name": one, "about": _about(names[one])} for one in mine[:MAX_NAMES]]
+        files = await aside.run(_files)
+        self._carrier.send({"kind": "names", "variables": variables, "files": files})
+
+    async def _do_weigh(self, along: dict[str, Any]) -> None:
+        """Tell how much goes along with it."""
+        part = await self._part(**along)
+        size = len(part.text) if isinstance(part, TextPart) else len(getattr(part, "data", b""))
+        self._carrier.send({"kind": "weight", "of": along, "size": size})
+
+    async def _part(
+        self, kind: str, name: str, source: str = "", output: str | None = None
+    ) -> Part:
+        resolve.learn_secrets()  # what goes along is cut where no secret is
+        if kind == "file":
+            return await aside.run(attachments.file_part, name)
+        if kind == "cell":
+            return TextPart(cells.cells_text([(source, output or None)]))
+        if name not in self._shell.user_ns:
+            raise UsageError(f"No variable named {name}.")
+        return TextPart(values.summarise(name, self._shell.user_ns[name]))
+
+    # -- asking
+
+    def _ask(self, question: Message, old: Turn | None = None) -> None:
+        """Ask; in the place of `old`, if that is given, and as it was asked."""
+        _let_go(old)
+        asked = self.conversation.question(
+            question,
+            system=old.system if old else None,
+            place=self._place(old),
+            instead_of=old,
+            options={**self._options, "extra": self._as_before(old)},
+        )
+        self._start(asked, old)
+
+    def _start(self, question: Question, old: Turn | None = None) -> None:
+        turn = self.conversation.begin(question, instead_of=old)
+        run = Run(_read(turn))
+        turn.stop = run.stop
+        self.runs = [*(one for one in self.runs if not one.done), run]
+
+    def _place(self, old: Turn | None = None) -> Place:
+        """Return where a question of the page belongs: at an end of its own, or that of another."""
+        return Place(
+            self.conversation.name,
+            old.cell if old else f"{OURS}{random_id()}",
+            old.execution if old else random_id(),
+        )
+
+    def _as_before(self, old: Turn | None) -> dict[str, Any]:
+        """Return the options of an earlier turn that are not set here."""
+        given = old.options if old else {}
+        return {name: value for name, value in given.items() if name not in self._options}
+
+    # -- to the page
+
+    def _follow(self, conversation: Conversation) -> None:
+        """Show this conversation from now on."""
+        self._leave()
+        self.conversation, self._told = conversation, Told()
+        conversation.changes.lasting.append(self._carrier.write)
+        self._carrier.write()
+        self._loop.call_soon_threadsafe(self._start_following)
+
+    def _leave(self) -> None:
+        """Write no more of the conversation that is shown."""
+        lasting = self.conversation.changes.lasting
+        if self._carrier.write in lasting:
+            lasting.remove(self._carrier.write)
+
+    def _start_following(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+        self._following = self._loop.create_task(self._keep_telling(self.conversation))
+        # what a question needs to know is read before the user has typed one
+        self._begin(_look(self.conversation.model))
+
+    async def _keep_telling(self, conversation: Conversation) -> None:
+        await conversation.load()
+        self.tell()
+        async with contextlib.aclosing(conversation.changes.follow()) as changes:
+            async for _ in changes:
+                self.tell()
+                await asyncio.sleep(TICK)
+
+    def tell(self) -> None:
+        """Tell the page what is new, if anything is; known secrets are masked."""
+        talk = self.conversation
+        running = any(turn.state == "running" for turn in talk.turns)
+        info = {
+            "chat": talk.name,
+            "chats": self._chats,
+            "title": talk.title,
+            "model": name_of(talk),
+            "system": talk.system and secrets.mask(talk.system),
+            "options": self._options,
+            "busy": running,
+        }
+        if news := self._told.news(info, talk.turns):
+            self._carrier.send({"kind": "sync", **news})
+        self._carrier.show(info)
+
+
+def random_id() -> str:
+    """Return an id that nothing else has."""
+    return os.urandom(8).hex()
+
+
+def name_of(conversation: Conversation) -> str:
+    """Return the model that answers in a conversation, as far as its name means one."""
+    try:
+        return str(resolve.resolve(conversation.model))
+    except UsageError:
+        return conversation.model or ""
+
+
+def _about(value: object) -> str:
+    """Say of what kind a value is, and how large, without asking what may take long."""
+    kind = type(value).__name__
+    shape = getattr(value, "shape", None) if kind in SHAPED else None
+    if isinstance(shape, tuple):
+        return f"{kind} {' by '.join(map(str, shape))}"
+    return f"{kind} of {len(value):,}" if type(value) in SIZED else kind  # type: ignore[arg-type] # as they have
+
+
+def _files() -> list[str]:
+    try:
+        found = [one for one in Path.cwd().iterdir() if one.is_file()]
+    except OSError:
+        return []
+    return sorted(one.name for one in found if not one.name.startswith("."))[:MAX_NAMES]
+
+
+def _let_go(*turns: Turn | None) -> None:
+    """Stop those that still come, before they are taken out."""
+    for turn in turns:
+        if turn is not None and turn.state == "running" and turn.stop:
+            turn.stop()
+
+
+async def _look(model: str | None) -> None:
+    with contextlib.suppress(ChatError):  # which the question itself will say
+        await resolve.ready(model)
+
+
+async def _read(turn: Turn) -> None:
+    with contextlib.suppress(ChatError):  # the turn has it, and the page shows it
+        async with contextlib.aclosing(turn.events()) as events:
+            async for _ in events:
+                await asyncio.sleep(0)
+
+
+def _offer(offer: offers.Offer, rank: Rank) -> dict[str, Any]:
+    model = offer.model
+    return {
+        "id": str(model),
+        "provider": model.provider,
+        "name": model.name,
+        "rank": rank.name.lower(),
+        "missing": offer.missing,
+        "state": offer.state,
+    }
+
+
+def _edited(question: Message, text: str) -> Message:
+    """Return the question with another text, and with what went along with it."""
+    texts = [part for part in question.parts if isinstance(part, TextPart)]
+    return Message.asking(text, (part for part in question.parts if part not in texts[-1:]))
+
+
+def _parts(files: Iterable[Any], buffers: list[bytes]) -> list[Part]:
+    return [
+        ImagePart.of_bytes(data, file["type"])
+        if file["type"] in IMAGES
+        else FilePart(file["name"], data, file["type"] or "application/octet-stream")
+        for file, data in zip(files, buffers, strict=True)
+    ]
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    for name, value in options.items():
+        if name == "effort" and value in {None, *config.EFFORTS}:
+            continue
+        if name not in {"temperature", "max_tokens"} or not isinstance(value, int | float | None):
+            raise UsageError(f"{name} is no number that can be set here.")
+    return {name: value for name, value in options.items() if value is not None}

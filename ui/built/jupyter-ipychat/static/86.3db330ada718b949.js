@@ -1,1 +1,0 @@
-"use strict";(self.rspackChunkjupyter_ipychat=self.rspackChunkjupyter_ipychat||[]).push([[86],{517(p,s,t){t.r(s),t.d(s,{},{default:[]})}}]);
