@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -43,6 +44,8 @@ PARENT_POLL = 0.5
 """Seconds between the engine's checks that its kernel still exists."""
 EXIT_WAIT = 2.0
 """Seconds for the system to report how a process ended after its connection broke off."""
+LOG_WAIT = 0.5
+"""Seconds for the engine's own thread to write why it failed; it can't be asked whether it has."""
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what resources a container may use."""
@@ -280,7 +283,8 @@ def serve() -> None:
         said = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(said), flush=True)  # noqa: T201 - the process's output
     if "error" in said:
-        sys.exit(1)  # not immediately: a thread of the engine may still be writing why
+        time.sleep(LOG_WAIT)
+        sys.exit(1)  # not os._exit: a thread of the engine may still be writing why
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # closing them tells the kernel that there is no more
         os.dup2(nothing, stream)
