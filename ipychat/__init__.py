@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from ipychat.errors import ChatError as ChatError
     from ipychat.messages import (
         FinishReason as FinishReason,
+        Image as Image,
         Message as Message,
         Notice as Notice,
         Reasoning as Reasoning,
         Reply as Reply,
+        Source as Source,
         Text as Text,
         ToolCall as ToolCall,
         Usage as Usage,
@@ -40,10 +42,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "ChatError": "ipychat.errors",
     "FinishReason": "ipychat.messages",
+    "Image": "ipychat.messages",
     "Message": "ipychat.messages",
     "Notice": "ipychat.messages",
     "Reasoning": "ipychat.messages",
     "Reply": "ipychat.messages",
+    "Source": "ipychat.messages",
     "Text": "ipychat.messages",
     "ToolCall": "ipychat.messages",
     "Usage": "ipychat.messages",

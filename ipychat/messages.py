@@ -7,8 +7,10 @@ whatever a provider yields becomes an event once, in `ipychat.providers.provider
 from __future__ import annotations
 
 import base64
+import hashlib
 import itertools
 import json
+import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
@@ -480,6 +482,47 @@ class Reasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A page or document that the answer cites."""
+
+    url: str
+    """A web address; empty for a document of the question's own."""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that the model made."""
+
+    media_type: str
+    """As its bytes say: image/png, image/jpeg, image/gif or image/webp."""
+    data: bytes = field(repr=False)
+
+    @classmethod
+    def read(cls, data: bytes) -> Image | None:
+        """Return the image that these bytes are, or None if they are none that can be shown."""
+        for media_type, pattern in IMAGE_TYPES.items():
+            if re.match(pattern, data, re.DOTALL):
+                return cls(media_type, data)
+        return None
+
+    @property
+    def name(self) -> str:
+        """The name of the file that it is stored in."""
+        suffix = self.media_type.partition("/")[2]
+        return f"{hashlib.sha256(self.data).hexdigest()}.{suffix}"
+
+
+IMAGE_TYPES = {
+    "image/png": rb"\x89PNG\r\n\x1a\n",
+    "image/jpeg": rb"\xff\xd8\xff",
+    "image/gif": rb"GIF8[79]a",
+    "image/webp": rb"RIFF.{4}WEBP",
+}
+"""Types of images that are shown, and how their files begin. SVG may hold scripts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What the service counted, in tokens; `cached` of the input came from its cache."""
 
@@ -495,6 +538,20 @@ class Usage:
     """So many of these for an hour, which costs more."""
     saved: float | None = None
     """Dollars that the cache has spared; less than zero where storing has cost more."""
+
+    def __add__(self, other: Usage) -> Usage:
+        """Return the sum; what it costs is known only if both costs are."""
+        costs, saved = (self.cost, other.cost), (self.saved, other.saved)
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+            self.cached + other.cached,
+            None if None in costs else sum(filter(None, costs)),
+            self.stored + other.stored,
+            self.stored_hour + other.stored_hour,
+            None if saved == (None, None) else sum(filter(None, saved)),
+        )
 
     def to_record(self) -> dict[str, Any]:
         """Return the fields, those of a later version only where they say something."""
@@ -555,7 +612,7 @@ class Notice:
     """`retry`: it takes the place of the one before, if that is of the same kind."""
 
 
-Event: TypeAlias = Text | Reasoning | ToolCall | Usage | FinishReason | Notice
+Event: TypeAlias = Text | Reasoning | Image | ToolCall | Source | Usage | FinishReason | Notice
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -570,6 +627,8 @@ class Reply:
     """Text, sealed thoughts and calls in their order; empty where there is text alone."""
     origin: str = ""
     """Whose seals are in the parts."""
+    sources: tuple[Source, ...] = ()
+    images: tuple[Image, ...] = ()
     notices: tuple[str, ...] = ()
     finish: str | None = None
     """None where the answer did not come to its end."""
@@ -604,7 +663,7 @@ class Reply:
     @property
     def is_empty(self) -> bool:
         """Whether nothing came of it."""
-        return not (self.text or self.reasoning or self.tool_calls)
+        return not (self.text or self.reasoning or self.tool_calls or self.images)
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -663,6 +722,8 @@ class Reply:
             "model": str(self.model),
             "tool_calls": [_sparse(call) for call in self.tool_calls],
             "parts": [*map(_part_record, self.parts)],
+            "sources": [asdict(source) for source in self.sources],
+            "images": [image.name for image in self.images],
             "notices": list(self.notices),
             "usage": self.usage and self.usage.to_record(),
         }
@@ -689,6 +750,8 @@ class Reply:
             "request": request,
             "tool_calls": calls,
             "parts": _read_parts(record.get("parts", []), record["text"], calls),
+            "sources": tuple(_made(Source, one) for one in record.get("sources", ())),
+            "images": (),  # their files are read by whoever stores them
             "notices": tuple(record["notices"]),
             "usage": record["usage"] and _made(Usage, record["usage"]),
         })  # fmt: skip
@@ -741,7 +804,17 @@ def _sparse(value: ToolCall | Usage) -> dict[str, Any]:
     return {name: one for name, one in asdict(value).items() if one or name not in LATER}
 
 
-LATER = {"parts", "origin", "thought_for", "seal", "stored", "stored_hour", "saved"}
+LATER = {
+    "parts",
+    "origin",
+    "sources",
+    "images",
+    "thought_for",
+    "seal",
+    "stored",
+    "stored_hour",
+    "saved",
+}
 """Fields that records did not always have, and that stay out of them while they are empty."""
 OR_NONE = str | None
 _RECORDED: Mapping[str, Any] = {
@@ -766,7 +839,7 @@ def check_fields(given: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
             raise TypeError(name)
 
 
-T = TypeVar("T", ToolCall, Usage, Reply)
+T = TypeVar("T", ToolCall, Source, Usage, Reply)
 
 
 def _made(cls: type[T], given: Mapping[str, Any]) -> T:

@@ -228,7 +228,12 @@ RECORDED = {
             *block(2, "text", {"type": "a_new_delta", "text": "nothing to show"}, text=""),
             *end(),
         ],
-        [Text("Yes"), USAGE, FinishReason("stop")],
+        [
+            Notice("Anthropic also sent a part that is not shown: a_new_block."),
+            Text("Yes"),
+            USAGE,
+            FinishReason("stop"),
+        ],
     ),
     "text that stands in the start of its block": (
         stream(block(0, "text", {"type": "text_delta", "text": "lo"}, text="Hel")),

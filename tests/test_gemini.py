@@ -210,7 +210,7 @@ async def test_feedback_that_blocks_nothing_is_nothing(events, written):
 
 
 async def test_what_can_not_be_shown_is_said_once(events, written):
-    picture = {"inlineData": {"mimeType": "image/png", "data": "cG5n"}}
+    picture = {"inlineData": {"mimeType": "audio/wav", "data": "cG5n"}}
     code = {"executableCode": {"language": "PYTHON", "code": "1 + 1"}}
     script = written(response(picture), response(picture, code), say("Done.", finish="STOP"))
     assert await events(script) == [

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ipychat import ask, errors, messages
-from ipychat.messages import FinishReason, Notice, Reasoning, Text, ToolCall, Usage
+from ipychat.messages import FinishReason, Notice, Reasoning, Source, Text, ToolCall, Usage
 from ipychat.providers import OpenAI
 from ipychat.providers.openai import compatible
 from ipychat.providers.presets import PRESETS
@@ -583,11 +583,13 @@ async def test_a_thinking_part_without_a_thought_is_nothing(events, thinking):
 
 
 async def test_a_part_without_text_is_told_and_the_answer_goes_on(events):
-    part = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}
-    packet = completion({"content": [part, {"type": "text", "text": "yes"}]})
+    part = {"type": "input_audio", "input_audio": {"data": "x"}}
+    image = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}
+    packet = completion({"content": [part, image, {"type": "text", "text": "yes"}]})
     given = await events(*answer(packet * 2 + completion(finish="stop")))
-    note = Notice("OpenAI also sent a part that is not shown: image_url.")
-    assert given == [note, Text("yesyes"), FinishReason("stop")]
+    note = Notice("OpenAI also sent a part that is not shown: input_audio.")
+    source = Source("https://x.example/a.png", "an image")
+    assert given == [note, source, Text("yesyes"), FinishReason("stop")]
 
 
 async def test_done_ends_an_answer_that_has_no_finish_reason(events):

@@ -28,12 +28,14 @@ from ipychat.errors import (
 from ipychat.messages import (
     Event,
     FinishReason,
+    Image,
     ModelId,
     Notice,
     Part,
     Question,
     Reasoning,
     Reply,
+    Source,
     Text,
     TextPart,
     Thought,
@@ -63,9 +65,10 @@ class Answer:
     """A growing answer: iterate `events()` once; `reply()` returns what has arrived so far."""
 
     __slots__ = (
-        "_at", "_begin", "_finish", "_first_text", "_hash", "_ids", "_kept", "_last_kind", "_marks",
-        "_masked", "_notices", "_origin", "_others", "_reasoning", "_receipt", "_seconds", "_text",
-        "_thought_for", "_tool_calls", "_usage", "request",
+        "_at", "_begin", "_finish", "_first_text", "_hash", "_ids", "_images", "_kept",
+        "_last_kind", "_marks", "_masked", "_notices", "_origin", "_others", "_reasoning",
+        "_receipt", "_seconds", "_sources", "_text", "_thought_for", "_tool_calls", "_usage",
+        "request",
     )  # fmt: skip
 
     def __init__(self, request: Question, *, fallbacks: bool = True) -> None:
@@ -91,6 +94,8 @@ class Answer:
         """Thoughts and calls between pieces of text, with the length of the text before each."""
         self._origin = ""
         self._thought_for = 0.0
+        self._sources: list[Source] = []
+        self._images: list[Image] = []
         self._usage: Usage | None = None
         self._finish: str | None = None
         self._begin = time.monotonic()
@@ -188,7 +193,9 @@ class Answer:
             yield Reasoning(kept.reasoning)
         if kept.text:
             yield Text(kept.text)
+        yield from kept.images
         yield from kept.tool_calls
+        yield from kept.sources
         if kept.usage:
             yield kept.usage
         yield FinishReason(kept.finish or "stop")
@@ -293,7 +300,7 @@ class Answer:
 
     @property
     def _has_begun(self) -> bool:
-        return bool(self._text.tell() or self._reasoning.tell() or self._marks)
+        return bool(self._text.tell() or self._reasoning.tell() or self._marks or self._images)
 
     def add(self, event: E) -> E:
         """Add an event to the reply, and return it; `events()` does this for all it yields."""
@@ -321,8 +328,12 @@ class Answer:
                 return call  # type: ignore[return-value] # as it is a call still
             case Usage():
                 counted = routes.priced(self.request, event) if event.cost is None else event
-                self._usage = counted
+                self._usage = self._usage + counted if self._usage else counted
                 return counted  # type: ignore[return-value] # as it is one still
+            case Source():
+                self._sources.append(event)
+            case Image():
+                self._images.append(event)
             case FinishReason(reason):
                 self._finish = reason
         return event
@@ -371,6 +382,8 @@ class Answer:
             reasoning=secrets.mask(self._reasoning.getvalue()),
             tool_calls=tuple(self._tool_calls),
             parts=parts,
+            sources=tuple(self._sources),
+            images=tuple(self._images),
             origin=self._origin if parts else "",
             notices=tuple(self._notices),
             finish=self._finish,

@@ -22,6 +22,7 @@ from functools import partial
 from html import escape
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
+from ipychat.display import _beside
 from ipychat.errors import FormatError, UsageError
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
 from ipychat.secrets import mask, settled
@@ -448,6 +449,7 @@ class _Ending:
             + small(_left_out(self.reply.reasoning, ".reasoning"))
             + body.html
             + small(left_out, _ENDING)
+            + _beside.html(self.reply)
             + _smalls(map(tool_call, self.reply.tool_calls))
             + _smalls(notices[self.above :])
             + small(self.ending, _ENDING)
@@ -457,7 +459,8 @@ class _Ending:
             return {}
         said = [body.plain] if body.plain.strip() else [self.header, *notices]
         if self.format in {"markdown", "text"} or not body.plain.strip():
-            said += [left_out, self.ending]  # code that is copied has nothing else in it
+            # code that is copied has nothing else in it
+            said += [left_out, _beside.plain(self.reply), self.ending]
         return {"text/html": _frame(html), "text/plain": "\n\n".join(filter(None, said))}
 
 

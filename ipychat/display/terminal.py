@@ -15,8 +15,20 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from ipychat.display import _beside
 from ipychat.display.cell import check_json, pretty_json, tool_call
-from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
+from ipychat.messages import (
+    Event,
+    FinishReason,
+    Image,
+    Notice,
+    Reasoning,
+    Reply,
+    Source,
+    Text,
+    ToolCall,
+    Usage,
+)
 from ipychat.secrets import mask
 from ipychat.text.characters import harmless
 
@@ -85,7 +97,7 @@ class TerminalView:
                 self._line(text)
             case ToolCall():
                 self._line(tool_call(event))
-            case Usage() | FinishReason():
+            case Usage() | FinishReason() | Source() | Image():  # these stand at the end
                 return
         self._flush()
 
@@ -104,6 +116,8 @@ class TerminalView:
         elif self._speaker is None:
             self._say(reply.text, Text)
         self._line("")
+        for line in _beside.plain(reply).splitlines() if self._format != "json" else ():
+            self._line(line)
         self._line(ending)
         self._line(str(reply.usage or ""))
         self._flush()

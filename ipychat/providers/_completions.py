@@ -28,6 +28,7 @@ CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
 """What Moonshot and DeepSeek call the part of the prompt that came from their cache."""
 STORED = "cache_write_tokens"
 """What OpenAI and OpenRouter call the part that was put there."""
+BESIDE = frozenset({"annotations", "images", "audio"})
 MAX_COST = 1e6
 """Dollars. What is more is no price of an answer."""
 
@@ -90,6 +91,7 @@ class Completion(Answer):
             if finish == "error":
                 raise self.error(choice if choice.get("error") else payload)
             self.finish = text_of(finish)
+            self._take_sources(payload)
             usage = usage or _usage_elsewhere(payload, choice)
         if choice.get("error"):
             raise self.error(choice)
@@ -97,15 +99,7 @@ class Completion(Answer):
             self.usage = _parse_usage(usage)
 
     def _take_delta(self, delta: dict[str, Any]) -> None:
-        if reasoning := delta.get("reasoning_content"):
-            self.think(reasoning)
-            self._thought.append(reasoning)
-        elif reasoning := delta.get("reasoning"):
-            self.think(reasoning)
-        for detail in delta.get("reasoning_details") or ():  # OpenRouter's; some are encrypted
-            if not reasoning:
-                self.think(detail.get("text") or detail.get("summary") or "")
-            self._take_detail(detail)
+        self._take_thought(delta)
         if refusal := delta.get("refusal"):
             self.note("The model refuses.")
             self.say(refusal)
@@ -116,11 +110,41 @@ class Completion(Answer):
             self.say(json.dumps(content, ensure_ascii=False))
         else:
             self.say(content or "")
+        if not BESIDE.isdisjoint(delta):
+            self._take_beside(delta)
         calls = delta.get("tool_calls") or ()
         if len(calls) > MAX_CALLS:
             raise FormatError(f"{self.service} sent over {MAX_CALLS:,} tool calls.")
         for call in calls:
             self._take_call(call)
+
+    def _take_sources(self, payload: dict[str, Any]) -> None:
+        """Cite what Perplexity and xAI name beside the choices, once they have finished."""
+        for found in payload.get("search_results") or ():
+            self.cite(found.get("url"), found.get("title"))
+        for url in payload.get("citations") or ():
+            self.cite(url)
+
+    def _take_thought(self, delta: dict[str, Any]) -> None:
+        if reasoning := delta.get("reasoning_content"):
+            self.think(reasoning)
+            self._thought.append(reasoning)
+        elif reasoning := delta.get("reasoning"):
+            self.think(reasoning)
+        for detail in delta.get("reasoning_details") or ():  # OpenRouter's; some are encrypted
+            if not reasoning:
+                self.think(detail.get("text") or detail.get("summary") or "")
+            self._take_detail(detail)
+
+    def _take_beside(self, delta: dict[str, Any]) -> None:
+        """Take what some services send beside the text."""
+        for annotation in delta.get("annotations") or ():
+            cited = annotation.get("url_citation") or annotation.get("file") or {}
+            self.cite(cited.get("url"), cited.get("title") or cited.get("name"))
+        for image in delta.get("images") or ():  # OpenRouter's
+            self.show(image["image_url"]["url"])
+        if delta.get("audio"):
+            self.skip("audio")
 
     def _take_detail(self, detail: dict[str, Any]) -> None:
         """Add a piece to the details of the thought; those of one kind and number are one."""
@@ -139,8 +163,10 @@ class Completion(Answer):
                 self.think(one.get("text") or "")
         elif (text := part.get("text")) is not None:
             self.say(text)
+        elif image := part.get("image_url"):
+            self.show(image["url"])
         elif (kind := part.get("type")) not in {"thinking", "reference"}:  # these may have none
-            self.note(f"{self.service} also sent a part that is not shown: {text_of(kind)}.")
+            self.skip(kind)
 
     def _take_call(self, given: dict[str, Any]) -> None:
         """Add to the call that a piece belongs to: by its index, else by its id, else the last."""

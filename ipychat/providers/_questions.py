@@ -30,6 +30,8 @@ class Draft(NamedTuple):
     options: Json
     stream: bool
     hints: Hints = NO_HINTS
+    further: tuple[Json, ...] = ()
+    """What there is of the answer already, where its service has paused in it."""
 
 
 # -- messages

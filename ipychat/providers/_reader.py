@@ -26,11 +26,14 @@ from ipychat.messages import (
     MAX_ANSWER,
     Event,
     FinishReason,
+    Image,
     Notice,
     Reasoning,
+    Source,
     Text,
     ToolCall,
     Usage,
+    from_base64,
 )
 from ipychat.providers import _form
 from ipychat.providers.provider import MAX_ID, MAX_NAME
@@ -47,6 +50,8 @@ MAX_COUNT = 10**12
 """Tokens. What is more is no count."""
 MAX_CALLS = 1_000
 """Tool calls of one answer. No model makes so many, and a notebook could not show them."""
+MAX_SOURCES = 1_000
+"""Sources of an answer."""
 MAX_NOTES = 100
 """Notices that an answer may give cause for."""
 MAX_NOTE = 1_000
@@ -119,8 +124,8 @@ class Answer:
     """What is known of an answer while its payloads come in."""
 
     __slots__ = (
-        "_events", "_kind", "_noted", "_room", "_texts", "_whole", "closed", "fault", "finish",
-        "open_calls", "service", "usage",
+        "_cited", "_events", "_kind", "_noted", "_room", "_texts", "_whole", "closed", "fault",
+        "finish", "open_calls", "service", "usage",
     )  # fmt: skip
     done: ClassVar[str | None] = None
     """The data that closes a stream, where it is no JSON."""
@@ -137,6 +142,7 @@ class Answer:
         self.closed = False
         """Whether the service said that nothing comes after this."""
         self._noted: tuple[str, ...] = ()
+        self._cited: set[str] = set()
         self._whole = 0  # calls that came as a whole
         self._room = config.current().max_answer  # for the open calls' arguments
         self._events: list[Event] = []  # of this packet
@@ -174,6 +180,29 @@ class Answer:
         seal = json.dumps(sealed)
         self._fill(len(seal))
         return seal
+
+    def cite(self, url: Any, title: Any = "") -> None:
+        """Add a source, once; what has neither an address nor a title is none."""
+        source = Source(text_of(url or ""), text_of(title or ""))
+        known = source.url or source.title
+        if known and known not in self._cited and len(self._cited) < MAX_SOURCES:
+            self._cited.add(known)
+            self._add(source)
+
+    def show(self, data: Any) -> None:
+        """Add an image: base64, or its URL. What has to be fetched from elsewhere is only named."""
+        head, comma, encoded = text_of(data).partition(",")
+        if head.startswith(("http://", "https://")):
+            self.cite(data, "an image")
+            return
+        try:
+            self._add(Image("", from_base64(encoded if comma else head)))
+        except ValueError:
+            self.skip("an image")
+
+    def skip(self, kind: Any) -> None:
+        """Say that a part of a kind came which is not shown."""
+        self.note(f"{self.service} also sent a part that is not shown: {name_of(kind)}.")
 
     def note(self, text: str) -> None:
         """Add what the user should know, once."""

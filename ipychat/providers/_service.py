@@ -6,7 +6,7 @@ list of models mean.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -24,6 +24,8 @@ from ipychat.wire import offload
 from ipychat.wire.http import Call, Transport
 from ipychat.wire.ndjson import LineDecoder
 
+Ask = Callable[..., Awaitable[_reader.Asked]]
+"""Sends a question; `further` is what there is of its answer."""
 MAX_PAGES = 20
 """A list of models that is longer has no end."""
 
@@ -116,6 +118,10 @@ class HttpService(Keyed):
         ask = partial(
             cls._ask, model, messages, base_url, api_key, given, stream=stream, hints=hints
         )
+        return cls._read(ask)
+
+    @classmethod
+    def _read(cls, ask: Ask) -> AsyncIterator[Event]:
         return _reader.read(ask)
 
     @classmethod
@@ -129,10 +135,12 @@ class HttpService(Keyed):
         *,
         stream: bool,
         hints: Hints,
+        further: tuple[Json, ...] = (),
     ) -> _reader.Asked:
         transport, options = Transport.split(options)
         model = cls.get_model(model)
-        body = await offload.run(cls._read_and_write, model, messages, options, stream, hints)
+        how = (options, stream, hints, further)
+        body = await offload.run(cls._read_and_write, model, messages, *how)
         place = cls._place(base_url, api_key, transport)
         await cls._complete(body, place)
         path = cls.path(model) if stream else cls._whole_path(model)

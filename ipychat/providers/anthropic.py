@@ -5,17 +5,21 @@ https://platform.claude.com/docs/en/api/messages
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
 
 from ipychat.errors import UsageError
 from ipychat.messages import (
+    Event,
     FilePart,
+    FinishReason,
     ImagePart,
     Message,
     Part,
@@ -25,10 +29,19 @@ from ipychat.messages import (
     Usage,
     to_base64,
 )
-from ipychat.providers import _questions
+from ipychat.providers import _questions, _reader
 from ipychat.providers._questions import Conversation, Draft, Json
-from ipychat.providers._reader import Answer, OpenCall, count_of, counts_of, id_of, name_of, text_of
-from ipychat.providers._service import HttpService
+from ipychat.providers._reader import (
+    Answer,
+    Asked,
+    OpenCall,
+    count_of,
+    counts_of,
+    id_of,
+    name_of,
+    text_of,
+)
+from ipychat.providers._service import Ask, HttpService
 from ipychat.providers.presets import KEY_VARIABLES
 from ipychat.providers.provider import Card
 
@@ -78,8 +91,10 @@ class Anthropic(HttpService):
 
     @classmethod
     def _write(cls, asked: Draft) -> Json:
-        body = {"model": asked.model, "stream": asked.stream}
+        body: Json = {"model": asked.model, "stream": asked.stream}
         body |= _write_messages(asked.messages) | _write_options(asked)
+        if asked.further:
+            body["messages"].append({"role": "assistant", "content": [*asked.further]})
         if cls.caches and asked.hints.caches:
             body.setdefault("cache_control", {"type": "ephemeral"})  # up to its last block
         if not body.get("cache_control"):  # the user's False
@@ -91,9 +106,32 @@ class Anthropic(HttpService):
         return _Message
 
     @classmethod
+    async def _read(cls, ask: Ask) -> AsyncIterator[Event]:
+        """Read the answer; where the service pauses in it, ask for the rest."""
+        further: tuple[Json, ...] = ()
+        for left in range(MAX_PAUSES, -1, -1):
+            answers: list[Answer] = []
+            events = _reader.read(partial(_ask_on, ask, further, answers))
+            async with contextlib.aclosing(events) as given:  # type: ignore[type-var] # a generator
+                async for event in given:
+                    if not (left and event == FinishReason(PAUSED)):
+                        yield event
+            [answer] = answers
+            if answer.finish != PAUSED or not isinstance(answer, _Message):
+                return
+            further = (*further, *answer.blocks())
+
+    @classmethod
     def _read_page(cls, page: Any) -> tuple[list[Card], str]:
         cards = [_read_card(one) for one in page["data"] if one.get("lifecycle") != "retired"]
         return cards, text_of(page["last_id"]) if page.get("has_more") else ""
+
+
+async def _ask_on(ask: Ask, further: tuple[Json, ...], answers: list[Answer]) -> Asked:
+    """Ask, and keep the answer at hand."""
+    asked = await ask(further=further)
+    answers.append(asked.answer)
+    return asked
 
 
 # -- what is asked
@@ -240,6 +278,10 @@ def _write_result(message: Message) -> Json:
 
 # -- what is answered
 
+MAX_PAUSES = 10
+"""How often an answer is asked on in which its service pauses."""
+PAUSED = "pause_turn"
+"""How an answer ends that the service wants to be asked on, with what there is of it."""
 REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -254,6 +296,8 @@ COUNTS = (
 )
 
 
+SEARCHES = {"web_search_tool_result", "web_fetch_tool_result"}
+"""Blocks that the model reads, and cites."""
 DETAILS = "output_tokens_details"
 STORED = "cache_creation"
 MAX_BLOCKS = 10_000
@@ -277,14 +321,54 @@ class _Thinking:
         return {"type": "thinking", "thinking": self.text.getvalue(), "signature": signature}
 
 
+def _may_pause(body: Json) -> bool:
+    """Return whether the service has tools of its own, between whose calls it may pause."""
+    return any("type" in tool for tool in body.get("tools") or ()) or "mcp_servers" in body
+
+
+class _RawBlock:
+    """A block with all that came of it."""
+
+    __slots__ = ("_block", "_pieces")
+
+    def __init__(self, block: Json) -> None:
+        self._block = dict(block)
+        self._pieces: dict[str, list[str]] = {}
+
+    def add(self, delta: Json) -> None:
+        """Add a piece."""
+        if "citation" in delta:
+            self._block["citations"] = [*(self._block.get("citations") or ()), delta["citation"]]
+        for name in ("text", "thinking", "signature", "partial_json"):
+            if name in delta:
+                self._pieces.setdefault(name, []).append(text_of(delta[name]))
+
+    def whole(self) -> Json:
+        """Return the block with its pieces joined."""
+        block = dict(self._block)
+        for name, pieces in self._pieces.items():
+            text = "".join(pieces)
+            if name == "partial_json":
+                block["input"] = _questions.read_object(text) or {}
+            else:
+                block[name] = (block.get(name) or "") + text
+        return block
+
+
 class _Message(Answer):
-    __slots__ = ("_blocks", "_counts")
+    __slots__ = ("_blocks", "_counts", "_raw")
 
     def __init__(self, service: str, asked: Json) -> None:
         super().__init__(service, asked)
         self._blocks: dict[int, OpenCall | _Thinking | None] = {}
         """Blocks that are not shown: calls, what tools of the service's own do, and what is new."""
         self._counts: Json = {}
+        self._raw: dict[int, _RawBlock] | None = {} if _may_pause(asked) else None
+        """All that came, where the service may want it back."""
+
+    def blocks(self) -> list[Json]:
+        """Return the content as it came."""
+        return [block.whole() for block in (self._raw or {}).values()]
 
     def _take(self, payload: Json) -> None:
         match payload.get("type"):
@@ -317,11 +401,15 @@ class _Message(Answer):
 
     def _take_block(self, index: int, block: Json) -> None:
         self._blocks.pop(index, None)
+        if self._raw is not None:
+            self._raw[index] = _RawBlock(block)
         if type(index) is not int or len(self._blocks) >= MAX_BLOCKS:
             raise TypeError
         match block["type"]:
             case "text":
                 self.say(block.get("text") or "")
+                for citation in block.get("citations") or ():
+                    self._cite(citation)
             case "thinking":
                 self.think(block.get("thinking") or "")
                 self._blocks[index] = _Thinking(block)
@@ -332,11 +420,27 @@ class _Message(Answer):
                 given = json.dumps(block.get("input") or {}, ensure_ascii=False)
                 call = OpenCall(id_of(block["id"]), name_of(block["name"]), otherwise=given)
                 self._blocks[index] = self.open_call(call)
-            case _:
+            case kind:
                 self._blocks[index] = None
+                self._take_other(name_of(kind), block)
+
+    def _take_other(self, kind: str, block: Json) -> None:
+        """Report a block that is neither text nor a call of the user's tools."""
+        if kind == "fallback":
+            other = block.get("to") or block
+            name = other.get("model") if isinstance(other, dict) else other
+            self.note(f"{self.service} let another model answer: {name_of(name or 'unnamed')}.")
+        elif kind in SEARCHES:
+            content = block.get("content")
+            if isinstance(content, dict) and (code := content.get("error_code")):
+                self.note(f"{self.service}'s search failed: {name_of(code)}.")
+        elif kind != "server_tool_use":
+            self.skip(kind)
 
     def _take_delta(self, index: int, delta: Json) -> None:
         kind = text_of(delta["type"])
+        if self._raw and index in self._raw:
+            self._raw[index].add(delta)
         if index in self._blocks:
             block = self._blocks[index]
             if isinstance(block, OpenCall) and kind == "input_json_delta":
@@ -348,8 +452,14 @@ class _Message(Answer):
                 block.signature.write(text_of(delta["signature"]))
         elif kind == "text_delta":
             self.say(delta["text"])
+        elif kind == "citations_delta":
+            self._cite(delta["citation"])
         elif kind == "thinking_delta":
             self.think(delta["thinking"])
+
+    def _cite(self, citation: Json) -> None:
+        title = citation.get("title") or citation.get("document_title")
+        self.cite(citation.get("url") or citation.get("source"), title)
 
     def _seal_thought(self, index: Any) -> None:
         """Seal the thought of a block that has ended."""

@@ -300,7 +300,6 @@ FILTERS = (
 FINISHES: dict[str, str | None] = dict.fromkeys(FILTERS, "content_filter")
 FINISHES |= {"STOP": "stop", "MAX_TOKENS": "length", "FINISH_REASON_UNSPECIFIED": None}
 NOT_SHOWN = {
-    "inlineData": "media",
     "fileData": "a file",
     "executableCode": "code that it ran",
     "codeExecutionResult": "the output of code that it ran",
@@ -324,6 +323,7 @@ class _Responses(Answer):
             if finish != "stop" and (message := candidate.get("finishMessage")):
                 self.note(f"Gemini says: {text_of(message)}")
             self.finish = finish
+        self._take_sources(candidate)
         if blocked := (payload.get("promptFeedback") or {}).get("blockReason"):
             self.note(f"Gemini blocked the question: {text_of(blocked)}.")
             self.finish = "content_filter"
@@ -339,8 +339,26 @@ class _Responses(Answer):
             self.call(call.get("id"), call["name"], call.get("args"), sealed)
         elif sealed and "text" in part:
             self.seal(sealed)
+        inline = part.get("inlineData") or {}
+        if text_of(inline.get("mimeType") or "").startswith("image/"):
+            self.show(inline["data"])
+        elif inline:
+            self.note("Gemini also sent media, which is not shown.")
         for kind in NOT_SHOWN.keys() & part.keys():
             self.note(f"Gemini also sent {NOT_SHOWN[kind]}, which is not shown.")
+
+    def _take_sources(self, candidate: Json) -> None:
+        """Cite the pages that the answer is grounded in."""
+        if grounding := candidate.get("groundingMetadata"):
+            for chunk in grounding.get("groundingChunks") or ():
+                found = chunk.get("web") or chunk.get("retrievedContext") or {}
+                self.cite(found.get("uri"), found.get("title"))
+        if citations := candidate.get("citationMetadata"):
+            for found in citations.get("citationSources") or citations.get("citations") or ():
+                self.cite(found.get("uri"), found.get("title"))
+        if pages := candidate.get("urlContextMetadata"):
+            for found in pages.get("urlMetadata") or ():
+                self.cite(found.get("retrievedUrl"))
 
 
 def _read_card(model: Json) -> Card:

@@ -28,11 +28,13 @@ from ipychat.messages import (
     MAX_ANSWER,
     Event,
     FinishReason,
+    Image,
     Message,
     Notice,
     Prompt,
     Question,
     Reasoning,
+    Source,
     Text,
     ToolCall,
     Usage,
@@ -46,6 +48,9 @@ MAX_REASON = 256
 """Characters of a finish reason; the longest known has about thirty."""
 MAX_NAME = 256
 """Characters of a tool's name; services allow 64 or 128."""
+MAX_TITLE = 300
+"""Characters of a source's title."""
+NO_IMAGE = "It also sent a file that is no PNG, JPEG, GIF or WebP image, and is not shown."
 MAX_ID = 16 * 1024
 """Characters of a tool call's id; some services put a signature of a few thousand into it."""
 COMMON_OPTIONS = frozenset({
@@ -330,6 +335,10 @@ class Reader:
                 size = sum(len(one.encode()) for one in texts)
             case Notice(text):
                 size = len(text.encode())
+            case Source(url, title):
+                size = len(url.encode()) + len(title.encode())
+            case Image(_, data):
+                size = len(data)
             case FinishReason():
                 self._finish = piece
                 return None
@@ -372,6 +381,8 @@ class Reader:
                 return Reasoning(whole(text), whole(seal))
             case Notice(text, kind):
                 return Notice(harmless(text), kind)
+            case Source() | Image():
+                return _checked(piece)
             case Text() | Reasoning() | Usage() as event:
                 return event
             case {"error": error} if error:
@@ -382,6 +393,16 @@ class Reader:
             f"{self._provider.__name__} yielded {type(piece).__name__}, which is neither text, "
             "a dict with text or content, nor an event."
         )
+
+
+def _checked(given: Source | Image) -> Event:
+    """Return a source as it may be shown; of an image what its bytes say that it is."""
+    match given:
+        case Source(url, title):
+            is_address = url.startswith(("http://", "https://"))
+            return Source(harmless(url) if is_address else "", harmless(title[:MAX_TITLE]))
+        case Image(_, data):
+            return Image.read(data) or Notice(NO_IMAGE)
 
 
 def _beginning(text: str, size: int) -> str:

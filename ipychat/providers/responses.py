@@ -193,7 +193,10 @@ def _write_format(form: Any) -> Json:
 
 DELTA = "response.output_text.delta"
 REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
-SILENT = {"function_call", "message", "reasoning", "web_search_call", "file_search_call"}
+SILENT = {
+    *("function_call", "message", "reasoning", "web_search_call", "file_search_call"),
+    "image_generation_call",
+}
 """Kinds of items of which nothing is to be said beside what they bring."""
 
 
@@ -242,6 +245,8 @@ class _Response(Answer):
             case "refusal.delta":
                 self._said = index
                 self._refuse(payload["delta"])
+            case "output_text.annotation.added":
+                self._cite(payload["annotation"])
             case "output_item.added":
                 self._begin(index, payload["item"])
             case "output_item.done":
@@ -274,6 +279,8 @@ class _Response(Answer):
         elif kind == "message":
             for part in item.get("content") or ():
                 self._take_part(part, is_new=index != self._said)
+                for annotation in part.get("annotations") or ():
+                    self._cite(annotation)
         elif kind == "reasoning":
             if index != self._said:
                 texts = (text_of(one["text"]) for one in _thoughts(item))
@@ -281,8 +288,10 @@ class _Response(Answer):
             self._seal(item)
         elif kind in ITEMS:
             self._seal(item)
+        elif kind == "image_generation_call" and item.get("result"):
+            self.show(item["result"])
         if kind not in SILENT:
-            self.note(f"{self.service} also sent a part that is not shown: {kind}.")
+            self.skip(kind)
 
     def _take_part(self, part: Json, *, is_new: bool) -> None:
         match part.get("type"):
@@ -290,6 +299,9 @@ class _Response(Answer):
                 self.say(part["text"])
             case "refusal" if is_new:
                 self._refuse(part["refusal"])
+
+    def _cite(self, annotation: Json) -> None:
+        self.cite(annotation.get("url"), annotation.get("title") or annotation.get("filename"))
 
     def _refuse(self, text: Any) -> None:
         self.note("The model refuses.")

@@ -16,15 +16,17 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ipychat import secrets
 from ipychat.errors import StoreError
+from ipychat.messages import Image
 from ipychat.store import files
 
 SUFFIX = ".json"
+IMAGE_NAME = r"[0-9a-f]{64}\.[a-z]{3,4}"
 NAMES = "names.json"
 GITIGNORE = b".*\n*.damaged-*\n!.gitignore\n"
 """The `.gitignore` of a cassette: locks, and temporary files of killed processes."""
@@ -80,6 +82,8 @@ class Entry:
     receipt: Receipt
     answered: dict[str, Any]
     notebooks: tuple[str, ...] = ()
+    images: tuple[Image, ...] = ()
+    """Images of the answer that are to be stored in files beside the entry."""
 
     def to_json(self) -> bytes:
         """Return the content of the entry's file."""
@@ -146,7 +150,8 @@ class AnswerStore:
         """Return the entry with this hash; None if there is none. Raises StoreError if damaged."""
         path = self.folder / f"{name}{SUFFIX}"
         try:
-            return Entry.of_json(name, _read(path))
+            entry = Entry.of_json(name, _read(path))
+            return replace(entry, images=self._images(entry.answered))
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError) as error:
@@ -168,6 +173,9 @@ class AnswerStore:
                 before = None
             notebooks = (*entry.notebooks, *(before.notebooks if before else ()))
             content = Entry(entry.receipt, entry.answered, tuple({*notebooks})).to_json()
+            for image in entry.images:
+                if not (self.folder / image.name).exists():
+                    files.write(self.folder / image.name, image.data)
             if before is None or before.to_json() != content:
                 files.write(path, content)
             if self._shared:
@@ -224,6 +232,20 @@ class AnswerStore:
             kept = self.names()
             self._write_names(kept, {one: names for one, names in kept.items() if one != notebook})
 
+    def _images(self, answered: Mapping[str, Any]) -> tuple[Image, ...]:
+        """Return the images of an answer, without those whose files are missing or damaged."""
+        found: list[Image] = []
+        for name in _image_names(answered):
+            try:
+                image = Image.read(_read(self.folder / name))
+            except (OSError, ValueError):
+                image = None
+            if image is None or image.name != name:
+                secrets.log.warning("The image %s is missing or damaged.", name)
+            else:
+                found.append(image)
+        return tuple(found)
+
     def all(self) -> Iterator[Entry]:
         """Yield every entry; damaged ones are logged and skipped."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
@@ -258,9 +280,20 @@ class AnswerStore:
             else:
                 try:
                     path.unlink(missing_ok=True)
+                    shown = {name for one in self.all() for name in _image_names(one.answered)}
+                    for image in {*_image_names(entry.answered)} - shown:
+                        (self.folder / image).unlink(missing_ok=True)
                 except OSError as error:
                     raise StoreError(f"Can't remove {path}: {error.strerror}.") from None
         return not left
+
+
+def _image_names(answered: Mapping[str, Any]) -> list[str]:
+    """Return the file names of an answer's images; anyone may have written them."""
+    names = answered.get("images", [])
+    if not isinstance(names, list):
+        return []
+    return [one for one in names if isinstance(one, str) and re.fullmatch(IMAGE_NAME, one)]
 
 
 def _read(path: Path) -> bytes:

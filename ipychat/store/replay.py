@@ -250,7 +250,7 @@ async def keep_all(answered: Sequence[tuple[Receipt, Reply]]) -> set[str]:
 
 def _entry(receipt: Receipt, reply: Reply) -> Entry:
     said = {"text": lines(reply.text), "reasoning": lines(reply.reasoning)}
-    return Entry(receipt, reply.to_record() | said)
+    return Entry(receipt, reply.to_record() | said, images=reply.images)
 
 
 def _not_kept(error: StoreError) -> str:
@@ -286,6 +286,7 @@ def _reply(request: Question, entry: Entry) -> Reply:
         said = {name: text_of(given[name]) for name in ("text", "reasoning")}
         notices = [*map(harmless, given["notices"])]
         reply = Reply.of_record(request, {**given, **said, "notices": notices})
+        reply = replace(reply, images=entry.images)
     except (LookupError, TypeError, ValueError, AttributeError):
         raise StoreError(
             f"The answer {entry.receipt.hash[:12]} was written by another version of ipychat."
