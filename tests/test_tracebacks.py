@@ -28,7 +28,7 @@ SID = "a-session-that-is-nobodys-0123456789"
 
 
 def name_of(protocol: Protocol) -> str:
-    return protocol.provider.__module__.rpartition(".")[2]
+    return protocol.name
 
 
 def prepare(protocol: Protocol, service, monkeypatch) -> None:

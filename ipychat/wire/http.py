@@ -132,7 +132,6 @@ class Call:
         "_json",
         "_method",
         "_response",
-        "_socket",
         "_transport",
         "_url",
     )
@@ -163,7 +162,6 @@ class Call:
         self._transport = transport or Transport()
         self._response: aiohttp.ClientResponse | None = None
         self._content: Content | None = None
-        self._socket: asyncio.Transport | None = None
 
     @property
     def response(self) -> aiohttp.ClientResponse:
@@ -190,8 +188,6 @@ class Call:
             self._content = None
         if self._response is not None:
             self._response.close()
-        if self._socket is not None and self._socket.is_closing():
-            self._socket.abort()  # TLS would wait for the other side's goodbye
 
     async def send(self) -> AsyncIterator[Notice]:
         """Send the request, retrying while the service is busy; raise unless it succeeds."""
@@ -202,11 +198,9 @@ class Call:
             self._body, self._json = await offload.run(offload.dump, self._json), None
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
-            self._socket = None
-            if connection := self._response.connection:  # None if it all arrived at once
-                self._socket = connection.transport
-                if connection.protocol is not None:  # from here on Content counts the silence
-                    connection.protocol.read_timeout = None
+            connection = self._response.connection  # None if it all arrived at once
+            if connection and connection.protocol:  # from here on Content counts the silence
+                connection.protocol.read_timeout = None
             status = self._response.status
             limits.note(host_of(self._url), self._response.headers)
             if not left or not (status == 429 or status >= 500):
@@ -376,12 +370,27 @@ def session(socks: str | None = None) -> aiohttp.ClientSession:
 
     mine = _client().sessions
     if socks not in mine or mine[socks].closed:
+        connector = get_connector(proxy=socks) or aiohttp.TCPConnector(limit=0)
+        _abort_on_close(connector)
         mine[socks] = aiohttp.ClientSession(
-            connector=get_connector(proxy=socks) or aiohttp.TCPConnector(limit=0),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=READ_BUFFER,
         )
     return mine[socks]
+
+
+def _abort_on_close(connector: Any) -> None:
+    """Let a connector close at once: TLS would wait 30 s for the other side's goodbye."""
+    release = connector._release  # noqa: SLF001 - nothing public is told which transport it closes
+
+    def released(key: Any, protocol: Any, **how: Any) -> None:
+        transport = protocol.transport
+        release(key, protocol, **how)
+        if transport is not None and transport.is_closing():
+            transport.abort()
+
+    connector._release = released  # noqa: SLF001
 
 
 def close(loop: asyncio.AbstractEventLoop | None = None) -> Awaitable[None]:
