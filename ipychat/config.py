@@ -22,6 +22,8 @@ EFFORTS = ("none", "low", "medium", "high", "max")
 """Levels of reasoning effort that are translated for every service."""
 OPENAI_PROTOCOLS = ("completions", "responses")
 """OpenAI's chat completions, which most services speak, and Responses, for its newer models."""
+PROTOCOLS = (*OPENAI_PROTOCOLS, "anthropic", "gemini")
+"""What an endpoint may speak."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -39,6 +41,16 @@ class Endpoint(NamedTuple):
     """The path that checks a key, for services whose list of models is open to everyone."""
     asks_usage: bool = True
     """Whether to request usage for streams; some services reject that option."""
+    protocol: str = ""
+    """One of `PROTOCOLS`; empty: one of OpenAI's, by its address."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Further headers; `$NAME` in a value is read from the environment, and is a secret."""
+    query: tuple[tuple[str, str], ...] = ()
+    """What stands behind the question mark of each address."""
+    key_header: str = "Authorization: Bearer"
+    """The header of the key, and what stands before the key in it."""
+    key_command: tuple[str, ...] = ()
+    """A command that prints the key, run without a shell."""
     pdf_part: str = "file"
     """The type of a message's part that is a PDF."""
 

@@ -158,7 +158,7 @@ def test_register_returns_the_class_and_refuses_what_is_no_provider():
 def test_an_unknown_provider_is_an_error_that_lists_them():
     with pytest.raises(errors.ModelNotSupportedError, match="Did you mean robocoders") as caught:
         registry.load("robocoder")
-    assert "There are: anthropic, autonomous, deepseek, " in str(caught.value)
+    assert "There are: anthropic, autonomous, cerebras, " in str(caught.value)
 
 
 INSTALLED = """

@@ -78,6 +78,7 @@ REMEMBERED = {
     "wire.http": {"_clients": "sessions and their connections, by loop"},
     "wire.limits": {"_seen": "rate limits that services told, by host"},
     "wire.policy": {"_own": "addresses of ipychat's own servers"},
+    "providers._keyed": {"_printed": "keys that the user's commands have printed"},
     "providers.ollama": {"_sizes": "contexts of models that are loaded there"},
     "local.engine": {
         "_engines": "engines that run, or start",

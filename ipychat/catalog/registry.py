@@ -39,11 +39,13 @@ BUILT_IN = {
 SPEAKING = {
     "completions": "ipychat.providers.openai:OpenAI",
     "responses": "ipychat.providers.responses:Responses",
+    "anthropic": "ipychat.providers.anthropic:Anthropic",
+    "gemini": "ipychat.providers.gemini:Gemini",
 }
 """Who speaks a protocol that several services have."""
 SERVICE = (
     *("__doc__", "name", "label", "url", "base_url", "url_variables", "key_variables"),
-    *("default_model", "check_path"),
+    *("default_model", "check_path", "key_command", "endpoint"),
 )
 """What of a provider's class is its service's, whatever the protocol."""
 ENTRY_POINTS = "ipychat.providers"
@@ -112,9 +114,10 @@ def load(name: str) -> type[FullProvider]:
         found: type[FullProvider] = getattr(import_module(module), cls)
         return found
     if endpoint := PRESETS.get(name) or config.current().endpoints.get(name):
-        from ipychat.providers.openai import compatible
-
-        return compatible(name, endpoint)
+        made: type[FullProvider] = _speaker(endpoint.protocol or "completions").of_endpoint(
+            name, endpoint
+        )
+        return made
     if point := _entry_points().get(name):
         try:
             register(point.load(), name)
@@ -136,7 +139,10 @@ def speaking(name: str, cls: type[FullProvider], root: str) -> type[FullProvider
 
     The user may choose another of the two for any service that speaks one of them.
     """
+    endpoint = config.current().endpoints.get(name)
     own = "responses" if OWN_HOST.match(root) else cls.protocol
+    if endpoint and endpoint.protocol:
+        own = endpoint.protocol
     wanted = config.current().protocols.get(name, own)
     if cls.protocol not in config.OPENAI_PROTOCOLS or wanted == cls.protocol:
         return cls
@@ -146,9 +152,14 @@ def speaking(name: str, cls: type[FullProvider], root: str) -> type[FullProvider
 @functools.cache
 def _twin(cls: type[FullProvider], protocol: str) -> type[FullProvider]:
     """Return the class of the same service in another protocol."""
-    module, _, spoken = SPEAKING[protocol].partition(":")
     same = {one: getattr(cls, one) for one in SERVICE}
-    return type(cls.__name__, (getattr(import_module(module), spoken),), same)
+    return type(cls.__name__, (_speaker(protocol),), same)
+
+
+def _speaker(protocol: str) -> type[Any]:
+    module, _, spoken = SPEAKING[protocol].partition(":")
+    speaker: type[Any] = getattr(import_module(module), spoken)
+    return speaker
 
 
 def loaded() -> Iterator[tuple[str, type[FullProvider]]]:

@@ -40,7 +40,8 @@ def address(question: Question) -> str:
         return "chosen by the provider"
     if way.behind:
         return f"the notebook's own gateway: {way.root} is offline"
-    return secrets.without_login(way.root + way.provider.path(question.model.name))
+    name = question.model.name
+    return secrets.without_login(way.root.replace("{model}", name) + way.provider.path(name))
 
 
 def format_of(question: Question) -> str | None:

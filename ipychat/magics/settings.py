@@ -56,8 +56,9 @@ class IPyChat(Configurable):
     ).tag(config=True)
     endpoints = Dict(
         key_trait=Unicode(),
-        help="Services of your own that speak OpenAI's protocol: name → root URL, or a dict with "
-        "url and, where it has them, key (the environment's name for it) and model.",
+        help="Services of your own: name → root URL, or a dict with url (it may hold {model}), "
+        "protocol, headers, query, key (the environment's name for it), key_header, key_command "
+        "and model.",
     ).tag(config=True)
     protocols = Dict(
         key_trait=Unicode(),
@@ -213,16 +214,66 @@ class IPyChat(Configurable):
             files.absolute(cassette)  # keeps its place, wherever the notebook goes
 
 
-def _endpoint(name: str, given: Any) -> Endpoint:
-    """Parse the definition of a service. Raises TraitError, which says what is wrong."""
-    from ipychat.config import Endpoint
+def _are_texts(given: Any) -> bool:
+    return isinstance(given, dict) and all(
+        isinstance(one, str) and one.isprintable() for pair in given.items() for one in pair
+    )
 
-    match {"url": given} if isinstance(given, str) else given:
-        case {"url": str(url), **more} if more.keys() <= {"key", "model"}:
-            key, model = more.get("key", ""), more.get("model", "")
-            if _is_address(url) and isinstance(key, str) and isinstance(model, str):
-                return Endpoint(name, url.rstrip("/"), key, model)
-    raise TraitError(f"The endpoint {name} must be a root URL, or a dict with url, key and model.")
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "url": lambda given: isinstance(given, str) and _is_address(given),
+    "protocol": lambda given: given in config.PROTOCOLS,
+    "headers": _are_texts,
+    "query": _are_texts,
+    "key": lambda given: isinstance(given, str),
+    "key_header": lambda given: isinstance(given, str) and bool(given.strip()),
+    "key_command": lambda given: (
+        isinstance(given, list | tuple) and bool(given) and all(isinstance(w, str) for w in given)
+    ),
+    "model": lambda given: isinstance(given, str),
+}
+"""The fields of an endpoint, and what may stand in each."""
+_WANTED = {
+    "url": "a web address",
+    "protocol": f"one of {', '.join(config.PROTOCOLS)}",
+    "headers": "a dict of texts",
+    "query": "a dict of texts",
+    "key": "the environment's name for the key",
+    "key_header": "a header's name, and what stands before the key",
+    "key_command": "a list of words: a command that prints the key",
+    "model": "the name of the default model",
+}
+
+
+def _endpoint(name: str, given: Any) -> Endpoint:
+    """Parse an endpoint. Raises TraitError that says what is wrong with it."""
+    from ipychat import secrets
+    from ipychat.config import Endpoint
+    from ipychat.text import words
+
+    fields = {"url": given} if isinstance(given, str) else given
+    if not (isinstance(fields, dict) and "url" in fields):
+        raise TraitError(f"The endpoint {name} is a root URL, or a dict with url and more.")
+    for field, value in fields.items():
+        if field not in _FIELDS:
+            near = words.near(str(field), _FIELDS, 1)
+            raise TraitError(f"The endpoint {name} has no field {field!r}.{near}")
+        if not _FIELDS[field](value):
+            raise TraitError(f"The {field} of the endpoint {name} is {_WANTED[field]}.")
+    if fields.get("key") and fields.get("key_command"):
+        raise TraitError(f"The endpoint {name} has a key or a key_command, not both.")
+    headers = secrets.register_option("", dict(fields.get("headers", {})))
+    return Endpoint(
+        name,
+        fields["url"].rstrip("/"),
+        fields.get("key", ""),
+        fields.get("model", ""),
+        protocol=fields.get("protocol", ""),
+        headers=tuple(headers.items()),
+        query=tuple(fields.get("query", {}).items()),
+        key_header=fields.get("key_header", Endpoint("", "").key_header),
+        key_command=tuple(fields.get("key_command", ())),
+    )
 
 
 def _is_address(url: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
 from typing import Any, ClassVar, NamedTuple
 
 from ipychat import secrets
@@ -10,6 +12,12 @@ from ipychat.errors import MissingKeyError
 from ipychat.providers.provider import Card, FullProvider
 from ipychat.store import credentials
 from ipychat.wire.http import not_running
+
+KEY_COMMAND = "key_command"
+COMMAND_TIMEOUT = 10.0
+"""Seconds that the command may take which prints a key."""
+_printed: dict[tuple[str, ...], str] = {}
+"""The keys that commands have printed."""
 
 
 class Key(NamedTuple):
@@ -29,6 +37,8 @@ class Keyed(FullProvider):
     """What the catalog calls it; under that name its key is kept."""
     key_variables: ClassVar[tuple[str, ...]] = ()
     """The environment's names for its key; none where it wants no key."""
+    key_command: ClassVar[tuple[str, ...]] = ()
+    """A command of the user's that prints the key, in place of a variable."""
 
     @classmethod
     def find_key(cls, root: str, given: str | None = None) -> Key | None:
@@ -40,6 +50,8 @@ class Keyed(FullProvider):
         if given:
             return _checked(given, "api_key")
         if root == cls.root():
+            if printed := _printed.get(cls.key_command):
+                return _checked(printed, KEY_COMMAND)
             for variable in cls.key_variables:
                 if key := secrets.Secret(os.environ.get(variable, "").strip()):
                     return _checked(key, variable)
@@ -76,6 +88,18 @@ class Keyed(FullProvider):
         return None
 
     @classmethod
+    async def fetch_key(cls, root: str, given: str | None = None) -> None:
+        """Run the command that prints the key, off the loop, if it has not been run yet."""
+        command = cls.key_command
+        if command and not given and root == cls.root() and command not in _printed:
+            _printed[command] = await asyncio.to_thread(_run, command, cls.label)
+
+    @classmethod
+    def forget_key(cls) -> bool:
+        """Forget what the command has printed; return whether there was something."""
+        return _printed.pop(cls.key_command, None) is not None
+
+    @classmethod
     async def check(cls, root: str, key: str, **transport: Any) -> list[Card]:
         """Return the service's models, if it accepts the key."""
         return await cls.cards(base_url=root, api_key=key, **transport)
@@ -90,6 +114,29 @@ class Keyed(FullProvider):
                 return str(error)
             return f"no key: %chat_login {cls.name}"
         return None if key else not_running(root)
+
+
+def _run(command: tuple[str, ...], label: str) -> str:
+    """Run a command without a shell, and return the key that it prints."""
+    try:
+        done = subprocess.run(  # noqa: S603 - no shell, and the user's own setting names it
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=COMMAND_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        said = f"took over {COMMAND_TIMEOUT:g} s"
+        raise MissingKeyError(f"{label}'s key_command {command[0]} {said}.") from None
+    except (OSError, ValueError) as error:
+        raise MissingKeyError(f"{label}'s key_command can't be run: {error}.") from None
+    key = done.stdout.decode(errors="replace").strip()
+    if done.returncode or not key:
+        how = f"ended with {done.returncode}" if done.returncode else "printed nothing"
+        raise MissingKeyError(f"{label}'s key_command {command[0]} {how}, and gave no key.")
+    return secrets.Secret(key)
 
 
 def _checked(key: str, where: str) -> Key:

@@ -6,14 +6,19 @@ list of models mean.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
-from urllib.parse import quote
+from typing import Any, ClassVar, Self
+from urllib.parse import quote, urlencode
 
 from ipychat import secrets
-from ipychat.errors import FormatError
+from ipychat.config import Endpoint
+from ipychat.errors import AuthenticationError, FormatError, MissingKeyError
 from ipychat.messages import Event
 from ipychat.providers import _reader
 from ipychat.providers._keyed import Keyed
@@ -26,6 +31,8 @@ from ipychat.wire.ndjson import LineDecoder
 
 Ask = Callable[..., Awaitable[_reader.Asked]]
 """Sends a question; `further` is what there is of its answer."""
+MODEL = "{model}"
+"""Stands for the model in the root URL of an endpoint."""
 MAX_PAGES = 20
 """A list of models that is longer has no end."""
 
@@ -37,17 +44,21 @@ class Place:
     root: str
     headers: dict[str, str] = field(repr=False)  # the key is in them; a call hides it
     transport: Transport
+    query: tuple[tuple[str, str], ...] = ()
 
-    def call(self, method: str, path: str, json: Json | None = None) -> Call:
-        """Return the call of what stands behind the root."""
-        return Call(
-            method, self.root + path, headers=self.headers, json=json, transport=self.transport
-        )
+    def call(self, method: str, path: str, json: Json | None = None, model: str = "") -> Call:
+        """Return the call of what stands behind the root, which may name the model."""
+        url = self.root.replace(MODEL, quote(model, safe="")) + path
+        if self.query:
+            url += f"{'&' if '?' in path else '?'}{urlencode(self.query)}"
+        return Call(method, url, headers=self.headers, json=json, transport=self.transport)
 
 
 class HttpService(Keyed):
     """A provider whose subclass writes the question and reads the answer."""
 
+    endpoint: ClassVar[Endpoint | None] = None
+    """What is the user's own about the service."""
     ends_with = "finish"
     takes_hints = True
     decoder: ClassVar[type[Events | LineDecoder]] = Events
@@ -58,6 +69,28 @@ class HttpService(Keyed):
     """The parameter of that address that asks for another page."""
 
     @classmethod
+    @functools.cache
+    def of_endpoint(cls, name: str, endpoint: Endpoint) -> type[Self]:
+        """Return the provider that asks a service of the user's, or a preset, by this protocol."""
+        own = {
+            "__doc__": f"`{name}:…`.",
+            "name": name,
+            "label": endpoint.label,
+            "url": endpoint.base_url,
+            "base_url": endpoint.base_url,
+            "url_variables": (),
+            "key_variables": (endpoint.key_variable,) if endpoint.key_variable else (),
+            "key_command": endpoint.key_command,
+            "default_model": endpoint.default_model,
+            "check_path": endpoint.check_path,
+            "asks_usage": endpoint.asks_usage,
+            "pdf_part": endpoint.pdf_part,
+            "caches": False,
+            "endpoint": endpoint,
+        }
+        return type(endpoint.label.replace(" ", ""), (cls,), own)
+
+    @classmethod
     def _whole_path(cls, model: str) -> str:
         """Return the path, below the root, for an answer in a single body."""
         return cls.path(model)
@@ -65,7 +98,14 @@ class HttpService(Keyed):
     @classmethod
     def _headers(cls, key: str | None) -> dict[str, str]:
         """Return the headers that go along, the key in one of them."""
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        return cls._key_header(key)
+
+    @classmethod
+    def _key_header(cls, key: str | None) -> dict[str, str]:
+        """Return the header with the key, as an endpoint wants it, or as most services do."""
+        wanted = cls.endpoint.key_header if cls.endpoint else "Authorization: Bearer"
+        name, _, before = wanted.partition(":")
+        return {name.strip(): f"{before.strip()} {key}".lstrip()} if key else {}
 
     @classmethod
     def _write(cls, asked: Draft) -> Json:
@@ -93,7 +133,16 @@ class HttpService(Keyed):
     @classmethod
     def _place(cls, base_url: str | None, api_key: str | None, transport: Transport) -> Place:
         root = cls.root(base_url)
-        return Place(root, cls._headers(cls.key(root, api_key)), transport)
+        headers = cls._headers(cls.key(root, api_key))
+        if (own := cls.endpoint) is None:
+            return Place(root, headers, transport)
+        return Place(root, headers | cls.own_headers(root), transport, own.query)
+
+    @classmethod
+    def own_headers(cls, root: str) -> dict[str, str]:
+        """Return the headers of the endpoint, for its own address alone: secrets may be in them."""
+        given = cls.endpoint.headers if cls.endpoint and root == cls.root() else ()
+        return {name: _filled_in(value, cls.label) for name, value in given}
 
     @classmethod
     def create_async_generator(
@@ -118,7 +167,7 @@ class HttpService(Keyed):
         ask = partial(
             cls._ask, model, messages, base_url, api_key, given, stream=stream, hints=hints
         )
-        return cls._read(ask)
+        return _renewed(cls, ask) if cls.key_command else cls._read(ask)
 
     @classmethod
     def _read(cls, ask: Ask) -> AsyncIterator[Event]:
@@ -141,12 +190,13 @@ class HttpService(Keyed):
         model = cls.get_model(model)
         how = (options, stream, hints, further)
         body = await offload.run(cls._read_and_write, model, messages, *how)
+        await cls.fetch_key(cls.root(base_url), api_key)
         place = cls._place(base_url, api_key, transport)
         await cls._complete(body, place)
         path = cls.path(model) if stream else cls._whole_path(model)
         answer = cls._answer()(cls.label, body)
         decoder = cls.decoder() if stream else None
-        call = place.call("POST", path, body)
+        call = place.call("POST", path, body, model)
         return _reader.Asked(call, answer, decoder, place.root)
 
     @classmethod
@@ -154,6 +204,9 @@ class HttpService(Keyed):
         cls, base_url: str | None = None, *, api_key: str | None = None, **transport: Any
     ) -> list[Card]:
         """Return the models that can be asked, from all pages of the service's list."""
+        if MODEL in cls.root(base_url):
+            return []  # each model is at an address of its own
+        await cls.fetch_key(cls.root(base_url), api_key)
         place = cls._place(base_url, api_key, Transport(**transport))
         cards: list[Card] = []
         after = ""
@@ -165,3 +218,29 @@ class HttpService(Keyed):
                 return cards
             after = f"&{cls.next_page}={quote(token, safe='')}"
         raise FormatError(f"{cls.label} sent a list of models that does not end.")
+
+
+async def _renewed(cls: type[HttpService], ask: Ask) -> AsyncIterator[Event]:
+    """Read the answer; where the service refuses the key, ask once more with a new one."""
+    for is_last in (False, True):
+        try:
+            async with contextlib.aclosing(cls._read(ask)) as events:  # type: ignore[type-var] # a generator
+                async for event in events:
+                    yield event
+            return
+        except AuthenticationError:
+            if is_last or not cls.forget_key():
+                raise
+
+
+def _filled_in(value: str, service: str) -> str:
+    """Return a header's value with the environment's variables in it, which are secrets."""
+
+    def variable(found: re.Match[str]) -> str:
+        if not (text := os.environ.get(found[1], "").strip()):
+            raise MissingKeyError(f"{service} wants {found[1]} in a header: set that variable.")
+        secrets.register(text, found[1])
+        return text
+
+    filled = re.sub(r"\$([A-Za-z_]\w*)", variable, value)
+    return secrets.Secret(filled) if filled != value else value

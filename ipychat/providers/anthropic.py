@@ -9,6 +9,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -46,6 +47,8 @@ from ipychat.providers.presets import KEY_VARIABLES
 from ipychat.providers.provider import Card
 
 VERSION = "2023-06-01"
+TOKEN_VARIABLE = KEY_VARIABLES["anthropic"][1]
+"""The environment's name for a key that goes as a bearer token."""
 MAX_TOKENS = 32_000
 """How long an answer may get where the caller sets nothing: the service wants a number. The newest
 models think unasked, and their thoughts count; no model that can be asked takes fewer."""
@@ -87,7 +90,10 @@ class Anthropic(HttpService):
 
     @classmethod
     def _headers(cls, key: str | None) -> dict[str, str]:
-        return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
+        version = {"anthropic-version": VERSION}
+        if cls.endpoint or (key and key == os.environ.get(TOKEN_VARIABLE, "").strip()):
+            return version | cls._key_header(key)
+        return version | ({"x-api-key": key} if key else {})
 
     @classmethod
     def _write(cls, asked: Draft) -> Json:

@@ -33,7 +33,7 @@ from ipychat.providers._service import HttpService
 from ipychat.providers.presets import KEY_VARIABLES
 from ipychat.providers.provider import Card
 
-VERSION = re.compile(r"/v\d+[a-z0-9]*$")
+VERSION = re.compile(r"/v\d+[a-z0-9]*(/projects/.*)?$")  # Vertex AI has it further up
 METHODS, CHATS = "supportedGenerationMethods", "generateContent"
 LINE_ENDS = re.compile(rb"[\r\n]\s*")
 BARE_ERROR = re.compile(rb'\n\[?\s*\{\s*"error"\s*:')
@@ -70,7 +70,7 @@ class Gemini(HttpService):
     protocol = "gemini"
     url = "https://aistudio.google.com"
     base_url = "https://generativelanguage.googleapis.com/v1beta"
-    url_variables = ("GEMINI_BASE_URL",)
+    url_variables = ("GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
     key_variables = KEY_VARIABLES["gemini"]
     default_model = "gemini-flash-latest"
     known_options = frozenset({
@@ -99,7 +99,7 @@ class Gemini(HttpService):
 
     @classmethod
     def _headers(cls, key: str | None) -> dict[str, str]:
-        return {"x-goog-api-key": key} if key else {}
+        return cls._key_header(key) if cls.endpoint else {"x-goog-api-key": key} if key else {}
 
     @classmethod
     def _write(cls, asked: Draft) -> Json:

@@ -5,7 +5,6 @@ https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-import functools
 from typing import ClassVar
 
 from ipychat.config import Endpoint
@@ -103,24 +102,6 @@ class OpenAI(OpenAIService):
         return _completions.Completion
 
 
-@functools.cache
 def compatible(name: str, endpoint: Endpoint) -> type[OpenAI]:
-    """Return the provider that speaks OpenAI's protocol with another service."""
-    variables = (endpoint.key_variable,) if endpoint.key_variable else ()
-    return type(
-        endpoint.label.replace(" ", ""),
-        (OpenAI,),
-        {
-            "__doc__": f"`{name}:…`.",
-            "name": name,
-            "label": endpoint.label,
-            "url": endpoint.base_url,
-            "base_url": endpoint.base_url,
-            "url_variables": (),
-            "key_variables": variables,
-            "default_model": endpoint.default_model,
-            "check_path": endpoint.check_path,
-            "asks_usage": endpoint.asks_usage,
-            "pdf_part": endpoint.pdf_part,
-        },
-    )
+    """Return the provider that asks another service by OpenAI's protocol."""
+    return OpenAI.of_endpoint(name, endpoint)

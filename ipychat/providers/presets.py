@@ -7,7 +7,7 @@ import re
 from ipychat.config import Endpoint
 
 KEY_VARIABLES = {
-    "anthropic": ("ANTHROPIC_API_KEY",),
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
     "openai": ("OPENAI_API_KEY",),
     "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
 }
@@ -52,6 +52,17 @@ PRESETS = {
     "huggingface": Endpoint(
         "Hugging Face", "https://router.huggingface.co/v1", "HF_TOKEN", "openai/gpt-oss-120b"
     ),
+    "cerebras": Endpoint("Cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
+    "perplexity": Endpoint("Perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY"),
+    "zai": Endpoint("Z.ai", "https://api.z.ai/api/paas/v4", "ZAI_API_KEY"),
+    "dashscope": Endpoint(
+        "DashScope", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY"
+    ),
+    "moonshot": Endpoint("Moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"),
+    "minimax": Endpoint("MiniMax", "https://api.minimax.io/v1", "MINIMAX_API_KEY"),
+    "nvidia": Endpoint("NVIDIA", "https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
+    "sambanova": Endpoint("SambaNova", "https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
+    "deepinfra": Endpoint("DeepInfra", "https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
     "lmstudio": Endpoint("LM Studio", "http://127.0.0.1:1234/v1"),
     "vllm": Endpoint("vLLM", "http://127.0.0.1:8000/v1"),
     "llamacpp": Endpoint("llama.cpp", "http://127.0.0.1:8080/v1", "", "default"),
