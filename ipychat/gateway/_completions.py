@@ -12,16 +12,12 @@ from aiohttp import web
 
 from ipychat.errors import ChatError
 from ipychat.gateway import _seals, replies
+from ipychat.gateway._openai import error_body
 from ipychat.gateway.replies import refuse, sse, status_of
 from ipychat.messages import Event, FinishReason, Reasoning, Text, ToolCall, Usage
 
 TEXT = 'data: %s, "choices": [{"index": 0, "delta": {"content": %s}, "finish_reason": null}]}\n\n'
 """Nearly every payload, behind the start of its JSON: a tenth of what writing it all costs."""
-
-
-def error_body(error: ChatError) -> dict[str, Any]:
-    """Write an error as chat-completion services do."""
-    return {"error": {"message": str(error), "type": type(error).__name__, "code": None}}
 
 
 async def stream(

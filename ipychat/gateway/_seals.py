@@ -56,23 +56,23 @@ def opened(message: Message) -> Message:
     return replace(message, content=tuple(parts), origin=origins[0] if origins else "")
 
 
+def read(given: Any) -> Iterator[tuple[str, str]]:
+    """Yield the origin and the seal that a client was given; nothing of what it has changed."""
+    try:
+        match json.loads(given or "null"):
+            case {"origin": str(origin), "seal": str(own)}:
+                yield origin, own
+    except (TypeError, ValueError, RecursionError):
+        return
+
+
 def _read(seal: str) -> Iterator[tuple[str, str]]:
-    """Give the origin and the seal of each of the gateway's own."""
-    for given in _given(seal):
-        try:
-            match json.loads(given):
-                case {"origin": str(origin), "seal": str(own)}:
-                    yield origin, own
-        except (ValueError, RecursionError):  # the client has changed it
-            continue
-
-
-def _given(seal: str) -> Iterator[str]:
+    """Yield the same of all that stands in a message of chat completions."""
     match json.loads(seal):
-        case {"extra_content": {"ipychat": str(given)}}:
-            yield given
+        case {"extra_content": {"ipychat": given}}:
+            yield from read(given)
         case {"reasoning_details": list(details)}:
             for one in details:
                 match one:
-                    case {"format": "ipychat", "data": str(given)}:
-                        yield given
+                    case {"format": "ipychat", "data": given}:
+                        yield from read(given)

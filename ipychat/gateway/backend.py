@@ -53,7 +53,6 @@ class Backend(NamedTuple):
         if model.provider != registry.HELPER:  # which follows no instructions
             messages = (*[m async for m in self._instructions(agent, messages)], *messages)
         given = MappingProxyType(options or {})
-        messages = tuple(map(_seals.opened, messages))
         question = Question(model, messages, given, routes.find(model, given))
         origin = receipts.origin(question)
         answer = Answer(question, fallbacks=False)
