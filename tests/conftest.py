@@ -3,6 +3,7 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tests.loopback import Proxy, Service, SocksProxy
 
 # jsonschema, which comes with notebooks, compiles a grammar with it for over a second in each process
 sys.modules.setdefault("rfc3987_syntax", None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts jobs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else no child hears an interrupt
 OURS = ("IPYCHAT_", "JUPYTERHUB_", "HF_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OLLAMA_")
 KEYS = ("_API_KEY", "HF_TOKEN")
 KERNEL = {"generation", "kernel"}

@@ -48,10 +48,20 @@ class Place:
 
     def call(self, method: str, path: str, json: Json | None = None, model: str = "") -> Call:
         """Return the call of what stands behind the root, which may name the model."""
+        # no variable here holds the address: a login in it would show in a traceback
+        return Call(
+            method,
+            self._url(path, model),
+            headers=self.headers,
+            json=json,
+            transport=self.transport,
+        )
+
+    def _url(self, path: str, model: str) -> str:
         url = self.root.replace(MODEL, quote(model, safe="")) + path
         if self.query:
             url += f"{'&' if '?' in path else '?'}{urlencode(self.query)}"
-        return Call(method, url, headers=self.headers, json=json, transport=self.transport)
+        return url
 
 
 class HttpService(Keyed):
