@@ -93,6 +93,7 @@ PARTS = {
             Row("in memory, 20 in a packet", "µs an event", SPLIT, times=1.3),
             Row("in memory, 5 in a packet", "µs an event", SPLIT, times=2),
             Row("in memory, 1 in a packet", "µs an event", SPLIT, times=3),
+            Row("Responses in memory, 20 in a packet", "µs an event", SPLIT, times=1.3),
             Row("over HTTP, at full speed", "µs an event", OVER_HTTP, times=1.3),
         ),
     ),

@@ -25,7 +25,7 @@ import psutil
 import ipychat
 from bench.rows import Figure
 from ipychat.messages import Event, FinishReason, Text
-from ipychat.providers import OpenAI, _completions, _reader
+from ipychat.providers import OpenAI, _completions, _reader, responses
 from ipychat.wire import http
 from ipychat.wire.content import Content
 
@@ -61,6 +61,35 @@ def packets(count: int, size: int) -> list[bytes]:
     """An answer of `count` events, `size` of them per packet."""
     events = [event({"content": f" word{i % 100}"}) for i in range(count - 1)]
     events.append(event({}, "stop") + DONE)
+    return [b"".join(events[i : i + size]) for i in range(0, count, size)]
+
+
+def response_packets(count: int, size: int) -> list[bytes]:
+    """The same in OpenAI's Responses, whose events name their kind twice."""
+
+    def event(number: int, kind: str, **fields) -> bytes:
+        payload = {"type": f"response.{kind}", **fields, "sequence_number": number}
+        data = json.dumps(payload, separators=(",", ":"))
+        return f"event: response.{kind}\ndata: {data}\n\n".encode()
+
+    where = {
+        "item_id": "msg_67c9a281e3f88190a38a5ea1c9c2bb1c0f7a",
+        "output_index": 0,
+        "content_index": 0,
+    }
+    events = [
+        event(
+            i,
+            "output_text.delta",
+            **where,
+            delta=f" word{i % 100}",
+            logprobs=[],
+            obfuscation="x7Gb2",
+        )
+        for i in range(count - 1)
+    ]
+    whole = {"id": "resp_1", "status": "completed", "output": [], "usage": {"input_tokens": 1}}
+    events.append(event(count, "completed", response=whole))
     return [b"".join(events[i : i + size]) for i in range(0, count, size)]
 
 
@@ -219,8 +248,16 @@ class InMemory:
 
 
 def ours(chunks: list[bytes]) -> AsyncIterator[Event]:
+    return read(chunks, _completions.Completion("The service"))
+
+
+def our_responses(chunks: list[bytes]) -> AsyncIterator[Event]:
+    return read(chunks, responses.Response("The service", {}))
+
+
+def read(chunks: list[bytes], answer: _reader.Answer) -> AsyncIterator[Event]:
     async def ask() -> _reader.Asked:
-        return _reader.Asked(InMemory(chunks), _completions.Completion("The service"))
+        return _reader.Asked(InMemory(chunks), answer)
 
     return _reader.read(ask)
 
@@ -350,6 +387,9 @@ async def one(url: str) -> AsyncIterator[Figure | str]:
             lambda chunks=chunks: floor(replay(chunks)),
         )
         yield Figure(f"in memory, {size} in a packet", best, least, ratio)
+    chunks = response_packets(EVENTS, 20)
+    best, least, ratio = await compare(lambda: our_responses(chunks), lambda: floor(replay(chunks)))
+    yield Figure("Responses in memory, 20 in a packet", best, least, ratio)
     best, least, ratio = await compare(
         lambda: ours_over_http(f"{url}/whole"), lambda: floor_over_http(f"{url}/whole")
     )

@@ -73,7 +73,7 @@ class Responses(OpenAIService):
 
     @classmethod
     def _answer(cls) -> type[Answer]:
-        return _Response
+        return Response
 
     # -- messages
 
@@ -200,7 +200,9 @@ SILENT = {
 """Kinds of items of which nothing is to be said beside what they bring."""
 
 
-class _Response(Answer):
+class Response(Answer):
+    """What is known of a response while it comes in."""
+
     __slots__ = ("_calls", "_items", "_said", "_seals")
     done = "[DONE]"
 
