@@ -31,6 +31,10 @@ from ipychat.wire import aside
 
 TICK = 0.04
 """Seconds between two messages to the page."""
+MIN_TICK = 0.005
+"""Seconds between the first messages after a quiet while; each pause is twice the one before."""
+QUIET = 0.5
+"""Seconds without a message that count as quiet."""
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 SHAPED = {"DataFrame", "Series", "ndarray"}
 SIZED = {str, bytes, list, tuple, dict, set, frozenset}
@@ -312,10 +316,14 @@ class Exchange:
     async def _keep_telling(self, conversation: Conversation) -> None:
         await conversation.load()
         self.tell()
+        pause, last = TICK, 0.0
         async with contextlib.aclosing(conversation.changes.follow()) as changes:
             async for _ in changes:
                 self.tell()
-                await asyncio.sleep(TICK)
+                # what comes first, comes fast: the turn, its first word
+                is_first = self._loop.time() - last > QUIET
+                pause, last = (MIN_TICK if is_first else min(2 * pause, TICK)), self._loop.time()
+                await asyncio.sleep(pause)
 
     def tell(self) -> None:
         """Tell the page what is new, if anything is; known secrets are masked."""

@@ -163,6 +163,7 @@ export class TurnView {
     this.reasons.append(turn.reasoning.slice(this.reasoned));
     this.reasoned = turn.reasoning.length;
     this.thinking.hidden = !turn.reasoning;
+    this.offerMore();
     this.el.toggleAttribute("data-thinking", running && !turn.text);
     return this.flow.draw(turn.text, !running, deadline);
   }
