@@ -341,7 +341,7 @@ async def test_the_services_own_words_are_passed_on(body):
     own = {"tools": [{"type": "web_search"}], "truncation": "auto", "store": True}
     written = await body(**own, reasoning={"summary": None}, text={"verbosity": "high"})
     assert {name: written[name] for name in own} == own
-    assert written["reasoning"] == {"summary": None}
+    assert written["reasoning"] == {}
     assert written["text"] == {"verbosity": "high"}
 
 
@@ -394,10 +394,22 @@ async def test_a_result_of_no_call_is_refused(events, service):
     assert not service.requests
 
 
-async def test_a_refused_summary_says_how_to_do_without(events):
-    said = b'{"error": {"message": "Your organization must be verified to generate reasoning summaries."}}'
-    with pytest.raises(errors.RequestError, match="--option 'reasoning="):
-        await events(answer(said, status=400, content_type="application/json"))
+@pytest.mark.parametrize(
+    ("said", "how"),
+    [
+        ("Your organization must be verified to generate reasoning summaries.", "'reasoning={"),
+        ("Unsupported parameter: 'reasoning.summary' is not supported.", "reasoning=false"),
+        ("Encrypted content is not supported with this model.", "reasoning=false"),
+    ],
+)
+async def test_what_is_refused_of_the_reasoning_says_how_to_do_without(events, said, how):
+    body = json.dumps({"error": {"message": said}}).encode()
+    with pytest.raises(errors.RequestError, match=f"--option {how}"):
+        await events(answer(body, status=400, content_type="application/json"))
+
+
+async def test_without_reasoning_nothing_is_asked_of_it(body):
+    assert not {"reasoning", "include"} & (await body(reasoning=False)).keys()
 
 
 async def test_a_byte_at_a_time_is_whole(events):

@@ -65,10 +65,14 @@ class Responses(OpenAIService):
             **_write_options(asked.options, cls.label),
         }
         reasons = asked.hints.reasons
-        if not WITHOUT_THOUGHTS.match(asked.model) if reasons is None else reasons:
+        if reasons is None:
+            reasons = not WITHOUT_THOUGHTS.match(asked.model)
+        thinking = body.pop("reasoning", {})
+        if thinking is not False and (reasons or thinking):
             # nothing is stored there, so what it thought has to come along, and go back
             body["include"] = [*dict.fromkeys([*body.get("include", ()), ENCRYPTED])]
-            body["reasoning"] = {"summary": "auto", **body.get("reasoning", {})}
+            wanted = {"summary": "auto", **thinking}
+            body["reasoning"] = {name: one for name, one in wanted.items() if one is not None}
         return body
 
     @classmethod
@@ -161,7 +165,7 @@ def _write_options(given: Mapping[str, Any], service: str) -> Json:
     if "max_tokens" in body:
         body["max_output_tokens"] = body.pop("max_tokens")
     efforts = [body.pop(name) for name in ("reasoning_effort", "effort") if name in body]
-    if "reasoning" in body or efforts:
+    if body.get("reasoning") is not False and ("reasoning" in body or efforts):
         reasoning = _questions.read_dict(body, "reasoning")
         body["reasoning"] = {**({"effort": efforts[0]} if efforts else {}), **reasoning}
     text = _questions.read_dict(body, "text")
@@ -218,9 +222,13 @@ class Response(Answer):
 
     def advice(self, error: ServiceError, root: str) -> str:  # noqa: ARG002 - wherever it is
         """Return advice to add to a refusal, or an empty text."""
-        if error.status == 400 and "summar" in str(error):
+        if error.status != 400:
+            return ""
+        if "summar" in str(error) and "verif" in str(error):
             how = "--option 'reasoning={\"summary\": null}'"
             return f"To ask without a summary of what it thinks: {how}."
+        if re.search("reasoning|[Ee]ncrypted content", str(error)):
+            return "If the model does not reason: --option reasoning=false."
         return ""
 
     def _take(self, payload: Json) -> None:
