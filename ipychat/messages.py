@@ -97,26 +97,26 @@ class Thought:
 
     text: str = ""
     seal: str = ""
-    """What its service wants back of it: JSON in that service's words, which nobody else reads."""
+    """Opaque data that its service wants back, as JSON in that service's own format."""
 
     def to_dict(self) -> dict[str, Any]:
-        """In words of our own: each protocol has others for it."""
+        """Return the form that transcripts and other packages' providers get."""
         return {"text": self.text, "seal": self.seal}
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model asks for, whole; `arguments` is the text that it wrote."""
+    """A complete tool call of the model; `arguments` is the text that it wrote."""
 
     id: str
     name: str
     arguments: str
-    """JSON; a model may also write what is none."""
+    """JSON, unless the model made a mistake."""
     seal: str = ""
-    """What its service wants back beside the call, as in a thought."""
+    """Opaque data that its service wants back with the call; see `Thought`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As chat-completion protocols write it, which have no place for the seal."""
+        """Return the chat-completion form, which has no place for the seal."""
         function = {"name": self.name, "arguments": self.arguments}
         return {"id": self.id, "type": "function", "function": function}
 
@@ -127,17 +127,17 @@ P = TypeVar("P", Thought, ToolCall)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message; its content is text, or parts in their order where there is more than text."""
+    """A message; its content is text, or ordered parts if there is more than text."""
 
     role: Role
     content: str | tuple[Part, ...]
     tool_call_id: str | None = None
-    """Which call a tool's message answers."""
+    """The call that a tool's message answers."""
     failed: bool = False
-    """Whether the tool failed: its message says how."""
+    """Whether the tool failed; the content describes the failure."""
     origin: str = ""
-    """Whose seals are in it, as `ipychat.catalog.receipts.origin` writes it: they go nowhere else.
-    Empty: the caller's own."""
+    """The service that made the seals, as `ipychat.catalog.receipts.origin` names it; they are
+    sent nowhere else. Empty: the caller provided them."""
 
     @classmethod
     def asking(cls, text: str, along: Iterable[Part] = ()) -> Message:
@@ -161,12 +161,12 @@ class Message:
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """What an assistant asks for."""
+        """The assistant's tool calls."""
         return self._those(ToolCall)
 
     @property
     def thoughts(self) -> tuple[Thought, ...]:
-        """What an assistant thought."""
+        """The assistant's thoughts."""
         return self._those(Thought)
 
     def _those(self, kind: type[P]) -> tuple[P, ...]:
@@ -175,7 +175,7 @@ class Message:
         return tuple([part for part in self.content if isinstance(part, kind)])
 
     def seals(self, origin: str | None = None) -> list[str]:
-        """Return the seals in it; none of another origin's than the one given."""
+        """Return the seals; with `origin`, only if they were made there or by the caller."""
         if isinstance(self.content, str) or (origin and self.origin not in {"", origin}):
             return []
         sealed = (part.seal for part in self.content if isinstance(part, Thought | ToolCall))
@@ -183,7 +183,7 @@ class Message:
 
     @property
     def said(self) -> str | tuple[Part, ...]:
-        """The content without thoughts and calls, for which most protocols have a place apart."""
+        """The content without thoughts and calls, which most protocols keep in separate fields."""
         if isinstance(self.content, str):
             return self.content
         said = tuple([part for part in self.content if not isinstance(part, Thought | ToolCall)])
@@ -198,11 +198,11 @@ class Message:
 
     @property
     def said_parts(self) -> tuple[TextPart | ImagePart | FilePart, ...]:
-        """The same as parts."""
+        """`said`, as parts."""
         return tuple(one for one in _parts_of(self.said) if not isinstance(one, Thought | ToolCall))
 
     def to_dict(self) -> dict[str, Any]:
-        """As chat-completion protocols write it; thoughts and seals in words of our own."""
+        """Return the chat-completion form; thoughts and seals have fields of ipychat's own."""
         said = self.said
         written: dict[str, Any] = {
             "role": self.role,
@@ -228,9 +228,9 @@ def _parts_of(content: str | tuple[Part, ...]) -> tuple[Part, ...]:
 
 
 REASONING = ("reasoning_content", "reasoning_details")
-"""What services that speak chat completions want back of a thought, as they call it."""
+"""Fields of chat completions that services want back with a tool call."""
 EXTRA = "extra_content"
-"""The same of a call."""
+"""The same within a tool call."""
 
 Prompt: TypeAlias = (
     str | Message | Mapping[str, Any] | Iterable["str | Message | Mapping[str, Any]"]
@@ -290,7 +290,7 @@ def _parse_thought(thought: Any) -> Thought:
 
 
 def _reasoning(given: Mapping[str, Any]) -> tuple[Thought, ...]:
-    """Return the thought in a message of chat completions, which is whole in its seal."""
+    """Return the thought of a chat-completion message; its seal holds the fields as they are."""
     sealed = {name: given[name] for name in REASONING if given.get(name)}
     if not sealed:
         return ()
@@ -351,9 +351,9 @@ def _parse_file(name: str, url: str) -> FilePart:
 
 
 def distinct(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return the messages with the ids of their calls told apart: some services count anew.
+    """Return the messages with unique call ids: some services reuse theirs.
 
-    The messages that answer a call come behind it and before another of its id.
+    A result belongs to the nearest call of its id before it.
     """
     ids = [call.id for one in messages for call in one.tool_calls]
     if len({*ids}) == len(ids):
@@ -378,7 +378,7 @@ def distinct(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def another_id(id_: str, used: Container[str]) -> str:
-    """Return a call's id, with a number behind it if it is used."""
+    """Return the id, with a number appended if it is already used."""
     numbered = (f"{id_}_{number}" for number in itertools.count(2))
     return next(one for one in itertools.chain([id_], numbered) if one not in used)
 
@@ -478,7 +478,7 @@ class Reasoning:
 
     text: str
     seal: str = ""
-    """What ends a thought whose service wants it back; see `Thought`."""
+    """Ends a thought that its service wants back; see `Thought`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,11 +533,11 @@ class Usage:
     cost: float | None = None
     """In dollars, as the service says, else by the prices that are known; None: not known."""
     stored: int = 0
-    """So many of the input were put into the cache."""
+    """How many input tokens were written to the cache."""
     stored_hour: int = 0
-    """So many of these for an hour, which costs more."""
+    """How many of those for an hour, which costs more."""
     saved: float | None = None
-    """Dollars that the cache has spared; less than zero where storing has cost more."""
+    """Dollars saved by the cache; negative if writing to it cost more than it saved."""
 
     def __add__(self, other: Usage) -> Usage:
         """Return the sum; what it costs is known only if both costs are."""
@@ -554,7 +554,7 @@ class Usage:
         )
 
     def to_record(self) -> dict[str, Any]:
-        """Return the fields, those of a later version only where they say something."""
+        """Return the fields, without the newer ones that are empty."""
         return _sparse(self)
 
     def __repr__(self) -> str:
@@ -624,9 +624,9 @@ class Reply:
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     parts: tuple[Part, ...] = ()
-    """Text, sealed thoughts and calls in their order; empty where there is text alone."""
+    """Text, sealed thoughts and calls in order; empty if there is only text."""
     origin: str = ""
-    """Whose seals are in the parts."""
+    """The service that made the seals in the parts."""
     sources: tuple[Source, ...] = ()
     images: tuple[Image, ...] = ()
     notices: tuple[str, ...] = ()
@@ -637,7 +637,7 @@ class Reply:
     first_text: float | None = None
     """Seconds until the first text came."""
     thought_for: float = 0.0
-    """Seconds that went by until the last of the reasoning came, those of the text aside."""
+    """Seconds spent reasoning, until its last piece arrived; text doesn't count."""
     at: str | None = None
     """When it was asked: UTC, in ISO form."""
     hash: str | None = None
@@ -667,7 +667,7 @@ class Reply:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """What it is to a history: with the calls, and what their service wants back."""
+        """The messages that a history holds for it, including calls and seals."""
         if not self.parts:
             return (Message("assistant", self.text),)
         return (Message("assistant", self.parts, origin=self.origin),)
@@ -758,9 +758,9 @@ class Reply:
 
 
 def _part_record(part: Part) -> int | str | None:
-    """Write a part of an answer, whose text and calls its record has already.
+    """Return a part as its record holds it, which has the text and the calls already.
 
-    That is a text's length, a thought's seal, or None for the next call.
+    A text is its length, a thought its seal, and a call is None.
     """
     match part:
         case TextPart(text):
@@ -773,7 +773,7 @@ def _part_record(part: Part) -> int | str | None:
 def _read_parts(
     recorded: list[int | str | None], text: str, calls: tuple[ToolCall, ...]
 ) -> tuple[Part, ...]:
-    """Read what `_part_record` wrote; a seal in which a secret was masked is none any more."""
+    """Read what `_part_record` wrote, without seals in which a secret was masked."""
     if not recorded:
         return ()
     lengths = [one for one in recorded if isinstance(one, int)]
@@ -800,7 +800,7 @@ def _read_call(recorded: Mapping[str, Any]) -> ToolCall:
 
 
 def _sparse(value: ToolCall | Usage) -> dict[str, Any]:
-    """Return the fields of a value, those of a later version only where they say something."""
+    """Return the fields of a value, without the newer ones that are empty."""
     return {name: one for name, one in asdict(value).items() if one or name not in LATER}
 
 
@@ -815,7 +815,7 @@ LATER = {
     "stored_hour",
     "saved",
 }
-"""Fields that records did not always have, and that stay out of them while they are empty."""
+"""Newer fields, which records omit while they are empty."""
 OR_NONE = str | None
 _RECORDED: Mapping[str, Any] = {
     **dict.fromkeys(("text", "reasoning", "origin"), str),

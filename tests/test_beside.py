@@ -120,7 +120,7 @@ async def test_what_says_that_it_is_an_image_and_is_none_is_a_notice(ask):
     data = base64.b64encode(b"<svg onload='alert(1)'/>").decode()
     reply = await ask("gemini:m", *gemini({"inlineData": {"mimeType": "image/png", "data": data}}))
     assert not reply.images
-    assert "no PNG" in reply.notices[0]
+    assert "isn't a PNG" in reply.notices[0]
 
 
 @pytest.mark.parametrize(

@@ -149,14 +149,14 @@ async def test_a_word_that_is_none_is_refused(service_):
 
 
 REFUSED = [
-    ({"efforts": ["low", "high"]}, {"effort": "none"}, "takes the efforts low, high, max, not 'none'"),
-    ({"efforts": []}, {"effort": "low"}, "takes no effort, not 'low'"),
-    ({"sampling": "none"}, {"temperature": 0}, "takes no temperature"),
-    ({"sampling": "none"}, {"temperature": 0, "top_p": 1}, "takes no temperature and no top_p"),
-    ({"sampling": "without effort", "efforts": ["none", "low"]}, {"temperature": 0}, "only where it does not think"),
-    ({"sampling": "without effort", "efforts": ["none", "low"]}, {"top_p": 0.5, "effort": "low"}, "only where it does not think"),
-    ({"forced_tools": False}, {"tool_choice": "required"}, "can't be told that a tool has to be called"),
-    ({"forced_tools": False}, {"tool_choice": {"type": "function", "function": {"name": "f"}}}, "can't be told"),
+    ({"efforts": ["low", "high"]}, {"effort": "none"}, "has the efforts low, high, max, not 'none'"),
+    ({"efforts": []}, {"effort": "low"}, "has no efforts, not 'low'"),
+    ({"sampling": "none"}, {"temperature": 0}, "doesn't accept temperature"),
+    ({"sampling": "none"}, {"temperature": 0, "top_p": 1}, "doesn't accept temperature or top_p"),
+    ({"sampling": "without effort", "efforts": ["none", "low"]}, {"temperature": 0}, "only with the effort none"),
+    ({"sampling": "without effort", "efforts": ["none", "low"]}, {"top_p": 0.5, "effort": "low"}, "only with the effort none"),
+    ({"forced_tools": False}, {"tool_choice": "required"}, "can't be forced to call a tool"),
+    ({"forced_tools": False}, {"tool_choice": {"type": "function", "function": {"name": "f"}}}, "can't be forced"),
 ]  # fmt: skip
 
 

@@ -40,10 +40,9 @@ def masked(request: Question) -> tuple[Question, list[str]]:
 
 
 def without_seals(request: Question, origin: str) -> tuple[Question, list[str]]:
-    """Return the request with the seals that are `origin`'s, and what else was left out.
+    """Return the request with only the seals of `origin`, and the names of secrets found in those.
 
-    A masked seal is no use to anyone: one that holds a known secret is left out as a whole. What
-    these secrets are called is returned.
+    A masked seal would be useless, so one that contains a known secret is left out entirely.
     """
     if not any(one.seals() for one in request.messages):
         return request, []
@@ -63,7 +62,7 @@ def without_seals(request: Question, origin: str) -> tuple[Question, list[str]]:
 
 
 def _unsealed(part: Part, kept: list[str]) -> Part | None:
-    """Return a part without its seal, if that is not kept; nothing of a thought is left then."""
+    """Return the part without a seal that isn't kept; None for a thought, which is nothing else."""
     match part:
         case Thought(seal=seal) if seal not in kept:
             return None

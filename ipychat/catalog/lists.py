@@ -124,14 +124,14 @@ def keep(name: str, root: str, listed: Iterable[Card]) -> None:
 
 
 def card(name: str, cls: Provider, root: str, model: str) -> Card | None:
-    """Return what is known of a model of the provider at `root`."""
+    """Return what is known about a model of the provider at `root`."""
     return _of(name, cls, root, model)
 
 
 def effort(card: Card | None, level: str) -> str | None:
-    """Return the model's word for a level of effort; None where it has none for it.
+    """Return the model's own name for a level of effort; None if it has none.
 
-    `max` is the most that it knows. Of a model of which nothing is known, the word is the level.
+    `max` is its highest. If nothing is known of the model, the level is returned as it is.
     """
     if card is None or card.efforts is None:
         return level
@@ -141,33 +141,33 @@ def effort(card: Card | None, level: str) -> str | None:
 
 
 def refused(card: Card, options: Mapping[str, Any]) -> str:
-    """Return which of the options a model is known to refuse, and what to do; else nothing."""
+    """Return which options the model is known to reject, and what to do; empty if none."""
     level = options.get("effort")
     if level is not None and effort(card, level) is None:
         known = [one for one in config.EFFORTS if effort(card, one)]
         if not known and level == "none":
             return ""  # it does not think
-        says = f"takes the efforts {', '.join(known)}" if known else "takes no effort"
-        return f"{card.name} {says}, not {level!r}.\nLeave it out, or name another model."
+        says = f"has the efforts {', '.join(known)}" if known else "has no efforts"
+        return f"{card.name} {says}, not {level!r}.\nLeave it out, or choose another model."
     if given := sorted(SAMPLING & options.keys()):
         if card.sampling == "none":
-            return f"{card.name} takes no {' and no '.join(given)}.\nLeave it out."
+            return f"{card.name} doesn't accept {' or '.join(given)}.\nLeave it out."
         if card.sampling == "without effort" and level != "none":
             return (
-                f"{card.name} takes {' and '.join(given)} only where it does not think.\n"
+                f"{card.name} accepts {' and '.join(given)} only with the effort none.\n"
                 "Leave it out, or add --effort none (in Python effort='none')."
             )
     choice = options.get("tool_choice")
     if card.forced_tools is False and (choice == "required" or isinstance(choice, Mapping)):
         return (
-            f"{card.name} can't be told that a tool has to be called.\n"
-            "tool_choice is 'auto' or 'none' for it; ask for the tool in words."
+            f"{card.name} can't be forced to call a tool.\n"
+            "Set tool_choice to 'auto' or 'none', and ask for the tool in the prompt."
         )
     return ""
 
 
 def priced(card: Card, usage: Usage) -> Usage:
-    """Return what an answer cost in dollars, and what the cache spared, as far as that is known."""
+    """Return the usage with its cost and with what the cache saved, as far as prices are known."""
     known = {
         name: card.price(name, usage.input)
         for name in ("input", "output", "cached", "stored", "stored_hour")

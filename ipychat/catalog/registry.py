@@ -42,12 +42,12 @@ SPEAKING = {
     "anthropic": "ipychat.providers.anthropic:Anthropic",
     "gemini": "ipychat.providers.gemini:Gemini",
 }
-"""Who speaks a protocol that several services have."""
+"""The classes of protocols that several services share."""
 SERVICE = (
     *("__doc__", "name", "label", "url", "base_url", "url_variables", "key_variables"),
     *("default_model", "check_path", "key_command", "endpoint"),
 )
-"""What of a provider's class is its service's, whatever the protocol."""
+"""Attributes that belong to the service, not to the protocol."""
 ENTRY_POINTS = "ipychat.providers"
 NAME = re.compile(r"\w[\w.-]*")
 """Valid names of providers; files are named after them."""
@@ -135,9 +135,9 @@ def load(name: str) -> type[FullProvider]:
 
 
 def speaking(name: str, cls: type[FullProvider], root: str) -> type[FullProvider]:
-    """Return the provider of that name as it speaks at `root`: in OpenAI's newer protocol there.
+    """Return the provider with the protocol that `root` is asked by.
 
-    The user may choose another of the two for any service that speaks one of them.
+    OpenAI's own addresses use Responses; the user can choose for any service that has both.
     """
     endpoint = config.current().endpoints.get(name)
     own = "responses" if OWN_HOST.match(root) else cls.protocol
@@ -151,7 +151,7 @@ def speaking(name: str, cls: type[FullProvider], root: str) -> type[FullProvider
 
 @functools.cache
 def _twin(cls: type[FullProvider], protocol: str) -> type[FullProvider]:
-    """Return the class of the same service in another protocol."""
+    """Return a class for the same service in another protocol."""
     same = {one: getattr(cls, one) for one in SERVICE}
     return type(cls.__name__, (_speaker(protocol),), same)
 

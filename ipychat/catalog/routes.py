@@ -51,7 +51,7 @@ def format_of(question: Question) -> str | None:
 
 
 def card(question: Question) -> Card | None:
-    """Return what is known of the model that answers."""
+    """Return what is known about the model that answers."""
     way, model = of(question), question.model
     if way.root is None or way.behind:
         return None
@@ -59,7 +59,7 @@ def card(question: Question) -> Card | None:
 
 
 def priced(question: Question, usage: Usage) -> Usage:
-    """Return what was counted of an answer with its cost in dollars, at the known prices."""
+    """Return the usage of an answer with its cost in dollars, at the known prices."""
     way = of(question)
     if way.root is None or way.root != way.provider.base_url.rstrip("/"):
         return usage  # prices hold at the service itself

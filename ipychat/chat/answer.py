@@ -56,7 +56,7 @@ FALLBACK_ERRORS = (ServiceError, AnswerError, MissingKeyError)
 """Errors after which a fallback model may be asked."""
 ALLOW = " --allow-secrets sends it as it is, once."
 RETIRES_SOON = 30
-"""Days before a model is taken away from which on its answers say so."""
+"""Days before its retirement from which on a model's answers mention it."""
 GATEWAY_IDLE_TIMEOUT = 3600.0
 """Seconds that the gateway may be silent: the model behind it has a limit of its own."""
 
@@ -158,7 +158,7 @@ class Answer:
         return [*notices, *map(self.add, self._leaves())]
 
     def _leaves(self) -> Iterator[Notice]:
-        """Say that the model is taken away soon, in time to choose another."""
+        """Yield a notice if the model retires soon."""
         known = routes.card(self.request)
         if known and known.retires:
             day = datetime.fromisoformat(known.retires).date()
@@ -242,7 +242,7 @@ class Answer:
         return [self.add(Notice(one)) for one in said]
 
     def _told(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the options with what is known of the model; raise for one that it refuses."""
+        """Return the options as the provider gets them; raise for one that the model rejects."""
         known = routes.card(self.request)
         if known and (said := lists.refused(known, options)):
             raise UsageError(said)

@@ -13,11 +13,11 @@ from typing import Any
 from ipychat.messages import EXTRA, Event, Message, Part, Reasoning, Thought, ToolCall
 
 NAME = "ipychat"
-"""Tells the gateway's own from what others have put into the same place."""
+"""Distinguishes the gateway's own entries from those of others."""
 
 
 def closed(event: Event, origin: str) -> Event:
-    """Return an event with its seal as a client is given it."""
+    """Return an event with its seal in the form that clients receive."""
     match event:
         case Reasoning(seal=seal) | ToolCall(seal=seal) if seal:
             return replace(event, seal=json.dumps({"origin": origin, "seal": seal}))
@@ -35,9 +35,9 @@ def beside(seal: str) -> dict[str, Any]:
 
 
 def opened(message: Message) -> Message:
-    """Return a message of a client with the seals that it was given, and whose they are.
+    """Return a client's message with the seals that the gateway gave it, and their origin.
 
-    What it has from elsewhere goes no further.
+    Seals from elsewhere are dropped.
     """
     if not message.seals():
         return message
@@ -57,7 +57,7 @@ def opened(message: Message) -> Message:
 
 
 def read(given: Any) -> Iterator[tuple[str, str]]:
-    """Yield the origin and the seal that a client was given; nothing of what it has changed."""
+    """Yield the origin and the seal that a client received, unless it changed them."""
     try:
         match json.loads(given or "null"):
             case {"origin": str(origin), "seal": str(own)}:
@@ -67,7 +67,7 @@ def read(given: Any) -> Iterator[tuple[str, str]]:
 
 
 def _read(seal: str) -> Iterator[tuple[str, str]]:
-    """Yield the same of all that stands in a message of chat completions."""
+    """Yield the same for everything in a chat-completion message."""
     match json.loads(seal):
         case {"extra_content": {"ipychat": given}}:
             yield from read(given)

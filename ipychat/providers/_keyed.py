@@ -15,9 +15,9 @@ from ipychat.wire.http import not_running
 
 KEY_COMMAND = "key_command"
 COMMAND_TIMEOUT = 10.0
-"""Seconds that the command may take which prints a key."""
+"""Time limit of a key command, in seconds."""
 _printed: dict[tuple[str, ...], str] = {}
-"""The keys that commands have printed."""
+"""Keys by the command that printed them."""
 
 
 class Key(NamedTuple):
@@ -38,7 +38,7 @@ class Keyed(FullProvider):
     key_variables: ClassVar[tuple[str, ...]] = ()
     """The environment's names for its key; none where it wants no key."""
     key_command: ClassVar[tuple[str, ...]] = ()
-    """A command of the user's that prints the key, in place of a variable."""
+    """The user's command that prints the key."""
 
     @classmethod
     def find_key(cls, root: str, given: str | None = None) -> Key | None:
@@ -89,14 +89,14 @@ class Keyed(FullProvider):
 
     @classmethod
     async def fetch_key(cls, root: str, given: str | None = None) -> None:
-        """Run the command that prints the key, off the loop, if it has not been run yet."""
+        """Run the key command in a thread, unless its key is known."""
         command = cls.key_command
         if command and not given and root == cls.root() and command not in _printed:
             _printed[command] = await asyncio.to_thread(_run, command, cls.label)
 
     @classmethod
     def forget_key(cls) -> bool:
-        """Forget what the command has printed; return whether there was something."""
+        """Forget the key that the command printed; return whether there was one."""
         return _printed.pop(cls.key_command, None) is not None
 
     @classmethod
@@ -117,7 +117,7 @@ class Keyed(FullProvider):
 
 
 def _run(command: tuple[str, ...], label: str) -> str:
-    """Run a command without a shell, and return the key that it prints."""
+    """Run a key command without a shell, and return what it prints."""
     try:
         done = subprocess.run(  # noqa: S603 - no shell, and the user's own setting names it
             command,

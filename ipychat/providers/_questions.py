@@ -31,23 +31,23 @@ class Draft(NamedTuple):
     stream: bool
     hints: Hints = NO_HINTS
     further: tuple[Json, ...] = ()
-    """What there is of the answer already, where its service has paused in it."""
+    """The beginning of an answer in which the service paused."""
 
 
 # -- messages
 
 
 def read_arguments(call: ToolCall) -> Json:
-    """Return the arguments of a call as an object, what is none as the only one in it.
+    """Return the arguments of a call as an object, wrapping malformed ones.
 
-    The model has written them; what it hears of it is the call's result.
+    They are the model's mistake; the call's result tells it.
     """
     arguments = read_object(call.arguments or "{}")
     return {"malformed": call.arguments} if arguments is None else arguments
 
 
 def read_object(text: str) -> Json | None:
-    """Return the JSON object that a text is; None for any other."""
+    """Parse a JSON object; return None for any other text."""
     with contextlib.suppress(ValueError, RecursionError):
         read = json.loads(text)
         if isinstance(read, dict):
@@ -56,7 +56,7 @@ def read_object(text: str) -> Json | None:
 
 
 def opened(seal: str, *names: str) -> Json:
-    """Return those fields of a seal; others' words in it, whoever wrote them, go nowhere."""
+    """Return the named fields of a seal and nothing else: anyone may have written it."""
     sealed = read_object(seal) or {}
     return {name: sealed[name] for name in names if name in sealed}
 

@@ -173,7 +173,7 @@ class Answer:
         self.say(text, Reasoning)
 
     def seal(self, sealed: Mapping[str, Any]) -> None:
-        """End a thought with what the service wants back of it."""
+        """End a thought with the data that the service wants back."""
         self._add(Reasoning("", self._sealed(sealed)))
 
     def _sealed(self, sealed: Mapping[str, Any]) -> str:
@@ -182,7 +182,7 @@ class Answer:
         return seal
 
     def cite(self, url: Any, title: Any = "") -> None:
-        """Add a source, once; what has neither an address nor a title is none."""
+        """Add a source, once; it needs an address or a title."""
         source = Source(text_of(url or ""), text_of(title or ""))
         known = source.url or source.title
         if known and known not in self._cited and len(self._cited) < MAX_SOURCES:
@@ -190,7 +190,7 @@ class Answer:
             self._add(source)
 
     def show(self, data: Any) -> None:
-        """Add an image: base64, or its URL. What has to be fetched from elsewhere is only named."""
+        """Add an image: base64 or a URL. One that would have to be fetched becomes a source."""
         head, comma, encoded = text_of(data).partition(",")
         if head.startswith(("http://", "https://")):
             self.cite(data, "an image")
@@ -201,7 +201,7 @@ class Answer:
             self.skip("an image")
 
     def skip(self, kind: Any) -> None:
-        """Say that a part of a kind came which is not shown."""
+        """Report a part of a kind that isn't shown."""
         self.note(f"{self.service} also sent a part that is not shown: {name_of(kind)}.")
 
     def note(self, text: str) -> None:

@@ -30,9 +30,9 @@ from ipychat.wire.http import Call, Transport
 from ipychat.wire.ndjson import LineDecoder
 
 Ask = Callable[..., Awaitable[_reader.Asked]]
-"""Sends a question; `further` is what there is of its answer."""
+"""Sends a question; `further` holds the beginning of a paused answer."""
 MODEL = "{model}"
-"""Stands for the model in the root URL of an endpoint."""
+"""The placeholder for the model in an endpoint's root URL."""
 MAX_PAGES = 20
 """A list of models that is longer has no end."""
 
@@ -47,7 +47,7 @@ class Place:
     query: tuple[tuple[str, str], ...] = ()
 
     def call(self, method: str, path: str, json: Json | None = None, model: str = "") -> Call:
-        """Return the call of what stands behind the root, which may name the model."""
+        """Return a call to a path below the root, in which the model may be named."""
         # no variable here holds the address: a login in it would show in a traceback
         return Call(
             method,
@@ -68,7 +68,7 @@ class HttpService(Keyed):
     """A provider whose subclass writes the question and reads the answer."""
 
     endpoint: ClassVar[Endpoint | None] = None
-    """What is the user's own about the service."""
+    """The endpoint that it was made for, if any."""
     ends_with = "finish"
     takes_hints = True
     decoder: ClassVar[type[Events | LineDecoder]] = Events
@@ -81,7 +81,7 @@ class HttpService(Keyed):
     @classmethod
     @functools.cache
     def of_endpoint(cls, name: str, endpoint: Endpoint) -> type[Self]:
-        """Return the provider that asks a service of the user's, or a preset, by this protocol."""
+        """Return a provider for an endpoint that speaks this protocol."""
         own = {
             "__doc__": f"`{name}:…`.",
             "name": name,
@@ -112,7 +112,7 @@ class HttpService(Keyed):
 
     @classmethod
     def _key_header(cls, key: str | None) -> dict[str, str]:
-        """Return the header with the key, as an endpoint wants it, or as most services do."""
+        """Return the header with the key, as the endpoint or most services expect it."""
         wanted = cls.endpoint.key_header if cls.endpoint else "Authorization: Bearer"
         name, _, before = wanted.partition(":")
         return {name.strip(): f"{before.strip()} {key}".lstrip()} if key else {}
@@ -150,7 +150,7 @@ class HttpService(Keyed):
 
     @classmethod
     def own_headers(cls, root: str) -> dict[str, str]:
-        """Return the headers of the endpoint, for its own address alone: secrets may be in them."""
+        """Return the endpoint's headers, at its own address only: they may contain secrets."""
         given = cls.endpoint.headers if cls.endpoint and root == cls.root() else ()
         return {name: _filled_in(value, cls.label) for name, value in given}
 
@@ -231,7 +231,7 @@ class HttpService(Keyed):
 
 
 async def _renewed(cls: type[HttpService], ask: Ask) -> AsyncIterator[Event]:
-    """Read the answer; where the service refuses the key, ask once more with a new one."""
+    """Read the answer; if the service rejects the key, retry once with a new one."""
     for is_last in (False, True):
         try:
             async with contextlib.aclosing(cls._read(ask)) as events:  # type: ignore[type-var] # a generator
@@ -244,7 +244,7 @@ async def _renewed(cls: type[HttpService], ask: Ask) -> AsyncIterator[Event]:
 
 
 def _filled_in(value: str, service: str) -> str:
-    """Return a header's value with the environment's variables in it, which are secrets."""
+    """Return a header's value with variables of the environment substituted; they are secrets."""
 
     def variable(found: re.Match[str]) -> str:
         if not (text := os.environ.get(found[1], "").strip()):

@@ -74,7 +74,7 @@ class Anthropic(HttpService):
         "tool_choice", "tools", "top_k", "top_p",
     })  # fmt: skip
     caches: ClassVar[bool] = True
-    """Whether the service keeps the beginning of a question for the next one."""
+    """Whether the service can cache the beginning of a question."""
     listed = "/v1/models?limit=1000"
     next_page = "after_id"
 
@@ -113,7 +113,7 @@ class Anthropic(HttpService):
 
     @classmethod
     async def _read(cls, ask: Ask) -> AsyncIterator[Event]:
-        """Read the answer; where the service pauses in it, ask for the rest."""
+        """Read the answer; if the service pauses, request the rest."""
         further: tuple[Json, ...] = ()
         for left in range(MAX_PAUSES, -1, -1):
             answers: list[Answer] = []
@@ -143,10 +143,10 @@ async def _ask_on(ask: Ask, further: tuple[Json, ...], answers: list[Answer]) ->
 # -- what is asked
 
 BY_BUDGET = re.compile(r"claude-(3|(haiku|sonnet|opus)-4(-[0-5])?(-\d{8})?$)")
-"""Models that are told how many tokens to think, and know no effort."""
+"""Older models, which take a budget of tokens instead of an effort."""
 BUDGETS = {"low": 2_048, "medium": 8_192, "high": 16_384, "max": 24_576}
 SEALED = {"thinking", "redacted_thinking"}
-"""Blocks that are sent back as they came: the service has signed them."""
+"""Blocks that are sent back unchanged: the service has signed them."""
 SEALED_FIELDS = ("type", "thinking", "signature", "data")
 NO_PARAMETERS = {"type": "object", "properties": {}}
 CHOICES = {"auto": "auto", "none": "none", "required": "any"}
@@ -177,7 +177,7 @@ def _write_options(asked: Draft) -> Json:
 
 
 def _think(asked: Draft, body: Json) -> None:
-    """Say how hard it is to think; and where it thinks anyway, that a summary is wanted."""
+    """Set the effort; if the model reasons by default, request a summary."""
     level = body.pop("effort", None)
     if level in BUDGETS and BY_BUDGET.match(asked.model):
         thinking: Json = {"type": "enabled", "budget_tokens": BUDGETS[level]}
@@ -285,9 +285,9 @@ def _write_result(message: Message) -> Json:
 # -- what is answered
 
 MAX_PAUSES = 10
-"""How often an answer is asked on in which its service pauses."""
+"""How often a paused answer is continued."""
 PAUSED = "pause_turn"
-"""How an answer ends that the service wants to be asked on, with what there is of it."""
+"""The reason of an answer that the service wants to continue when it is sent back."""
 REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -370,7 +370,7 @@ class _Message(Answer):
         """Blocks that are not shown: calls, what tools of the service's own do, and what is new."""
         self._counts: Json = {}
         self._raw: dict[int, _RawBlock] | None = {} if _may_pause(asked) else None
-        """All that came, where the service may want it back."""
+        """All blocks, if the service may want them back."""
 
     def blocks(self) -> list[Json]:
         """Return the content as it came."""
@@ -468,7 +468,7 @@ class _Message(Answer):
         self.cite(citation.get("url") or citation.get("source"), title)
 
     def _seal_thought(self, index: Any) -> None:
-        """Seal the thought of a block that has ended."""
+        """Seal the thought of a block that is complete."""
         thought = self._blocks.get(index)
         if isinstance(thought, _Thinking) and (sealed := thought.sealed()):
             self.seal(sealed)

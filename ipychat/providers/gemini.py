@@ -126,7 +126,7 @@ def _resource(model: str) -> str:
 
 CONFIG = {"temperature": "temperature", "max_tokens": "maxOutputTokens", "top_p": "topP"}
 BY_BUDGET = re.compile(r"gemini-2\.5|gemini-2\.0-flash-thinking")
-"""Models that are told how many tokens to think."""
+"""Older models, which take a budget of tokens instead of a level."""
 BUDGETS = {"none": 0, "low": 1024, "medium": 8192, "high": 24576, "max": 24576}
 LEVELS = {"none": "minimal", "max": "high"}
 FUNCTION = {"name": "name", "description": "description", "parameters": "parametersJsonSchema"}
@@ -167,7 +167,7 @@ def _write_options(asked: Draft) -> Json:
 
 
 def _think(asked: Draft, level: str | None) -> Json:
-    """Say how hard it is to think; and where it does, that its thoughts are wanted."""
+    """Set the effort; if the model reasons, request its thoughts."""
     shown = {"includeThoughts": True} if level != "none" and (level or asked.hints.reasons) else {}
     if level is None:
         return shown

@@ -50,7 +50,7 @@ MAX_NAME = 256
 """Characters of a tool's name; services allow 64 or 128."""
 MAX_TITLE = 300
 """Characters of a source's title."""
-NO_IMAGE = "It also sent a file that is no PNG, JPEG, GIF or WebP image, and is not shown."
+NO_IMAGE = "The answer also has a file that isn't shown: it isn't a PNG, JPEG, GIF or WebP image."
 MAX_ID = 16 * 1024
 """Characters of a tool call's id; some services put a signature of a few thousand into it."""
 COMMON_OPTIONS = frozenset({
@@ -84,17 +84,17 @@ class Card:
     """The price of input that was put there; `stored_hour`, of what stays there for an hour."""
     stored_hour: float | None = None
     long: Mapping[str, float] | None = None
-    """The prices of a question that has more than `above` tokens, by the names above."""
+    """Prices for questions of more than `above` tokens, by the names of the fields above."""
     reasons: bool | None = None
-    """Whether it thinks where it is not told to."""
+    """Whether it reasons by default."""
     efforts: Sequence[str] | None = None
-    """How hard it can be told to think, in its service's words, the least first."""
+    """Its levels of reasoning effort, in the service's own words, lowest first."""
     sampling: str | None = None
-    """`none`: it takes no temperature, top_p, top_k; `without effort`: only where that is none."""
+    """`none`: it rejects temperature, top_p, top_k; `without effort`: unless the effort is none."""
     forced_tools: bool | None = None
-    """False: it can't be told that a tool has to be called."""
+    """False: it can't be forced to call a tool."""
     retires: str | None = None
-    """The day on which its service takes it away."""
+    """The day on which its service retires it, in ISO form."""
 
     def price(self, name: str, tokens: int) -> float | None:
         """Return the price of that name for a question of so many tokens."""
@@ -118,12 +118,12 @@ NO_CHAT = re.compile(
 
 
 class Hints(NamedTuple):
-    """What a provider of this package is told of a question beside its options."""
+    """What a provider of this package is told about a question besides its options."""
 
     reasons: bool | None = None
-    """Whether its model thinks unasked: then what can be shown of that is asked for."""
+    """Whether the model reasons by default, so that a summary of it is requested."""
     caches: bool = True
-    """Whether the question is likely to come again, with more behind it."""
+    """Whether the question is likely to be sent again with more appended."""
 
 
 NO_HINTS = Hints()
@@ -166,7 +166,7 @@ class AsyncGeneratorProvider:
 
     label: ClassVar[str] = ""
     protocol: ClassVar[str] = ""
-    """What it speaks, where others do so too: what one of them has sealed, each can open."""
+    """The name of a protocol that several providers share, and with it their seals."""
     url: ClassVar[str] = ""
     working: ClassVar[bool] = True
     """Whether the service answers at its original address."""
@@ -185,7 +185,7 @@ class AsyncGeneratorProvider:
     url_variables: ClassVar[tuple[str, ...]] = ()
     """The environment's names for a root of the user's own; read when it is needed."""
     takes_hints: ClassVar[bool] = False
-    """Whether it is told what `Hints` has, in the option `hints`."""
+    """Whether it accepts `Hints`, in the option `hints`."""
     known_options: ClassVar[frozenset[str]] = COMMON_OPTIONS
     """What a provider of this package takes besides what its signature names and what says how a
     request travels. Others are refused, unless they come in `extra`."""
@@ -396,7 +396,7 @@ class Reader:
 
 
 def _checked(given: Source | Image) -> Event:
-    """Return a source as it may be shown; of an image what its bytes say that it is."""
+    """Return a source that is safe to show, or an image if its bytes are one."""
     match given:
         case Source(url, title):
             is_address = url.startswith(("http://", "https://"))

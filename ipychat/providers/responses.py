@@ -38,9 +38,9 @@ MISSING = frozenset({
     "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs",
     "modalities", "n", "prediction", "presence_penalty", "seed", "stop", "web_search_options",
 })  # fmt: skip
-"""What only the older protocol has; an error says so."""
+"""Options of the older protocol only; an error says so."""
 WITHOUT_THOUGHTS = re.compile(r"(ft:)?(gpt-[34](?!\d)|gpt-[\w.-]+-chat|chatgpt-|o1-(mini|preview))")
-"""OpenAI's models that do not reason, and refuse to be asked for a word of it."""
+"""OpenAI's models that don't reason, and reject options about it."""
 ENCRYPTED = "reasoning.encrypted_content"
 
 
@@ -121,11 +121,11 @@ ITEMS = {
     "file_search_call": ("id", "status", "queries", "results"),
     "code_interpreter_call": ("id", "status", "code", "container_id", "outputs"),
 }
-"""What is sent back as it came, by its kind: the fields that it may have."""
+"""Items that are sent back unchanged, with the fields that each may have."""
 
 
 def _write_parts(parts: tuple[Part, ...]) -> Iterator[Json]:
-    """Yield the items that an answer was made of, in their order."""
+    """Yield the items of an earlier answer, in order."""
     head: Json = {}  # of the message whose text comes next
     for part in parts:
         match part:
@@ -201,7 +201,7 @@ SILENT = {
     *("function_call", "message", "reasoning", "web_search_call", "file_search_call"),
     "image_generation_call",
 }
-"""Kinds of items of which nothing is to be said beside what they bring."""
+"""Kinds of items that need no notice."""
 
 
 class Response(Answer):
@@ -281,7 +281,7 @@ class Response(Answer):
                 self._seal(item)
 
     def _end(self, index: Any, item: Json) -> None:
-        """Take what an item has at its end, and what of it no event has brought."""
+        """Take the final state of an item, and any content that had no events."""
         kind = name_of(item.get("type") or "")
         if call := self._calls.get(index):
             call.otherwise = text_of(item.get("arguments") or call.otherwise)
@@ -318,7 +318,7 @@ class Response(Answer):
         self.say(text)
 
     def _seal(self, item: Json) -> None:
-        """Keep an item for the next request, but for a thought that the service alone has kept."""
+        """Seal an item for the next request, unless only the service could use it."""
         kind = item["type"]
         if kind == "reasoning" and not (item.get("encrypted_content") or item.get("content")):
             return
