@@ -1,5 +1,6 @@
 """The gateway asked by OpenAI's own client, as other tools do; behind it a scripted model."""
 
+import base64
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from ipychat.gateway.server import Gateway
 from tests import test_seals
 from tests.loopback import answer
 from tests.protocols import PROTOCOLS, completion, sse
+from tests.test_context_attachments import PNG
 
 pytestmark = pytest.mark.usefixtures("sessions")
 OPENAI = PROTOCOLS[0]
@@ -137,6 +139,23 @@ async def test_what_the_models_service_wants_back_goes_through_the_client(
         first = {"text": "", **sent[0]["parts"][1], "thoughtSignature": test_seals.SEALED}
         sent[0]["parts"][:2] = [first]
     assert sent == exchange.answer
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_sources_and_images_stand_beside_the_text(client, service, stream):
+    cited = [{"url_citation": {"url": f"https://{n}.example", "title": n}} for n in ("a", "b")]
+    image = {"image_url": {"url": f"data:image/png;base64,{base64.b64encode(PNG).decode()}"}}
+    pieces = [completion({"content": "Yes", "annotations": cited, "images": [image]})]
+    service.on(OPENAI.path, answer(*pieces, completion(finish="stop"), sse("[DONE]")))
+    asking = client.chat.completions
+    if stream:
+        async with asking.stream(model="default", messages=ASKED) as given:
+            said = (await given.get_final_completion()).choices[0].message
+    else:
+        said = (await asking.create(model="default", messages=ASKED)).choices[0].message
+    assert said.content == "Yes"
+    assert [one.url_citation.title for one in said.annotations] == ["a", "b"]
+    assert said.images[0]["image_url"]["url"] == image["image_url"]["url"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,17 @@ from ipychat.errors import ChatError
 from ipychat.gateway import _seals, replies
 from ipychat.gateway._openai import error_body
 from ipychat.gateway.replies import refuse, sse, status_of
-from ipychat.messages import Event, FinishReason, Reasoning, Text, ToolCall, Usage
+from ipychat.messages import (
+    Event,
+    FinishReason,
+    Image,
+    Reasoning,
+    Source,
+    Text,
+    ToolCall,
+    Usage,
+    to_base64,
+)
 
 TEXT = 'data: %s, "choices": [{"index": 0, "delta": {"content": %s}, "finish_reason": null}]}\n\n'
 """Nearly every payload, behind the start of its JSON: a tenth of what writing it all costs."""
@@ -42,7 +52,7 @@ class _Chunks:
         self._begun = json.dumps(self._head).removesuffix("}")
         self._wants_usage = usage
         self._usage: Usage | None = None
-        self._calls = self._sealed = 0
+        self._calls = self._sealed = self._besides = 0
         self._role = self._chunk({"role": "assistant", "content": ""})
         """What comes before all else."""
 
@@ -66,6 +76,10 @@ class _Chunks:
             case ToolCall():
                 self._calls += 1
                 return self._chunk({"tool_calls": [{"index": self._calls - 1, **_call(event)}]})
+            case Source() | Image():
+                beside = _beside(event, self._besides)
+                self._besides += 1
+                return self._chunk(beside) if beside else b""
             case Usage():
                 self._usage = event
             case FinishReason(reason):
@@ -87,6 +101,7 @@ async def whole(events: AsyncGenerator[Event, None], model: str) -> web.Response
     text: list[str] = []
     reasoning: list[str] = []
     sealed: list[dict[str, Any]] = []
+    beside: dict[str, list[dict[str, Any]]] = {}
     calls: list[dict[str, Any]] = []
     body = _head(model, "chat.completion")
     finish = "stop"
@@ -100,21 +115,40 @@ async def whole(events: AsyncGenerator[Event, None], model: str) -> web.Response
                     sealed += [_seals.detail(seal, len(sealed))] if seal else []
                 case ToolCall():
                     calls.append(_call(event))
+                case Source() | Image():
+                    for name, one in _beside(event, len(beside)).items():
+                        beside.setdefault(name, []).extend(one)
                 case FinishReason(reason):
                     finish = reason
                 case Usage():
                     body["usage"] = _usage(event)
     except ChatError as error:
         raise refuse(status_of(error), error_body(error)) from None
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(text)}
-    if reasoning:
-        message["reasoning_content"] = "".join(reasoning)
-    if sealed:
-        message["reasoning_details"] = sealed
-    if calls:
-        message |= {"content": "".join(text) or None, "tool_calls": calls}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": "".join(text) or (None if calls else ""),
+    }
+    besides = {
+        "reasoning_content": "".join(reasoning), "reasoning_details": sealed, "tool_calls": calls
+    }  # fmt: skip
+    message |= {name: one for name, one in {**besides, **beside}.items() if one}
     body["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
     return web.json_response(body)
+
+
+def _beside(event: Source | Image, index: int) -> dict[str, list[dict[str, Any]]]:
+    """Return a source or an image as OpenAI or OpenRouter write it beside the text."""
+    match event:
+        case Source(url, title) if url:
+            cited = {"url": url, "title": title, "start_index": 0, "end_index": 0}
+            return {
+                "annotations": [{"type": "url_citation", "url_citation": cited, "index": index}]
+            }
+        case Image(media_type, data):
+            url = f"data:{media_type};base64,{to_base64(data)}"
+            image = {"type": "image_url", "image_url": {"url": url}, "index": index}
+            return {"images": [image]}
+    return {}
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
