@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -63,10 +64,19 @@ def need_chromium() -> None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("Chromium (Debian's package chromium) is not installed")  # fmt: skip
 
 
+_open: list["Lab"] = []
+
+
 class Lab:
     """One server and one browser; `left` are the requests that would have left this machine."""
 
-    def __init__(self, root: Path, env: dict[str, str], front: FrontEnd = JUPYTERLAB) -> None:
+    def __init__(
+        self,
+        root: Path,
+        env: dict[str, str],
+        front: FrontEnd = JUPYTERLAB,
+        without: Sequence[str] = (),
+    ) -> None:
         self.root = root
         self.front = front
         self.left: list[str] = []
@@ -76,12 +86,18 @@ class Lab:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
         (root / "work").mkdir()
+        # the extension as it is built here comes before one that is installed
+        shutil.copytree(ROOT / "ui/built", root / "path/labextensions")
+        switched_off = {"disabledExtensions": dict.fromkeys(without, True)}
+        (root / "CONFIG/labconfig").mkdir(parents=True)
+        (root / "CONFIG/labconfig/page_config.json").write_text(json.dumps(switched_off))
         self._runtime = tempfile.TemporaryDirectory(prefix="lab-")  # addresses have to be short
         own = {
             **{f"JUPYTER_{kind}_DIR": str(root / kind) for kind in ("CONFIG", "DATA")},
             "JUPYTER_RUNTIME_DIR": self._runtime.name,
             "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
+            "JUPYTER_PATH": str(root / "path"),
             "IPYTHONDIR": str(root / "ipython"),
             "IPYCHAT_HOME": str(root / "home"),
         }
@@ -90,7 +106,6 @@ class Lab:
             "--IdentityProvider.token=", "--ServerApp.password=",
             f"--ServerApp.root_dir={root / 'work'}", f"--{front.app}.expose_app_in_browser=True",
             "--LabApp.news_url=None",
-            f"--{front.app}.extra_labextensions_path={ROOT / 'ui/built'}",  # as it is built here
         ]  # fmt: skip
         self._log = (root / "server.log").open("w")
         self._server = subprocess.Popen(
@@ -99,7 +114,9 @@ class Lab:
         )  # fmt: skip
         try:
             self.url = self._wait_for_the_server()
-            self._playwright = sync_playwright().start()
+            # a process has one at a time
+            self._playwright = _open[0]._playwright if _open else sync_playwright().start()
+            _open.append(self)
             self._browser = self._playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         except BaseException:
             self._end_the_server()
@@ -169,7 +186,9 @@ class Lab:
 
     def close(self) -> None:
         self._browser.close()
-        self._playwright.stop()
+        _open.remove(self)
+        if not _open:
+            self._playwright.stop()
         self._end_the_server()
 
     def _end_the_server(self) -> None:

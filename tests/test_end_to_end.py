@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
+from ipychat.display.cell import STRANDED
 from tests import lab, small_model
 from tests.loopback import END, HANG, Service, chunk, head
 from tests.test_magics import OPENAI, PATH, echo, sent
@@ -24,7 +25,7 @@ LOAD, PANEL = "%load_ext ipychat", "%chat_panel"
 ALL_RAN = "() => [...jupyterapp.shell.currentWidget.content.model.cells].every(cell => cell.type !== 'code' || cell.executionCount)"
 TRUSTED = "() => [...jupyterapp.shell.currentWidget.content.model.cells].every(cell => cell.type !== 'code' || cell.trusted)"
 HURT = "() => window.hurt"
-ACTIVE = "img, iframe, form, script, object, embed, base, link, svg, math, details"
+ACTIVE = "img, iframe, form, script, object, embed, base, link, svg:not(.ic-icon), math, details"
 SETTLED = """() => new Promise(done => {
   const image = new Image()
   image.onerror = () => requestAnimationFrame(() => requestAnimationFrame(() => done(null)))
@@ -214,14 +215,14 @@ def test_an_answer_whose_kernel_is_restarted_says_so_and_one_that_comes_does_not
     service.on(PATH, [head(), chunk(OPENAI.text("what came so far")), HANG])
     lab.run(page, 1, wait=False)
     expect(answer(page, 1)).to_contain_text("what came so far")
-    stranded = answer(page, 1).get_by_text("cut off, if this stays")
+    stranded = answer(page, 1).get_by_text(STRANDED)
     for seconds in (5, 6, 7):
         expect(answer(page, 1)).to_contain_text(f"{seconds} s")
         assert stranded.evaluate("it => getComputedStyle(it).visibility") == "hidden"
     page.evaluate(RESTART)
     expect(stranded).to_be_visible()
     lab.save(page)
-    assert "cut off, if this stays" in jupyter.path("restarted.ipynb").read_text()
+    assert STRANDED in jupyter.path("restarted.ipynb").read_text()
 
 
 def test_a_hostile_answer_is_harmless_when_the_notebook_is_opened_elsewhere(

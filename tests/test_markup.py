@@ -20,10 +20,28 @@ from ipychat.text.markup import (
     safe_cut,
     to_html,
 )
+from tests import answers
+
+BOX = markup._BOX
 
 # -- what may be in the HTML
 
-TAGS = {"a", "blockquote", "br", "code", "em", "hr", "li", "ol", "p", "pre", "s", "span", "strong"}
+TAGS = {
+    "a",
+    "blockquote",
+    "br",
+    "code",
+    "em",
+    "hr",
+    "li",
+    "ol",
+    "p",
+    "pre",
+    "s",
+    "span",
+    "strong",
+    "sup",
+}
 TAGS |= {"h1", "h2", "h3", "h4", "h5", "h6", "table", "tbody", "td", "th", "thead", "tr", "ul"}
 ATTRIBUTES = {
     ("a", "href"): r"(?i)(https?://|mailto:)[^\s]+",
@@ -31,6 +49,9 @@ ATTRIBUTES = {
     ("a", "title"): r"(?s).*",
     ("ol", "start"): r"\d+",
     ("pre", "class"): r"highlight",
+    ("pre", "style"): re.escape(BOX),
+    ("img", "src"): r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+",
+    ("img", "alt"): r"(?s).*",
     ("span", "class"): r"[a-z0-9]{1,4}",
     ("th", "style"): r"text-align:(left|center|right)",
     ("td", "style"): r"text-align:(left|center|right)",
@@ -47,7 +68,7 @@ class Inspector(HTMLParser):
         self.open = []
 
     def handle_starttag(self, tag, attrs):
-        assert tag in TAGS, tag
+        assert tag in TAGS or (tag == "img" and dict(attrs)["src"]), tag
         for name, value in attrs:
             assert (tag, name) in ATTRIBUTES, (tag, name, value)
             assert re.fullmatch(ATTRIBUTES[tag, name], value), (tag, name, value)
@@ -55,7 +76,7 @@ class Inspector(HTMLParser):
             assert "a" not in self.open
             assert ("rel", "noopener noreferrer") in attrs
             self.links.append(dict(attrs).get("href"))
-        if tag not in {"br", "hr"}:
+        if tag not in {"br", "hr", "img"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -251,7 +272,8 @@ LINKS = {
 def test_an_address_that_is_not_for_the_web_or_mail_is_no_link(link, address):
     shown = inspect(to_html(LINKS[link].format(*[address] * LINKS[link].count("{}"))))
     assert shown.links == []
-    if "definition" not in link and "reference" not in link:
+    is_picture = address.startswith("data:image/png") and "image" in link
+    if "definition" not in link and "reference" not in link and not is_picture:
         assert shown.text.strip()
 
 
@@ -356,16 +378,17 @@ def test_tex_that_links_or_loads_is_shown_as_code(macro, around):
 
 def test_growing_code_is_plain_and_final_code_is_coloured():
     text = "```python\nprint('<b>')\n```"
-    assert to_html(text) == "<pre><code>print('&lt;b&gt;')\n</code></pre>\n"
+    assert to_html(text) == f"<pre style=\"{BOX}\"><code>print('&lt;b&gt;')\n</code></pre>\n"
     html = to_html(text, final=True)
-    assert html.startswith('<pre class="highlight"><code><span class="nb">print</span>')
+    opening = f'<pre class="highlight" style="{BOX}"><code>'
+    assert html.startswith(f'{opening}<span class="nb">print</span>')
     assert inspect(html).text == "print('<b>')\n\n"
 
 
 @pytest.mark.parametrize("language", ["", "nosuchlanguage", "<b>", '"', "../../x", "\x00", "{"])
 def test_code_in_an_unknown_language_is_plain(language):
     assert to_html(f"~~~{language}\nx = 1\n~~~", final=True) == to_html("~~~\nx = 1\n~~~")
-    assert code_html("x = 1\n", language) == "<pre><code>x = 1\n</code></pre>\n"
+    assert code_html("x = 1\n", language) == f'<pre style="{BOX}"><code>x = 1\n</code></pre>\n'
 
 
 @pytest.mark.parametrize(
@@ -689,4 +712,26 @@ def test_the_parts_of_a_long_text_come_in_order():
 
 def test_a_lexer_that_fails_costs_the_colours_only(monkeypatch):
     monkeypatch.setattr(markup, "_lexer", lambda _: object())
-    assert code_html("x\n", "python") == "<pre><code>x\n</code></pre>\n"
+    assert code_html("x\n", "python") == f'<pre style="{BOX}"><code>x\n</code></pre>\n'
+
+
+def test_what_the_page_is_held_to_is_what_is_rendered():
+    """Else: python -m tests.answers."""
+    assert answers.PATH.read_text(encoding="utf-8") == answers.written()
+    assert len(answers.ANSWERS) == 60
+
+
+@pytest.mark.parametrize(
+    ("block", "shown"),
+    [
+        ("a $$x^2", "a "),
+        ("a \\(x", "a "),
+        ("see ![a](data:image/png;base64,AA", "see "),
+        ("text\n```pyth", "text\n"),
+        ("| a | b |", ""),
+        ("| a | b |\n|---|---|\n| 1 | 2", "| a | b |\n|---|---|\n"),
+        ("`$$` and $5", "`$$` and $5"),
+    ],
+)
+def test_of_a_block_that_grows_halves_are_not_shown(block, shown):
+    assert markup.settled(block) == shown

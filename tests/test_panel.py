@@ -1,5 +1,6 @@
 """The panel's kernel side: what its page is told, and what becomes of what the page asks for."""
 
+import gzip
 import hashlib
 import itertools
 from pathlib import Path
@@ -336,7 +337,9 @@ def test_what_is_built_is_of_the_sources_that_stand():
 
 
 def test_it_is_small_and_of_this_project_alone():
-    assert (BUILT / "panel.js").stat().st_size <= 200_000
+    scripts = [BUILT / "panel.js", *(SOURCES / "built/jupyter-ipychat/static").glob("*.js")]
+    for path in scripts:
+        assert len(gzip.compress(path.read_bytes())) <= 400_000, path.name
     assert "registry." not in (SOURCES / "package-lock.json").read_text()
 
 

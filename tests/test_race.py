@@ -415,7 +415,7 @@ def test_all_are_seen_to_grow_at_once(notebook, service):
     assert len(columns(cell.shown("text/html"))) == 3
     assert len(cell.outputs) == 1
     notebook.wait_for(
-        lambda: re.search(r"<small>[1-9] s</small>", columns(cell.shown("text/html"))[2])
+        lambda: re.search(r"● ?</span> [1-9] s</small>", columns(cell.shown("text/html"))[2])
     )
     notebook.interrupt()
     notebook.wait(running)

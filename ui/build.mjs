@@ -18,7 +18,7 @@ for (const name of sources.sort()) hash.update(`${name}\0`).update(read(name)).u
 const digest = `sources ${hash.digest("hex")}`;
 const mark = `/* ${digest} */`;
 
-const bundled = ["marked", "dompurify", "highlight.js", "katex"];
+const bundled = ["markdown-it", "dompurify", "highlight.js", "katex"];
 const licence = (name) =>
   readdirSync(new URL(`node_modules/${name}/`, here)).find((one) => /^licen[cs]e/i.test(one));
 const licences = bundled
@@ -45,18 +45,41 @@ async function bundle(entry, to, options = {}) {
   return outputFiles;
 }
 
+// what most formulas need: a panel without the extension brings it along, at each opening
+const COMMON = /Main-Regular|Main-Bold\.|Math-Italic|AMS|Caligraphic-Regular|Size/;
+
+/** KaTeX's style sheet with the faces that are wanted, each in one format. */
+const faces = (wanted) => ({
+  name: "faces",
+  setup({ onLoad }) {
+    onLoad({ filter: /katex\.css$/ }, ({ path }) => ({
+      contents: readFileSync(path, "utf8").replace(/@font-face\s*\{[^}]*\}/g, (face) =>
+        wanted(face) ? face.replace(/,\s*url\([^)]*\) format\("(?:woff|truetype)"\)/g, "") : "",
+      ),
+      loader: "css",
+    }));
+  },
+});
+
 writeFileSync(new URL("panel.licences.txt", display), licences);
 await bundle("src/anywidget.ts", new URL("panel.js", display), {
   banner: { js: `/* with ${credits.join(", ")}: see panel.licences.txt */\n${mark}` },
 });
-await bundle("style/panel.css", new URL("panel.css", display), { banner: { css: mark } });
+await bundle("style/widget.css", new URL("panel.css", display), {
+  banner: { css: mark },
+  plugins: [faces((font) => COMMON.test(font))],
+  loader: { ".woff2": "dataurl" },
+});
 
 rmSync(new URL("build", here), { recursive: true, force: true });
 rmSync(new URL("built", here), { recursive: true, force: true });
 await bundle("src/lab/index.ts", new URL("build/lab.js", here), {
   external: ["@codemirror/*", "@jupyterlab/*", "@lumino/*"],
 });
-await bundle("style/lab.css", new URL("build/lab.css", here));
+await bundle("style/lab.css", new URL("build/lab.css", here), {
+  plugins: [faces(() => true)],
+  loader: { ".woff2": "file" },
+});
 const builder = "node_modules/@jupyter/builder/lib/build-labextension.js";
 const core = "node_modules/@jupyterlab/core-meta/core.package.json";
 const { status } = spawnSync(process.execPath, [builder, "--core-package-file", core, "."], {

@@ -23,7 +23,7 @@ def html(reply: Reply) -> str:
 
 def plain(reply: Reply) -> str:
     """Return the same as text."""
-    images = [_described(image) for image in reply.images]
+    images = [described(image) for image in reply.images]
     sources = [
         f"{number}. {' '.join(filter(None, (_shown(one.title), _shown(one.url))))}"
         for number, one in enumerate(reply.sources, 1)
@@ -33,12 +33,12 @@ def plain(reply: Reply) -> str:
 
 def _image(image: Image) -> str:
     if len(image.data) > MAX_IMAGE:
-        return f"<p>{escape(_described(image))}</p>"
+        return f"<p>{escape(described(image))}</p>"
     data = base64.b64encode(image.data).decode()
     return f'<p><img alt="" style="max-width:100%" src="data:{image.media_type};base64,{data}"></p>'
 
 
-def _described(image: Image) -> str:
+def described(image: Image) -> str:
     return f"(an image, {image.media_type}, {len(image.data):,} bytes: see the reply's .images)"
 
 

@@ -1,5 +1,8 @@
 """What a cell shows of an answer: live while it grows, one static bundle at the end.
 
+Each output has two forms: the text, for the front end's extension, which draws it, and HTML for
+every other front end.
+
 While live, finished blocks stand frozen in outputs of their own and only the newest is redrawn,
 on a budget of bytes and CPU time, so that a long answer costs no more a second than a short one.
 At the end the first output holds the whole answer and the others are empty.
@@ -22,7 +25,7 @@ from functools import partial
 from html import escape
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
-from ipychat.display import _beside
+from ipychat.display import _beside, answer
 from ipychat.errors import FormatError, UsageError
 from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
 from ipychat.secrets import mask, settled
@@ -54,12 +57,14 @@ GAP = 0.045
 """Seconds between two paints, at least."""
 CPU_SHARE = 8
 """A paint may take one in so many of the loop's seconds."""
-RATE = 16_000
+RATE = 24_000
 """Bytes a second that the output may cost in the long run."""
 BURST = 40_000
 """Bytes that may come at once."""
 MESSAGE = 600
 """Bytes that a message costs beside what it shows."""
+PATIENCE = 0.1
+"""Seconds after which a cell says who is asked, if nothing has come."""
 TICK = 1.0
 """Seconds of silence after which the elapsed time is shown anew."""
 
@@ -110,8 +115,13 @@ _PREVIEW = (
 )
 # What stands below an answer that grows is hidden for some seconds after each paint; so it is read
 # where no paint comes any more, and where style sheets are taken out. Sent with each, so short.
-_HIDING = "<style>@keyframes ic-cut{from,to{visibility:hidden}}.ic-cut{animation:ic-cut 5s}</style>"
-_STRANDED = '<small class="ic-cut"> · cut off, if this stays: %chat_history</small>'
+_MOVING = (
+    "<style>@keyframes ic-cut{from,to{visibility:hidden}}.ic-cut{animation:ic-cut 5s}"
+    "@keyframes ic-dot{to{opacity:.3}}.ic-dot{animation:ic-dot 1s infinite alternate}</style>"
+)
+_DOT = '<span class="ic-dot" style="color:var(--jp-brand-color1,#2196f3)">●</span>'
+STRANDED = "The kernel ended before this answer did: %chat_history shows what was kept."
+_STRANDED = f'<div class="ic-cut" style="{_ENDING}">{STRANDED}</div>'
 _POLICY = (
     '<!doctype html><meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
@@ -437,15 +447,19 @@ class _Ending:
     ending: str
     above: int
     """How many of the notices came before the text."""
+    timed: bool
+    """Whether it says how long it took: not where each run has to give the same."""
+    thought: float | None = None
+    """Seconds that the model took to think, where that is known."""
 
-    def bundle(self, body: _Body, reasoning: str) -> dict[str, str]:
+    def bundle(self, body: _Body, reasoning: str) -> dict[str, Any]:
         """Make the static bundle; empty where there is nothing to show."""
         notices = self.reply.notices
         left_out = _left_out(self.reply.text, ".text")
         html = (
             small(self.header)
             + _smalls(notices[: self.above])
-            + (_folded("Reasoning", reasoning, kind="reasoning") if reasoning else "")
+            + (_folded(self._thinking, reasoning, kind="reasoning") if reasoning else "")
             + small(_left_out(self.reply.reasoning, ".reasoning"))
             + body.html
             + small(left_out, _ENDING)
@@ -453,15 +467,51 @@ class _Ending:
             + _smalls(map(tool_call, self.reply.tool_calls))
             + _smalls(notices[self.above :])
             + small(self.ending, _ENDING)
-            + small(str(self.reply.usage or ""), _BELOW)
         )
         if not html:
             return {}
+        html += small(answer.below(self.reply, timed=self.timed), _BELOW)
         said = [body.plain] if body.plain.strip() else [self.header, *notices]
         if self.format in {"markdown", "text"} or not body.plain.strip():
             # code that is copied has nothing else in it
             said += [left_out, _beside.plain(self.reply), self.ending]
-        return {"text/html": _frame(html), "text/plain": "\n\n".join(filter(None, said))}
+        data: dict[str, Any] = {
+            "text/html": _frame(html),
+            "text/plain": "\n\n".join(filter(None, said)),
+        }
+        if self.format == "markdown":
+            data[answer.MIME] = self._payload(left_out)
+        return data
+
+    @property
+    def _thinking(self) -> str:
+        return f"Thought for {self.thought:.1f} s" if self.thought else "Reasoning"
+
+    def _payload(self, left_out: str) -> dict[str, Any]:
+        reply = self.reply
+        unread = _left_out(reply.reasoning, ".reasoning")
+        return answer.payload(
+            self._state,
+            [
+                *answer.notices([self.header, *reply.notices[: self.above]]),
+                answer.reasoning(_shown(reply.reasoning[:MAX_SHOWN]), seconds=self.thought),
+                *answer.notices([unread]),
+                answer.text(_shown(reply.text[:MAX_SHOWN])),
+                *answer.notices([left_out], warning=True),
+                *map(answer.image, reply.images),
+                *(answer.source(one, at) for at, one in enumerate(reply.sources, 1)),
+                *answer.notices(list(map(tool_call, reply.tool_calls))),
+                *answer.notices(reply.notices[self.above :]),
+                *answer.notices([self.ending], warning=True),
+            ],
+            footer=answer.footer(reply, timed=self.timed),
+        )
+
+    @property
+    def _state(self) -> answer.State:
+        if self.reply.cut_off:
+            return "cut off"
+        return "stopped" if self.reply.finish is None else "done"
 
 
 def bundle(
@@ -471,11 +521,11 @@ def bundle(
     ending: str = "",
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return data and metadata of the output that shows `reply` as it ended."""
-    end = _Ending(reply, format, header, ending, len(reply.notices))
+    end = _Ending(reply, format, header, ending, len(reply.notices), timed=not reply.cached)
     return _masked(_run(_final_data(end, _AtOnce()))), _metadata(reply)
 
 
-async def _final_data(end: _Ending, work: _Work, finished: str | None = None) -> dict[str, str]:
+async def _final_data(end: _Ending, work: _Work, finished: str | None = None) -> dict[str, Any]:
     text = _shown(end.reply.text[:MAX_SHOWN])
     if finished is not None and end.format == "markdown":
         body = _Body(finished, text)
@@ -494,9 +544,28 @@ def _run(coroutine: Any) -> Any:
     raise AssertionError("it waited")
 
 
-def _masked(data: dict[str, str]) -> dict[str, str]:
+def _masked(data: Any) -> Any:
     # masked last: a secret may have had control characters in it
-    return {kind: mask(harmless(text)) for kind, text in data.items()}
+    match data:
+        case str():
+            return mask(harmless(data))
+        case dict():
+            return {name: _masked(value) for name, value in data.items()}
+        case list():
+            return [_masked(value) for value in data]
+    return data
+
+
+def _size(data: Any) -> int:
+    """Count the characters that `data` shows, about as they go over the wire."""
+    match data:
+        case str():
+            return len(data)
+        case dict():
+            return sum(len(name) + _size(value) for name, value in data.items())
+        case list():
+            return sum(map(_size, data))
+    return 4
 
 
 # -- the live view
@@ -523,6 +592,8 @@ class CellView:
             raise UsageError(f"A format is one of {', '.join(FORMATS)}, not {format!r}.")
         self.header = ""
         """Who answers, where that must be said; shown from the next paint on."""
+        self._model = ""
+        self._stopping = ""
         self._publish = publish
         self._format = format
         self._live = live
@@ -533,6 +604,8 @@ class CellView:
         # what came
         self._new: list[str] = []
         self._reasoning: list[str] = []
+        self._thought: list[float] = []
+        """When reasoning came first, and when the text did."""
         self._above: list[str] = []
         self._below: list[str] = []
         self._last_kind = ""
@@ -546,6 +619,9 @@ class CellView:
         self._lead_is_done = False
         self._open = ""
         self._tail = ""
+        self._at = 0
+        """Of the text, what stands in parts that have ended, as the page counts it."""
+        self._live_id = os.urandom(8).hex()
         self._left_out = 0
         self._done_source: list[str] = []
         self._done_html: list[str] = []
@@ -562,13 +638,26 @@ class CellView:
         if not self._ids:
             self._draw("")
 
+    def begin(self, model: str, stopping: str) -> None:
+        """Say before long who is asked, and how to stop it, if nothing has come by then."""
+        self._model, self._stopping = model, stopping
+        self._start_painting()
+
+    def _start_painting(self) -> None:
+        if self._live and self._painter is None:
+            self._painter = asyncio.get_running_loop().create_task(self._keep_painting())
+
     def add(self, event: Event) -> None:
         """Take an event; it is painted when its time has come."""
         match event:
             case Text(text):
+                if len(self._thought) == 1:
+                    self._thought.append(time.monotonic())
                 self._new.append(self._fitting(Text, text))
                 self._has_text = self._has_text or bool(text)
             case Reasoning(text):
+                if not self._thought:
+                    self._thought.append(time.monotonic())
                 self._reasoning.append(self._fitting(Reasoning, text))
             case Notice(text, kind):
                 notices = self._below if self._has_text else self._above
@@ -583,10 +672,8 @@ class CellView:
                 self._tokens = event.output
             case FinishReason():
                 return
-        if self._live:
-            if self._painter is None:
-                self._painter = asyncio.get_running_loop().create_task(self._keep_painting())
-            self._wake.set()
+        self._start_painting()
+        self._wake.set()
 
     def _fitting(self, kind: type[Event], text: str) -> str:
         """Return the part of a growing text that can be shown."""
@@ -604,7 +691,15 @@ class CellView:
         self._closed = True
         self.header = header or self.header
         above = min(len(self._above), len(reply.notices))
-        end = _Ending(reply, self._format, self.header, ending, above)
+        end = _Ending(
+            reply,
+            self._format,
+            self.header,
+            ending,
+            above,
+            timed=self._is_timed(reply),
+            thought=self._thinking_time if self._is_timed(reply) else None,
+        )
         try:
             async with self._drawing:
                 await self._stop_painting()
@@ -623,12 +718,19 @@ class CellView:
         if self._format == "json":
             check_json(reply)
 
+    def _is_timed(self, reply: Reply) -> bool:
+        return not (self._in_one or reply.cached)
+
+    @property
+    def _thinking_time(self) -> float | None:
+        return self._thought[1] - self._thought[0] if len(self._thought) == 2 else None
+
     def _raise_what_painting_raised(self) -> None:
         painter = self._painter
         if painter is not None and not painter.cancelled() and (error := painter.exception()):
             raise error
 
-    async def _finish(self, end: _Ending) -> dict[str, str]:
+    async def _finish(self, end: _Ending) -> dict[str, Any]:
         await _load()
         from ipychat.text import markup
 
@@ -640,7 +742,7 @@ class CellView:
         rest = await _finished(text[len(finished) :], work)
         return await _final_data(end, work, "".join(self._done_html) + rest)
 
-    def _send_last(self, data: dict[str, str], metadata: dict[str, Any]) -> None:
+    def _send_last(self, data: dict[str, Any], metadata: dict[str, Any]) -> None:
         if self._ids:
             first, *others = self._ids
             self._send(data or {"text/plain": ""}, first, update=True, metadata=metadata)
@@ -658,12 +760,13 @@ class CellView:
 
     async def _keep_painting(self) -> None:
         loop = asyncio.get_running_loop()
-        async with self._drawing:
-            await _load()
+        loading = loop.create_task(_load())
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK if self._ids else None):
+                async with asyncio.timeout(TICK if self._ids else PATIENCE):
                     await self._wake.wait()
+            if self._has_text:
+                await asyncio.shield(loading)
             if (wait := self._due - loop.time()) > 0:
                 await asyncio.sleep(wait)
             async with self._drawing:
@@ -686,7 +789,7 @@ class CellView:
         self._open += new
         self._tail += new
         if not self._has_text:
-            self._draw(self._lead() + self._foot())
+            self._draw(self._lead() + self._foot(), self._parts(""))
             return
         if self._in_one:
             self._leave_out()
@@ -696,10 +799,13 @@ class CellView:
             await self._freeze(work)
         tail = _shown(self._tail[: settled(self._tail)])
         if self._is_markdown:
-            html = await work.do(partial(_render, tail), heavy=_takes_long(tail))
+            from ipychat.text import markup
+
+            settled_tail = markup.settled(tail)
+            html = await work.do(partial(_render, settled_tail), heavy=_takes_long(tail))
         else:
             html = _plain(tail)
-        self._draw(self._lead() + html + self._foot())
+        self._draw(self._lead() + html + self._foot(), self._parts(tail))
 
     @property
     def _is_markdown(self) -> bool:
@@ -709,36 +815,65 @@ class CellView:
         """What stands above the text, in the first part."""
         if self._lead_is_done:
             return ""
-        html = _HIDING + small(self.header) + _smalls(self._above)
-        if self._reasoning:
-            thought = "".join(self._reasoning)
-            thought = _shown(thought[: settled(thought)])
+        html = _MOVING + small(self.header) + _smalls(self._above)
+        if thought := self._thoughts():
             if len(thought) > REASONING_TAIL:
                 thought = f"… {thought[-REASONING_TAIL:]}"
-            html += _folded("Reasoning…", small(thought), kind="reasoning", open=True)
+            html += _folded("Thinking…", small(thought), kind="reasoning")
         if self._left_out:
             html += small(f"… {self._left_out:,} characters above")
         return html
 
     def _foot(self) -> str:
         """What stands below the text while it grows. Sent with every paint, so short."""
-        status = f"{time.monotonic() - self._begin:.0f} s"
+        status = " · ".join(filter(None, [self._model, *self._status(), self._stopping]))
+        return f"{_smalls(self._below)}<small>{_DOT} {escape(status)}</small>{_STRANDED}"
+
+    def _status(self) -> list[str]:
+        said = [f"{time.monotonic() - self._begin:.0f} s"]
         if self._tokens:
-            status += f" · {self._tokens:,} tokens"
+            said.append(f"{self._tokens:,} tokens")
         if (room := self._room[Text]) < 0:
-            status += f" · {-room:,} more characters came, which are not shown"
-        return _smalls(self._below) + f"<small>{status}</small>{_STRANDED}"
+            said.append(f"{-room:,} more characters came, which are not shown")
+        return said
+
+    def _thoughts(self) -> str:
+        thought = "".join(self._reasoning)
+        return _shown(thought[: settled(thought)]) if thought else ""
+
+    def _parts(self, tail: str) -> dict[str, Any] | None:
+        """Write the newest part for the extension."""
+        if self._format != "markdown" or self._window is not None:
+            return None
+        thought = self._thoughts()
+        newest = "" if self._lead_is_done else thought[-REASONING_TAIL:]
+        at = answer.units(thought) - answer.units(newest)
+        return answer.payload(
+            "streaming" if self._has_text else "waiting",
+            [
+                *answer.notices([self.header, *self._above]),
+                answer.reasoning(newest, at, seconds=self._thinking_time),
+                answer.text(tail, self._at),
+                *answer.notices(self._below),
+            ],
+            live=self._live_id,
+            footer={"model": self._model, "status": [*self._status(), self._stopping]},
+        )
 
     async def _finish_lead(self, work: _Work) -> None:
         """Fold the reasoning into a part of its own, so that it isn't sent again with the text."""
         reasoning = await _finished(_shown("".join(self._reasoning)), work)
+        took = self._thinking_time
         self._draw(
-            _HIDING
+            _MOVING
             + small(self.header)
             + _smalls(self._above)
-            + _folded("Reasoning", reasoning, kind="reasoning")
+            + _folded(
+                f"Thought for {took:.1f} s" if took else "Reasoning", reasoning, kind="reasoning"
+            ),
+            self._parts(""),
         )
-        self._end_part()
+        self._end_part("")
 
     async def _freeze(self, work: _Work) -> None:
         """Leave what is finished in the newest part for good; what is not goes into the next."""
@@ -770,8 +905,8 @@ class CellView:
         else:
             html = await work.do(partial(_render, source), heavy=_takes_long(source))
         self._tail = self._tail[cut:]
-        self._draw(self._lead() + html)
-        self._end_part()
+        self._draw(self._lead() + html, self._parts(source))
+        self._end_part(source)
 
     def _leave_out(self) -> None:
         """Forget what stands above the window, some of it at a time: text that moves up jumps."""
@@ -789,35 +924,37 @@ class CellView:
         if cut and not self._cuts_a_secret(cut):
             self._draw(self._lead() + _plain(_shown(self._tail[: cut - 1])))
             self._tail = self._tail[cut:]
-            self._end_part()
+            self._end_part("")
 
     def _cuts_a_secret(self, cut: int) -> bool:
         return _shown(self._tail[:cut]) + _shown(self._tail[cut:]) != _shown(self._tail)
 
-    def _end_part(self) -> None:
+    def _end_part(self, source: str) -> None:
+        self._at += answer.units(source)
         self._lead_is_done = True
         self._wants_part = True
 
     # -- sending
 
-    def _draw(self, html: str) -> None:
-        """Show `html` in the newest part."""
+    def _draw(self, html: str, parts: dict[str, Any] | None = None) -> None:
+        """Show `html` in the newest part, and `parts` where the extension draws them."""
         if update := not self._wants_part:
             part = self._ids[-1]
         else:
             part = os.urandom(8).hex()
             self._ids.append(part)
             self._wants_part = False
-        self._send({"text/html": html}, part, update=update)
+        data = {"text/html": html, **({answer.MIME: parts} if parts else {})}
+        self._send(data, part, update=update)
 
     def _send(
         self,
-        data: dict[str, str],
+        data: dict[str, Any],
         part: str | None,
         *,
         update: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         data = _masked(data)
-        self._credit -= MESSAGE + sum(map(len, data.values()))
+        self._credit -= MESSAGE + _size(data)
         self._publish(data, metadata or {}, display_id=part, update=update)

@@ -161,6 +161,8 @@ class Session:
         view = CellView(publish, format=manner.format, live=live, in_one=apart)
         if background and (apart or not live):
             view.reserve()
+        stopping = "%chat_stop stops it" if background else "interrupt the kernel to stop"
+        view.begin(str(question.model), stopping)
         return view
 
     def _header(self, conversation: Conversation, turn: Turn, manner: Manner) -> str:
@@ -202,10 +204,8 @@ class Session:
         except asyncio.CancelledError:
             await view.close(turn.reply, ending=stopped(turn.reply))
             raise
-        # in a terminal the interrupt's error appears right below the text, and says it all
-        says_it_all = turn.reply.is_empty or not notebook.is_kernel(self.shell)
-        is_said = run.interrupted and says_it_all
-        await view.close(turn.reply, ending="" if is_said else _ending(turn, run))
+        # the error of an interrupt stands right below what came, and says it all
+        await view.close(turn.reply, ending="" if run.interrupted else _ending(turn, run))
         reply = turn.reply
         if manner.to:
             self.shell.user_ns[manner.to] = reply

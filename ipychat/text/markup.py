@@ -1,8 +1,9 @@
 r"""Render Markdown as safe HTML, and find where a growing Markdown text is finished. Pure.
 
 JupyterLab trusts fresh output: scripts in it run. So a model's answer is rendered with HTML
-disabled, through an allow-list of tags and attributes that has no images, and with links to `http`,
-`https` and `mailto` only. Whatever is rejected stays visible as text.
+disabled, through an allow-list of tags and attributes with links to `http`, `https` and
+`mailto` only, and with no pictures but those that stand in the text. Whatever is rejected stays
+visible as text. `ui/src/answer/markdown.ts` has the same rules for the page.
 
 Mathematics (`$…$`, `$$…$$`, `\(…\)`, `\[…\]`) is left to the front end, which typesets whatever
 stands between dollar signs in text. Display mathematics ends at a blank line at the latest, as in
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import nh3
     from markdown_it import MarkdownIt
     from markdown_it.rules_block import StateBlock
+    from markdown_it.rules_core import StateCore
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
@@ -119,10 +121,20 @@ _LINK_DEFINITION = _Pattern(
 _HEADINGS = {f"h{level}" for level in range(1, 7)}
 _BLOCK_TAGS = {"blockquote", "hr", "li", "ol", "p", "pre", "ul"}
 _TABLE_TAGS = {"table", "tbody", "td", "th", "thead", "tr"}
-_INLINE_TAGS = {"a", "br", "code", "em", "s", "span", "strong"}
+_INLINE_TAGS = {"a", "br", "code", "em", "s", "span", "strong", "sup"}
 _TAGS = _HEADINGS | _BLOCK_TAGS | _TABLE_TAGS | _INLINE_TAGS
 _ALIGNMENTS = {"style": {f"text-align:{side}" for side in ("left", "center", "right")}}
 _LINK = _Pattern(r"(?:https?://|mailto:)[^\s\\]", re.IGNORECASE)
+_PICTURE = _Pattern(r"data:image/(?:png|jpeg|gif|webp);base64,[\w+/=]+\Z", re.IGNORECASE)
+_PICTURES = _Pattern(r"\(data:image/[^)\s]*\)")
+_BREAK = _Pattern(r"<br ?/?>", re.IGNORECASE)
+_TASK = _Pattern(r"\[([ xX])\][ \t]")
+_NOTE = _Pattern(r"\[\^([^\]\s\[]{1,40})\]:[ \t]+")
+_NOTED = _Pattern(r"\[\^([^\]\s\[]{1,40})\]")
+_BOX = (
+    "padding:.6em .8em;border:1px solid var(--jp-border-color2,#8885);border-radius:6px;"
+    "overflow-x:auto"
+)
 _LANGUAGE = _Pattern(r"[ \t{.]*([^\s{},:=]*)")
 # Macros that create links, load files, or set arbitrary attributes and styles.
 _UNSAFE_TEX = _Pattern(
@@ -140,15 +152,20 @@ def _renderer() -> MarkdownIt:
 
     class SafeMarkdown(MarkdownIt):
         def validateLink(self, url: str) -> bool:  # noqa: N802 - overrides the library's
-            return _LINK.match(url) is not None
+            return bool(_LINK.match(url) or _PICTURE.match(url))
 
     parser = _with_maths(SafeMarkdown("js-default"))
+    parser.inline.ruler.before("link", "break", _parse_break)
+    parser.inline.ruler.before("link", "note", _parse_note_mark)
+    parser.core.ruler.after("inline", "tasks", _mark_tasks)
     rules: dict[str, Callable[..., str]] = {
         "text": _render_text,
         "image": _render_image,
         "link_open": _render_link_open,
         "link_close": _render_link_close,
         "fence": _render_fence,
+        "code_block": _render_fence,
+        "note": _render_note_mark,
         "math_inline": _render_maths,
         "math_block": _render_maths,
     }
@@ -168,6 +185,7 @@ def _block_parser() -> MarkdownIt:
 
 def _with_maths(parser: MarkdownIt) -> MarkdownIt:
     parser.block.ruler.before("fence", "math_block", _parse_display_maths)
+    parser.block.ruler.before("reference", "note", _parse_note, {"alt": ["paragraph"]})
     parser.inline.ruler.before("escape", "math_inline", _parse_inline_maths)
     parser.inline.ruler.before("text", "crowded", _take_crowded)
     return parser
@@ -177,36 +195,106 @@ def _take_crowded(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - m
     """Take the whole paragraph verbatim if parsing its inline markup would take too long."""
     if state.pos or silent:
         return False
-    if state.posMax <= MAX_PARAGRAPH and state.src.count("[") <= MAX_BRACKETS:
+    size = len(_PICTURES.sub("", state.src)) if state.posMax > MAX_PARAGRAPH else 0
+    if size <= MAX_PARAGRAPH and state.src.count("[") <= MAX_BRACKETS:
         return False
     state.pending += state.src
     state.pos = state.posMax
     return True
 
 
+def _parse_break(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - markdown-it's
+    """Take the one tag that models write in tables."""
+    match = _BREAK.match(state.src, state.pos, state.posMax)
+    if match is None:
+        return False
+    if not silent:
+        state.push("hardbreak", "br", 0)
+    state.pos = match.end()
+    return True
+
+
+def _parse_note_mark(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - markdown-it's
+    match = _NOTED.match(state.src, state.pos, state.posMax)
+    if match is None:
+        return False
+    if not silent:
+        state.push("note", "sup", 0).content = match[1]
+    state.pos = match.end()
+    return True
+
+
+def _parse_note(
+    state: StateBlock,
+    line: int,
+    end: int,
+    silent: bool,  # noqa: FBT001 - markdown-it's
+) -> bool:
+    def text(number: int) -> str:
+        return state.src[state.bMarks[number] + state.tShift[number] : state.eMarks[number]]
+
+    match = _NOTE.match(text(line))
+    if match is None or state.is_code_block(line):
+        return False
+    if silent:
+        return True
+    after = line + 1
+    others = state.md.block.ruler.getRules("paragraph")
+    while after < end and not state.isEmpty(after):
+        if any(rule(state, after, end, True) for rule in others):  # noqa: FBT003 - markdown-it's
+            break
+        after += 1
+    state.push("paragraph_open", "p", 1).map = [line, after]
+    inline = state.push("inline", "", 0)
+    inline.content = re.sub(
+        r"^(\[[^\]]*\]):", r"\1", "\n".join(text(number).strip() for number in range(line, after))
+    )
+    inline.map = [line, after]
+    inline.children = []
+    state.push("paragraph_close", "p", -1)
+    state.line = after
+    return True
+
+
+def _mark_tasks(state: StateCore) -> None:
+    for before, token in zip(state.tokens, state.tokens[2:], strict=False):
+        if before.type != "list_item_open" or not token.children:
+            continue
+        first = token.children[0]
+        if first.type == "text" and (task := _TASK.match(first.content)):
+            first.content = f"{'☐' if task[1] == ' ' else '☑'} {first.content[task.end() :]}"
+
+
 def _clean(html: str, *, coloured: bool) -> str:
-    return _cleaner(coloured=coloured).clean(html)
+    return _cleaner(coloured=coloured, pictures="<img " in html).clean(html)
 
 
 @cache
-def _cleaner(*, coloured: bool) -> nh3.Cleaner:
+def _cleaner(*, coloured: bool, pictures: bool) -> nh3.Cleaner:
     requirements.check("nh3")
     import nh3
 
-    values = {"th": _ALIGNMENTS, "td": _ALIGNMENTS}
+    values = {"th": _ALIGNMENTS, "td": _ALIGNMENTS, "pre": {"style": {_BOX}}}
     if coloured:
         from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]  # has no hints
 
-        values |= {"pre": {"class": {"highlight"}}}
+        values["pre"] = {"style": {_BOX}, "class": {"highlight"}}
         values |= {"span": {"class": {name for name in STANDARD_TYPES.values() if name}}}
     return nh3.Cleaner(
-        tags=_TAGS,
-        attributes={"a": {"href", "title"}, "ol": {"start"}},
+        tags=_TAGS | {"img"} if pictures else _TAGS,
+        attributes={"a": {"href", "title"}, "ol": {"start"}, "img": {"src", "alt"}},
+        attribute_filter=_only_pictures if pictures else None,
         tag_attribute_values=values,
-        url_schemes={"http", "https", "mailto"},
+        url_schemes={"http", "https", "mailto", *(["data"] if pictures else [])},
         url_relative="deny",
         link_rel="noopener noreferrer",
     )
+
+
+def _only_pictures(tag: str, attribute: str, value: str) -> str | None:
+    """Let an address of data stand where it is a picture's."""
+    allowed = {("img", "src"): _PICTURE, ("a", "href"): _LINK}.get((tag, attribute))
+    return value if allowed is None or allowed.match(value) else None
 
 
 # Render rules. markdown-it binds them to its renderer, which is their first argument.
@@ -227,8 +315,11 @@ def _escape_text(text: str) -> str:
 def _render_image(self: Any, tokens: Sequence[Token], i: int, options: Any, env: Any) -> str:
     """Show an image as its description and address: loading it would reveal who reads this."""
     token = tokens[i]
-    alt = _escape_text(self.renderInlineAsText(token.children or [], options, env))
+    words = self.renderInlineAsText(token.children or [], options, env)
+    alt = _escape_text(words)
     address = escape(str(token.attrs["src"]))
+    if _PICTURE.match(str(token.attrs["src"])):
+        return f'<img src="{address}" alt="{escape(words)}">'
     shown = f"<code>{address}</code>"
     if not env.get("in_link"):
         shown = f'<a href="{address}">{_escape_text(str(token.attrs["src"]))}</a>'
@@ -236,13 +327,18 @@ def _render_image(self: Any, tokens: Sequence[Token], i: int, options: Any, env:
 
 
 def _render_link_open(self: Any, tokens: Any, i: int, options: Any, env: Any) -> str:
+    if not _LINK.match(str(tokens[i].attrs["href"])):
+        return ""  # a picture's address leads nowhere
     env["in_link"] = True
     return str(self.renderToken(tokens, i, options, env))
 
 
 def _render_link_close(_self: Any, _tokens: Any, _i: int, _options: Any, env: Any) -> str:
-    env["in_link"] = False
-    return "</a>"
+    return "</a>" if env.pop("in_link", False) else ""
+
+
+def _render_note_mark(_: Any, tokens: Sequence[Token], i: int, *_rest: Any) -> str:
+    return f"<sup>{escape(tokens[i].content)}</sup>"
 
 
 def _render_fence(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: Any) -> str:
@@ -272,14 +368,14 @@ def _language(info: str) -> str:
 
 
 def _plain(code: str) -> str:
-    return f"<pre><code>{escape(code, quote=False)}</code></pre>\n"
+    return f'<pre style="{_BOX}"><code>{escape(code, quote=False)}</code></pre>\n'
 
 
 def _coloured(code: str, language: str) -> str:
     """Return `code` as spans that JupyterLab styles in both themes; empty if that fails."""
     if (tokens := code_tokens(code, language)) is None:
         return ""
-    return f'<pre class="highlight"><code>{_spans(tokens)}</code></pre>\n'
+    return f'<pre class="highlight" style="{_BOX}"><code>{_spans(tokens)}</code></pre>\n'
 
 
 def code_tokens(code: str, language: str) -> list[tuple[Any, str]] | None:
@@ -416,6 +512,39 @@ def _parse_display_maths(
 
 
 # -- where a text is finished
+
+_UNDONE = _Pattern(r"`+|\$\$|\\[()\[\]]")
+_CLOSES = {"$$": "$$", r"\(": r"\)", r"\[": r"\]"}
+_HALF_BEGUN = _Pattern(r"!\[[^\]\n]*\]\([^)\s]*\Z|(?<![^\n]) {0,3}(?:`{1,3}|~{1,3})[^\n`]*\Z")
+_HALF_INLINE = _Pattern(r"(?<![0-9$\\])\$(?=[\\A-Za-z({])[^$\n]{0,60}\Z")
+_ROWS = _Pattern(r"(?:\A|(?<=\n))(?:[ ]{0,3}\|[^\n]*(?:\n|\Z))+\Z")
+_DELIMITERS = _Pattern(r"[ |:-]+\Z")
+
+
+def settled(block: str) -> str:
+    """Return what of a growing block can be drawn.
+
+    Half a formula, fence, picture's address or table's row waits until it is whole.
+    """
+    block = _HALF_BEGUN.sub("", block)
+    opened, at = "", 0
+    for match in _UNDONE.finditer(block):
+        mark = match[0]
+        if opened:
+            if mark == _CLOSES.get(opened, opened):
+                opened = ""
+        elif mark in _CLOSES or mark[0] == "`":
+            opened, at = mark, match.start()
+    if opened in _CLOSES:
+        block = block[:at]
+    elif not opened:
+        block = _HALF_INLINE.sub("", block)
+    rows = _ROWS.search(block)
+    if rows is None:
+        return block
+    lines = rows[0].split("\n")
+    has_head = len(lines) > 2 and _DELIMITERS.match(lines[1])
+    return block[: len(block) - len(lines[-1] if has_head else rows[0])]
 
 
 def blocks(markdown: str, least: int = 1) -> list[str]:

@@ -5,7 +5,7 @@ const HEAD = "| a | b |\n|---|--:|\n";
 const ANSWERS = {
   prose: "# Title\n\nSome *words* and `code`.\n\n- one\n- two\n\n> quoted\n",
   code: "Before\n\n```python\nprint('x')\n\nprint('y')\n```\n\nafter\n",
-  table: `${HEAD}${"| one | 1 |\n".repeat(40)}`,
+  table: `${HEAD}${"| one | 1 |\n".repeat(8)}`,
   links: "See [this][1] and [that][2].\n\nMore.\n\n[1]: https://example.org\n[2]: javascript:alert(1)\n",
 };
 

@@ -26,6 +26,7 @@ for (const [name, grammar] of Object.entries(languages)) hljs.registerLanguage(n
 hljs.registerAliases(["ipython", "ipython3"], { languageName: "python" });
 
 const COLOURED = 20_000; // characters: longer code stays plain, as does code with a line of over a thousand
+const FOLDED = 30; // lines from which on a block is folded, when it has ended
 const TRICKY = 250; // milliseconds that only text made to be slow takes to colour
 let tricks = 0;
 
@@ -40,6 +41,13 @@ export class Code {
   readonly text: Growing;
   private readonly language: string;
   private readonly code = h("code");
+  private readonly unfold = h("button", {
+    type: "button",
+    class: "ic-link",
+    "data-code": "unfold",
+    "aria-expanded": "false",
+    hidden: true,
+  });
 
   constructor(info: string) {
     this.language = (/^[\s]*([^\s{,]*)/.exec(info)?.[1] ?? "").slice(0, 24);
@@ -53,6 +61,7 @@ export class Code {
         "div",
         { class: "ic-bar" },
         h("span", { class: "ic-language", text: name }),
+        this.unfold,
         iconButton("insert", "Insert as a new cell", null, { "data-code": "insert" }),
         iconButton("copy", "Copy code", null, { "data-code": "copy" }),
       ),
@@ -64,6 +73,9 @@ export class Code {
   }
   finish() {
     this.text.end("");
+    const lines = this.code.textContent.trimEnd().split("\n").length;
+    this.unfold.hidden = lines <= FOLDED;
+    this.unfold.textContent = this.unfold.dataset.label = `Show all ${lines} lines`;
     if (this.text.size <= COLOURED && hljs.getLanguage(this.language)) whenIdle(() => this.colour());
   }
   private colour() {

@@ -1,7 +1,7 @@
 /** An answer while it grows: finished blocks are drawn once, only the last one again at each frame. */
 import { h } from "../dom";
 import { Code } from "./code";
-import { copyOf, type Links, noLinks, prose } from "./markdown";
+import { copyOf, type Links, noLinks, prose, settled } from "./markdown";
 
 // characters of a block that are drawn again at each frame; what follows is a block of its own
 const LONG = 4_000;
@@ -44,7 +44,10 @@ export class Flow {
     this.text = text;
     while (this.pos < text.length) {
       const end = text.indexOf("\n", this.pos);
-      if ((end < 0 ? text.length : end) - this.pos > LONG) this.cutLine();
+      if (!this.code && this.atPicture(end)) {
+        if (end < 0 && !done) break;
+        this.line(text.slice(this.pos, end < 0 ? text.length : end), end < 0 ? text.length : end + 1);
+      } else if ((end < 0 ? text.length : end) - this.pos > LONG) this.cutLine();
       else if (end >= 0) this.line(text.slice(this.pos, end), end + 1);
       else if (done) this.line(text.slice(this.pos), text.length);
       else break;
@@ -54,8 +57,13 @@ export class Flow {
     if (done) this.finish();
     else if (this.code) this.code.text.end(/^ {0,3}[`~]*$/.test(rest) ? "" : rest);
     // a definition may be half there
-    else this.live.replaceChildren(prose(this.head + text.slice(this.start), copyOf(this.links)));
+    else this.live.replaceChildren(prose(this.head + settled(text.slice(this.start)), copyOf(this.links)));
     return true;
+  }
+  /** A picture in the text makes a line long that is not cut. */
+  private atPicture(end: number) {
+    const at = this.text.indexOf("](data:image/", this.pos);
+    return at >= 0 && (end < 0 || at < end);
   }
   private line(line: string, next: number) {
     const from = this.pos;
@@ -125,7 +133,7 @@ export class Flow {
     this.freeze(this.text.length);
     this.ended = true;
     // a definition may come after the block that needs it
-    const count = Object.keys(this.links).length;
+    const count = Object.keys(this.links.references).length;
     if (this.again || !count || count > 100 || this.text.length > 100_000) return;
     this.reset(this.links);
     this.draw(this.text, true, Infinity);

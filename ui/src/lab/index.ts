@@ -1,9 +1,10 @@
 /** What ipychat adds to JupyterLab and Notebook 7: a plug-in per idea. */
 import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { answers } from "./answers";
 import { errors } from "./errors";
 import { proseCells } from "./prose";
 import { side } from "./side";
 
-const plugins: JupyterFrontEndPlugin<void>[] = [side, errors, proseCells];
+const plugins: JupyterFrontEndPlugin<void>[] = [answers, side, errors, proseCells];
 
 export default plugins;

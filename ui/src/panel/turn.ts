@@ -1,6 +1,7 @@
 /** One turn: the question, the answer as it grows, and what can be done with it. */
-import { Flow } from "../answer/flow";
-import { Growing } from "../answer/growing";
+import { drawFacts, type Fact, facts } from "../answer/footer";
+import { Parts } from "../answer/parts";
+import type { Part } from "../answer/payload";
 import { copy } from "../clipboard";
 import { composing, confirm, fit, h, icon, iconButton } from "../dom";
 import type { Store, Turn } from "./store";
@@ -17,27 +18,25 @@ const STATES: Record<string, string> = {
 const CUT = { ...ENDS, max_answer: "" }; // by its finish, an answer that has more to say
 const FOLDED = 1500; // characters of a question shown at first
 
-const plural = (count: number, unit: string) => `${count.toLocaleString("en")} ${unit}`;
-
-type Fact = [text: string, title?: string, kind?: string];
-
-function facts(turn: Turn): HTMLElement[] {
+/** What a turn's line says beyond an answer's. */
+function allFacts(turn: Turn): Fact[] {
   const { model, seconds, tokens, cost, finish, state, at } = turn;
-  const all: Fact[] = [[model]];
-  if (state !== "running" && seconds > 0)
-    all.push([
-      `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`,
-      `asked ${new Date(at).toLocaleString()}`,
-    ]);
-  if (tokens)
-    all.push([`${plural(tokens[0], "in")}, ${plural(tokens[1], "out")}`, "tokens read and written"]);
-  if (cost != null) all.push([`$${cost < 0.1 ? cost.toPrecision(2) : cost.toFixed(2)}`, "estimated cost"]);
+  const [name, took, ...rest] = facts({
+    model,
+    seconds: state === "running" ? 0 : seconds,
+    ...(tokens && { tokens }),
+    ...(cost != null && { cost }),
+  });
+  const all: Fact[] = name ? [name] : [];
+  if (took && state !== "running" && seconds > 0)
+    all.push([took[0], `asked ${new Date(at).toLocaleString()}`], ...rest);
+  else all.push(...[took, ...rest].filter((fact) => !!fact));
   if (turn.cell) all.push(["asked in a cell"]);
   if (turn.stale) all.push(["stale", "a question before this one changed after it was answered", "ic-warn"]);
   const end = STATES[state];
   if (end) all.push([end, "", "ic-warn"]);
   else if (finish && finish !== "stop") all.push([ENDS[finish] ?? finish, "how it ended", "ic-warn"]);
-  return all.map(([text, title, kind]) => h("span", { text, title, class: kind }));
+  return all;
 }
 
 export const fileChip = (name: string, detail?: string, ...more: HTMLElement[]) =>
@@ -73,19 +72,9 @@ export function bubble(text: string, files: string[] = []): HTMLElement {
 export class TurnView {
   readonly el: HTMLElement;
   due = 0; // when it may be drawn again
-  private reasoned = 0;
   private told = "";
   private readonly asked = h("div", { class: "ic-asked" });
-  private readonly thoughts = h("div", { class: "ic-thoughts" });
-  private readonly thinking = h(
-    "details",
-    { class: "ic-thinking", hidden: true },
-    h("summary", { text: "Reasoning" }),
-    this.thoughts,
-  );
-  private readonly answer = h("div", { class: "ic-answer" });
-  private readonly flow = new Flow(this.answer);
-  private reasons = new Growing(this.thoughts);
+  private readonly parts = new Parts();
   private readonly notes = h("div", { class: "ic-notes" });
   private readonly facts = h("div", { class: "ic-facts" });
   private readonly again: HTMLButtonElement;
@@ -114,8 +103,7 @@ export class TurnView {
       "div",
       { class: "ic-turn", role: "group", "aria-label": "Turn" },
       this.asked,
-      this.thinking,
-      this.answer,
+      this.parts.el,
       this.notes,
       h("div", { class: "ic-foot" }, tools, this.facts),
     );
@@ -133,7 +121,7 @@ export class TurnView {
     const { turn } = this;
     if (!turn) return;
     this.el.dataset.state = turn.state;
-    this.facts.replaceChildren(...facts(turn));
+    this.facts.replaceChildren(...drawFacts(allFacts(turn)));
     this.offerMore();
     this.notes.replaceChildren(...turn.notices.map((text) => h("div", { class: "ic-notice", text })));
     if (turn.error) this.notes.append(h("div", { class: "ic-error", text: turn.error }));
@@ -155,17 +143,11 @@ export class TurnView {
     const { turn } = this;
     if (!turn) return true;
     const running = turn.state === "running";
-    if (turn.reasoning.length < this.reasoned) {
-      this.thoughts.replaceChildren();
-      this.reasoned = 0;
-      this.reasons = new Growing(this.thoughts);
-    }
-    this.reasons.append(turn.reasoning.slice(this.reasoned));
-    this.reasoned = turn.reasoning.length;
-    this.thinking.hidden = !turn.reasoning;
     this.offerMore();
     this.el.toggleAttribute("data-thinking", running && !turn.text);
-    return this.flow.draw(turn.text, !running, deadline);
+    const parts: Part[] = turn.reasoning ? [{ type: "reasoning", text: turn.reasoning }] : [];
+    if (turn.text) parts.push({ type: "text", text: turn.text });
+    return this.parts.draw(parts, !running, deadline);
   }
   private edit() {
     const before = this.asked.firstElementChild;

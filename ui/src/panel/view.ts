@@ -1,6 +1,6 @@
 /** The chat panel: a view of a store, wherever it stands. */
-import { copy, harmless } from "../clipboard";
-import { confirm, h, icon, iconButton } from "../dom";
+import { useCode } from "../answer/use";
+import { h, icon, iconButton } from "../dom";
 import { Composer } from "./composer";
 import { Chats, Settings } from "./header";
 import type { Along } from "./host";
@@ -9,7 +9,6 @@ import type { Held, Store, Watcher } from "./store";
 import { bubble, TurnView } from "./turn";
 
 const BUDGET = 8; // milliseconds of a frame for drawing
-const SHELLS = ["bash", "sh", "shell", "zsh"]; // a cell runs these behind %%bash
 const AT_END = 40; // pixels from the end that still count as the end
 const STARTERS = [
   "What does the last cell do?",
@@ -86,7 +85,11 @@ export class View {
         tabindex: 0,
         "aria-label": "Messages",
         onscroll: () => this.scrolled(),
-        onclick: (event: MouseEvent) => this.useCode(event),
+        onclick: (event: MouseEvent) =>
+          useCode(event, {
+            insert: (source) => store.host.insertCell(source, el),
+            say: (text) => this.say(text),
+          }),
       },
       h("div", { class: "ic-column" }, this.empty, this.list, this.queue),
     );
@@ -344,22 +347,6 @@ export class View {
   /** Shows what became of the last click on a code's button, until the next one. */
   private say(text: string) {
     this.said = this.status.textContent = text;
-  }
-  private async useCode(event: MouseEvent) {
-    const button = (event.target as Element).closest<HTMLElement>("[data-code]");
-    const block = button?.closest<HTMLElement>(".ic-code");
-    if (!button || !block) return;
-    const written = block.querySelector("code")?.textContent.replace(/\n$/, "") ?? "";
-    const source = harmless(written);
-    this.say(source === written ? "" : "The code held control characters; they were left out.");
-    const inserts = button.dataset.code === "insert";
-    const shell = inserts && SHELLS.includes(block.dataset.language ?? "") && !/^[%!]/.test(source);
-    const code = shell ? `%%bash\n${source}` : source;
-    if (inserts && this.store.host.insertCell(code, this.el)) return confirm(button, "Inserted below");
-    const copied = await copy(code);
-    confirm(button, copied ? "Copied" : "The browser forbids copying", copied ? "check" : "close");
-    if (copied && inserts)
-      this.say("No cell can be added from here, so the code was copied: paste it into a new cell.");
   }
   private drag(event: DragEvent, over: boolean) {
     if (!event.dataTransfer?.types.includes("Files")) return;
