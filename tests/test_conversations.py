@@ -1186,7 +1186,7 @@ async def test_an_answer_that_was_cut_off_goes_on_as_it_was_asked(talk, echo):
     again = continuation.question(talk, Place(talk.name, "c2", "3"))
     assert sent([m.to_dict() for m in again.messages]).startswith("{Be brief.} Count [one")
     with pytest.raises(
-        errors.UsageError, match="nothing to continue: the last answer of talk is whole"
+        errors.UsageError, match="nothing to continue: the last answer of talk is complete"
     ):
         continuation.question(talk, Place(talk.name, "c3", "4"))
 

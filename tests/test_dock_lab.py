@@ -234,6 +234,26 @@ def test_an_answer_that_was_cut_off_is_continued(opened, service):
     expect(side(opened).get_by_role("button", name="Continue the answer")).to_have_count(0)
 
 
+def test_a_cells_answer_that_was_cut_off_is_continued_below(opened, service):
+    service.on(PATH, [head(), chunk(OPENAI.text("one two")), chunk(OPENAI.finish("length")), END])
+    lab.run(opened, 3)
+    service.on(PATH, OPENAI.whole("three"))
+    notebook = opened.locator(".jp-Notebook")
+    notebook.get_by_role("button", name="Continue the answer").click()
+    expect(opened.locator(".jp-Notebook .jp-Cell").nth(4)).to_contain_text("three")
+    assert lab.sources(opened)[4] == "%chat_continue"
+    expect(notebook.get_by_role("button", name="Continue the answer")).to_have_count(0)
+
+
+def test_an_answer_of_a_race_is_kept(opened, service):
+    service.on(PATH, lambda received: OPENAI.whole(f"From {received.json['model']}"))
+    lab.write(opened, 3, "%chat --model openai:a --model openai:b Who?")
+    lab.run(opened, 3)
+    opened.get_by_role("button", name="Keep answer 2").click()
+    expect(opened.locator(".jp-Notebook .jp-Cell").nth(4)).to_contain_text("now continues from")
+    expect(log(opened)).to_contain_text("From b")
+
+
 def test_a_title_is_set_words_are_found_and_a_page_is_kept(opened, service):
     ask(opened, "What is a parrot?")
     expect(log(opened)).to_contain_text("You said")

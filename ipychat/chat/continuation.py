@@ -1,4 +1,4 @@
-"""Going on after an answer that was cut off: a turn of its own, which asks for the rest."""
+"""Continuing an answer that was cut off: a new turn asks for the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IN_CODE = "It ends within a code block: begin with the line that opens one, then
 
 
 def is_cut_off(turn: Turn) -> bool:
-    """Whether an answer has a beginning and no end."""
+    """Whether an answer began but did not end."""
     if turn.state == "running" or not turn.text.strip():
         return False
     return turn.state != "done" or turn.reply.cut_off is not None
@@ -26,11 +26,11 @@ def is_cut_off(turn: Turn) -> bool:
 def question(
     talk: Conversation, place: Place, *, model: str | None = None, hint: str = ""
 ) -> Question:
-    """Ask for the rest of the answer that stands before a place, as that was asked."""
+    """Return a question for the rest of the answer before this place, with the same options."""
     before = talk.before(place)
     if not before or not is_cut_off(before[-1]):
         raise UsageError(
-            f"There is nothing to continue: the last answer of {talk.name} is whole."
+            f"There is nothing to continue: the last answer of {talk.name} is complete."
             if before
             else f"There is nothing to continue: {talk.name} has no answer yet."
         )

@@ -49,7 +49,7 @@ DEFAULT = "default"
 MAX_TITLE = 60
 """Characters of a title."""
 MAX_LOOKED_AT = 2_000
-"""Characters of a question in which its title is looked for."""
+"""Characters of a question that a title is made from."""
 MAX_NAME = 50
 """Characters of a new name: so many fit into a file's name, whatever they are."""
 
@@ -222,7 +222,7 @@ class Conversation:
 
     @property
     def title(self) -> str:
-        """What stands above it: as it was set, else from its first question."""
+        """Its title: the one that was set, else made from the first question."""
         return self._setting("title") or (_title(self.turns[0].question) if self.turns else "")
 
     @title.setter
@@ -242,7 +242,7 @@ class Conversation:
         return self.turns[number - 1]
 
     def before(self, place: Place) -> list[Turn]:
-        """Return the turns that go along with what is asked at a place."""
+        """Return the turns that are sent with a question at this place."""
         return self.turns[: position(self.turns, place.cell, place.execution)]
 
     def keep(self, number: int) -> Turn:
@@ -336,7 +336,7 @@ class Conversation:
 
 
 def _title(question: Iterable[Message]) -> str:
-    """Make a title of a question: its first line that has words, masked."""
+    """Return a title made from a question: its first line with words, masked."""
     own = [part.text for one in question for part in one.parts if isinstance(part, TextPart)][-1:]
     lines = "".join(shapes.mask(harmless(text[:MAX_LOOKED_AT])) for text in own).splitlines()
     line = next((" ".join(line.split()) for line in lines if any(map(str.isalnum, line))), "")
@@ -438,7 +438,7 @@ def names() -> list[str]:
 
 
 def every() -> Iterator[Conversation]:
-    """Give each of the notebook's conversations; one that is not live is read, and forgotten."""
+    """Yield every conversation of the notebook; those not in use are read and dropped again."""
     is_apart, notebook = replay.is_apart(), config.current().notebook
     for name in names():
         live = _live.get((notebook, name))

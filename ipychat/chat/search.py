@@ -1,4 +1,4 @@
-"""Looking through all of a notebook's conversations: their titles, and words in their turns."""
+"""Searching all conversations of a notebook, for titles and for words."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ipychat.text import shapes
 from ipychat.text.characters import harmless
 
 AROUND = 40
-"""Characters that are shown before the first word, and twice as many behind it."""
+"""Characters shown before the first word; twice as many are shown after it."""
 
 
 class Found(NamedTuple):
-    """A turn that has the words."""
+    """A turn that contains the words."""
 
     chat: str
     number: int
@@ -30,12 +30,12 @@ class Found(NamedTuple):
 
 
 def titles() -> dict[str, str]:
-    """Return the title of each conversation, by its name; they are read from disk."""
+    """Return the titles of all conversations, by name. Reads from disk."""
     return {one.name: one.title for one in conversations.every()}
 
 
 def search(words: str, most: int = 50) -> list[Found]:
-    """Look for turns that have all the words, the latest first; they are read from disk."""
+    """Find the turns that contain all the words, the latest first. Reads from disk."""
     wanted = [re.compile(re.escape(word), re.IGNORECASE) for word in words.split()]
     found = [
         Found(one.name, number, turn.id, turn.asked_at, excerpt)
@@ -47,12 +47,12 @@ def search(words: str, most: int = 50) -> list[Found]:
 
 
 def _excerpt(turn: Turn, words: list[re.Pattern[str]]) -> str:
-    """Return what stands around the first of the words, where a turn has all of them."""
+    """Return the text around the first word, if the turn contains all of them."""
     asked = [part.text for one in turn.question for part in one.parts if isinstance(part, TextPart)]
     text = harmless(" … ".join([*asked[-1:], turn.text]))
     if not words or not all(one.search(text) for one in words):
         return ""
-    text = secrets.mask(shapes.mask(text))  # before it is cut: half a secret is none that is known
+    text = secrets.mask(shapes.mask(text))  # before it is cut: half a secret is not recognised
     places = [one.search(text) for one in words]
     begin = max(0, min(place.start() if place else 0 for place in places) - AROUND)
     return ("…" if begin else "") + " ".join(text[begin : begin + 3 * AROUND].split())

@@ -1,8 +1,9 @@
-"""The panel at JupyterLab's side: a comm that the page opens, and the kernel answers on.
+"""The panel at JupyterLab's side, over a comm that its page opens.
 
-Loading registers the target; all else is imported when a page opens it. A page holds the comm as
-long as the notebook is in front, and says hello when it shows the panel: what the panel shows is
-told from then on. It also says which page it is: what it had before a reload is closed.
+Loading the extension registers the comm's target; the rest is imported when a page opens it. The
+comm stays open while the notebook is, and the page says hello when it first shows the panel; only
+then is it told about the conversation. Each page has an id that survives a reload, so that its
+previous comm can be closed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from ipychat.display.exchange import Exchange
 from ipychat.errors import UsageError
 
 _docks: dict[str, Dock] = {}
-"""Those that are open, by their pages."""
+"""The open sides, by page."""
 
 
 class Dock:
-    """A page's side, over a comm."""
+    """The side of one page."""
 
     def __init__(self, comm: Any, shell: Any) -> None:
         self._comm = comm
@@ -35,24 +36,24 @@ class Dock:
         self._comm.send(content)
 
     def greet(self) -> None:
-        """Tell the page of the conversation from its first hello on."""
+        """Start telling the page, at its first hello."""
         if not self._is_shown:
             self._is_shown = True
             self._exchange.begin()
 
     def show(self, info: dict[str, Any]) -> None:
-        """Nobody observes it but the page."""
+        """Do nothing: only the page shows the state."""
 
     def write(self) -> None:
-        """Nothing of it is in the notebook."""
+        """Do nothing: the notebook holds no transcript of it."""
 
     def close(self) -> None:
-        """Tell the page nothing any more; the conversation goes on."""
+        """Close the comm; the conversation is not affected."""
         self._exchange.end()
         self._comm.close()
 
     def left(self, page: str) -> None:
-        """Forget a page that has closed the comm."""
+        """Forget the page, which has closed its comm."""
         self._exchange.end()
         if _docks.get(page) is self:
             del _docks[page]
@@ -63,7 +64,7 @@ class Dock:
 
 
 def opened(shell: Any, comm: Any, message: dict[str, Any]) -> None:
-    """Answer a page that has opened the comm."""
+    """Handle a comm that a page has opened."""
     match message["content"]["data"]:
         case {"page": str(page)}:
             if before := _docks.pop(page, None):
@@ -71,14 +72,14 @@ def opened(shell: Any, comm: Any, message: dict[str, Any]) -> None:
             _docks[page] = dock = Dock(comm, shell)
             comm.on_close(lambda _message: dock.left(page))
         case _:
-            raise UsageError("A page says which one it is.")
+            raise UsageError("The page that opened the comm gave no id.")
 
 
 def show(chat: str) -> None:
-    """Have the pages show their sides, on the conversation of that name."""
+    """Show the panel on every page, with the conversation of that name."""
     if not _docks:
         raise UsageError(
-            "No JupyterLab with ipychat's extension shows this notebook.\n"
+            "No JupyterLab with ipychat's extension has this notebook open.\n"
             "%chat_panel shows the panel below its cell."
         )
     for dock in _docks.values():
@@ -86,7 +87,7 @@ def show(chat: str) -> None:
 
 
 def close_all() -> None:
-    """Close every side, and stop what was asked there."""
+    """Close every side, and stop its answers."""
     while _docks:
         _, dock = _docks.popitem()
         dock.stop()

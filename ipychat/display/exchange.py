@@ -1,8 +1,8 @@
-"""A conversation and the page of a panel: what the page asks for is done, what it shows is told.
+"""The kernel's end of a panel: carries out what its page asks for, and tells it what to show.
 
-It is the same whatever carries its messages: a widget in an output (`panel`), or JupyterLab's side
-(`dock`). What the page asks for comes on whichever thread the kernel takes it, and is done on the
-kernel's loop. What it shows is told every `TICK` at most, for as long as something changes.
+It is the same for a widget in an output (`panel`) and for JupyterLab's side (`dock`). Requests of
+the page arrive on any thread and are carried out on the kernel's loop. Changes are sent to the page
+at most every `TICK`.
 """
 
 from __future__ import annotations
@@ -32,43 +32,43 @@ from ipychat.wire import aside
 TICK = 0.04
 """Seconds between two messages to the page."""
 MIN_TICK = 0.005
-"""Seconds between the first messages after a quiet while; each pause is twice the one before."""
+"""Seconds after the first message that follows a pause; doubled with each further one."""
 QUIET = 0.5
-"""Seconds without a message that count as quiet."""
+"""Seconds without a message that count as a pause."""
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 SHAPED = {"DataFrame", "Series", "ndarray"}
 SIZED = {str, bytes, list, tuple, dict, set, frozenset}
 MAX_NAMES = 500
-"""Names of one kind that the page is offered."""
+"""Variables, and files, that the page can choose from."""
 
 
 class Carrier(Protocol):
-    """What brings a panel's messages to its page, and shows what lasts."""
+    """Carries messages to a panel's page, and keeps its transcript."""
 
     def send(self, content: dict[str, Any]) -> None:
         """Send the page a message."""
         ...
 
     def greet(self) -> None:
-        """Do what belongs to a page that has just opened."""
+        """Greet a page that has just opened."""
         ...
 
     def show(self, info: dict[str, Any]) -> None:
-        """Show what has changed of the conversation beside its turns."""
+        """Show the state of the conversation, apart from its turns."""
         ...
 
     def write(self) -> None:
-        """Keep what has lastingly changed."""
+        """Update the transcript: a turn has ended or was removed."""
         ...
 
 
 class Exchange:
-    """What a panel's page asks for is done here, and what it shows is told from here."""
+    """A conversation and the page that shows it."""
 
     def __init__(self, conversation: Conversation, shell: Any, carrier: Carrier) -> None:
         self.conversation = conversation
         self.runs: list[Run] = []
-        """What was asked here and still comes."""
+        """The answers that this page asked for and that are still running."""
         self._shell = shell
         self._loop = notebook.main_loop(shell)
         self._carrier = carrier
@@ -79,11 +79,11 @@ class Exchange:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> None:
-        """Tell the page of the conversation from now on."""
+        """Start telling the page about the conversation."""
         self._follow(self.conversation)
 
     def end(self) -> None:
-        """Tell nothing any more; the conversation goes on."""
+        """Stop telling the page; the conversation is not affected."""
         self._leave()
         for task in (self._following, *self._tasks):
             if task is not None:
@@ -121,7 +121,7 @@ class Exchange:
         self.tell()
 
     async def _do(self, *, kind: str, buffers: list[bytes], **wanted: Any) -> None:
-        """Do what the page asks for: the method of that name does."""
+        """Call the method for this kind of request."""
         wanted.pop("id", None)
         if kind == "ask":
             wanted["buffers"] = buffers
@@ -232,7 +232,7 @@ class Exchange:
     # -- what goes along
 
     async def _do_names(self) -> None:
-        """Tell what of the notebook can go along: variables, and files of the kernel's folder."""
+        """Tell which variables, and which files of the kernel's folder, can be sent along."""
         names, hidden = self._shell.user_ns, self._shell.user_ns_hidden
         mine = sorted(one for one in names if not one.startswith("_") and one not in hidden)
         variables = [{"name": one, "about": _about(names[one])} for one in mine[:MAX_NAMES]]
@@ -240,7 +240,7 @@ class Exchange:
         self._carrier.send({"kind": "names", "variables": variables, "files": files})
 
     async def _do_weigh(self, along: dict[str, Any]) -> None:
-        """Tell how much goes along with it."""
+        """Tell the size of what would be sent along."""
         part = await self._part(**along)
         size = len(part.text) if isinstance(part, TextPart) else len(getattr(part, "data", b""))
         self._carrier.send({"kind": "weight", "of": along, "size": size})
@@ -278,7 +278,7 @@ class Exchange:
         self.runs = [*(one for one in self.runs if not one.done), run]
 
     def _place(self, old: Turn | None = None) -> Place:
-        """Return where a question of the page belongs: at an end of its own, or that of another."""
+        """Return the place of a question: a new one at the end, or that of an earlier turn."""
         return Place(
             self.conversation.name,
             old.cell if old else f"{OURS}{random_id()}",
@@ -320,7 +320,7 @@ class Exchange:
         async with contextlib.aclosing(conversation.changes.follow()) as changes:
             async for _ in changes:
                 self.tell()
-                # what comes first, comes fast: the turn, its first word
+                # the first changes after a pause are shown at once: the turn, then its first word
                 is_first = self._loop.time() - last > QUIET
                 pause, last = (MIN_TICK if is_first else min(2 * pause, TICK)), self._loop.time()
                 await asyncio.sleep(pause)
@@ -357,7 +357,7 @@ def name_of(conversation: Conversation) -> str:
 
 
 def _about(value: object) -> str:
-    """Say of what kind a value is, and how large, without asking what may take long."""
+    """Return the type and size of a value, without calling code that may be slow."""
     kind = type(value).__name__
     shape = getattr(value, "shape", None) if kind in SHAPED else None
     if isinstance(shape, tuple):

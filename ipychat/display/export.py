@@ -1,4 +1,4 @@
-"""A conversation as a page of its own, for people without a notebook: no script, nothing loaded."""
+"""A conversation as a page of its own, without scripts and external resources."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""What a terminal shows of an answer: its text as it comes, styled where someone sees it.
+"""Shows an answer in a terminal while it streams, with styles if a person reads it.
 
-Control characters are taken out, so that an answer can't send escape sequences. Known secrets are
-masked; what was written can't be masked afterwards, so a word is written when it is whole, and JSON
-waits for its end. Until the first word a line says who is asked, for how long, and how to stop it.
+Control characters are removed, so that an answer can't send escape sequences. Known secrets are
+masked; as written text can't be masked later, words are written only when complete, and JSON only
+when it has ended. Until the first word, a line says which model was asked, for how long, and how to
+stop it.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ _WORD = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 """The characters that secrets are made of."""
 MAX_WORD = 500
 PATIENCE = 0.15
-"""Seconds before it is said that an answer is waited for."""
+"""Seconds before the waiting line appears."""
 BEAT = 0.1
-"""Seconds between two pictures of what says so."""
+"""Seconds between two updates of it."""
 _PULSE = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _DIM, _NORMAL = "\x1b[2m", "\x1b[22m"
 _CLEAR = "\r\x1b[K"
 _PLAIN = str.maketrans(
     {"•": "*", "─": "-", "│": "|", "☐": "o", "☑": "x", **dict.fromkeys(_PULSE, ".")}
 )
-"""What stands for our own signs where a terminal has none of them."""
+"""Replacements for terminals without these characters."""
 
 
 class TerminalView:
@@ -170,7 +171,7 @@ class TerminalView:
             self._given.flush()
 
     async def _beat(self, asked: str) -> None:
-        """Say who is asked, for how long already, and how to stop it."""
+        """Show which model was asked, for how long, and how to stop it."""
         begin = time.monotonic()
         await asyncio.sleep(PATIENCE)
         for sign in itertools.cycle(_PULSE):
@@ -190,6 +191,6 @@ class TerminalView:
 
 
 def _is_styled(stream: TextIO) -> bool:
-    """Whether someone sees it who wants more than plain text."""
+    """Whether styles are wanted: on a terminal that can show them."""
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not is_plain

@@ -168,9 +168,9 @@ class HistoryMagics(Magics):
     @line_magic
     @waits
     async def chat_continue(self, line: str) -> Reply:
-        """Go on with the last answer, which was cut off or stopped; a hint of yours may follow.
+        """Continue the last answer, which was cut off or stopped; a hint of yours may follow.
 
-        The rest is a turn of its own.
+        The rest becomes a turn of its own.
         """
         flags, hint = flags_.parse(self.chat_continue, line, self._session.questions.expand)
         from ipychat.catalog import resolve

@@ -1,8 +1,8 @@
-"""Markdown for a terminal, styled while it comes: what is written there can't be taken back.
+"""Markdown as styled text for a terminal, while it streams.
 
-So a word waits for the end of the emphasis, the code or the link that it may belong to, a line of
-code for its own end, and a table for all of its rows. Nothing but style is added, and no character
-of an answer gets through that a terminal would act on.
+What is written to a terminal can't be changed later. So words are held back until the emphasis, the
+code or the link around them is closed, lines of code until they are complete, and tables until
+their last row. Only styles are added; control characters never get through.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 MAX_HELD = 300
-"""Characters that wait for the end of an emphasis or a link."""
+"""Characters that are held back at most."""
 MAX_MARKS = 60
-"""Marks in what is held, above which it is written as it is."""
+"""Marks in held text; with more of them, it is written without styles."""
 MAX_UNDECIDED = 100
-"""Characters of a line of which it can't be said yet what it is."""
+"""Characters of a line after which its kind must be clear."""
 MAX_ROWS = 200
-"""Rows of a table that wait for the others."""
+"""Rows of a table; a longer one is written as it came."""
 MAX_LEXED = 4_000
-"""Characters of a block of code that are looked at again for its next line."""
+"""Characters of a code block; the lines after them are coloured one by one."""
 RULE = 40
-"""Characters of a line across."""
+"""Columns of a thematic break."""
 
 BOLD, DIM, ITALIC, UNDERLINED, STRUCK, CODE = "1", "2", "3", "4", "9", "36"
 STYLES = {"strong_open": BOLD, "em_open": ITALIC, "s_open": STRUCK, "link_open": UNDERLINED}
 
 PIECES = re.compile(r"[^\n]{0,200}\n|[^\n]{1,200}")
-"""Lines; long ones in parts, as what looks for marks takes the square of what it is given."""
+"""Lines, the long ones in parts: searching for marks takes quadratic time."""
 FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*([^\s`]*)")
 LINE = re.compile(r"(\s*)(?:(#{1,6})\s+|([-*+])\s+(?:\[([ xX])\]\s+)?|(\d{1,9}[.)])\s+|(>)\s?)?")
 ACROSS = re.compile(r" {0,3}(?:(?:-\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,})")
@@ -44,29 +44,29 @@ DELIMITER = re.compile(r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*")
 UNDECIDED = re.compile(
     r"\s*(?:#{0,6}|[-*+_](?:[\s*_-]*|\s+\[(?:[ xX]\]?)?)|\d{0,9}[.)]?|>|`{1,}|~{1,})"
 )
-"""The beginning of a line of which it can't be said yet what it is."""
+"""The beginning of a line whose kind is not clear yet."""
 MARK = re.compile(r"[*_`~\[]+")
 CLOSED = re.compile(
     r"\\.|(`+)(?!`).+?(?<!`)\1(?!`)|(\*{1,3}|_{1,3}|~~)(?=\S).*?\S\2|\[[^\]]*\]\([^)]*\)|<[^<>\s]+>"
     r"|(?P<plain>(?<=\s)[*_~<&\[]+(?=\s)|(?<=\w)_+(?=\w)|[^\\`*_~\[<&]+|&\w+;)",
     re.DOTALL,
 )
-"""What ends where it ends, whatever comes behind it; between `plain` words a text can be cut."""
+"""Constructs that are complete whatever follows; text can be cut between `plain` words."""
 
 
 class Styled:
-    """One text: `take` what comes, and write what it returns; then `rest`."""
+    """Styles one text: write what `take` returns, then what `rest` returns."""
 
     def __init__(self, width: int = 80) -> None:
         self._width = width
         self._line = ""
-        """Of the line that is being read, all of it."""
+        """The current line, until it is known what it is."""
         self._begun = False
-        """Whether it is known what the line is, and its beginning is written."""
+        """Whether the beginning of the current line has been written."""
         self._style = ""
-        """Of the line: its heading's, its quotation's."""
+        """The style of the current line, if it is a heading or a quotation."""
         self._held = ""
-        """What waits for the end of something that is open."""
+        """Text that is held back."""
         self._fence = self._language = ""
         self._code = ""
         self._rows: list[str] = []
@@ -76,7 +76,7 @@ class Styled:
         return "".join(map(self._take, PIECES.findall(text)))
 
     def rest(self) -> str:
-        """Return what still waits, as the text has ended."""
+        """Return what is still held back; the text has ended."""
         line, self._line = self._line, ""
         if self._fence:
             return self._code_line(line) if line else ""
@@ -105,7 +105,7 @@ class Styled:
         return self._table() + self._first(line, is_whole=is_whole)
 
     def _first(self, line: str, *, is_whole: bool) -> str:
-        """Begin a line of which it is known what it is."""
+        """Begin a line whose kind is known."""
         if is_whole and (opened := FENCE.match(line)):
             self._fence, self._language = opened.groups()
             self._code = ""
@@ -116,7 +116,7 @@ class Styled:
         return self._begin(line) + self._settle()
 
     def _begin(self, line: str) -> str:
-        """Write what a line begins with; the rest of it is held."""
+        """Return the beginning of a line, and hold back the rest of it."""
         found = LINE.match(line)
         assert found is not None  # noqa: S101 - it matches anything
         indent, hashes, bullet, task, number, quote = found.groups()
@@ -141,7 +141,7 @@ class Styled:
         return ""
 
     def _settle(self, *, final: bool = False) -> str:
-        """Write what is held, up to the last blank before what is still open."""
+        """Return held text up to the last blank before an open construct."""
         cut = len(self._held) if final else _settled(self._held)
         text, self._held = self._held[:cut], self._held[cut:]
         return _inline(text, self._style)
@@ -173,7 +173,7 @@ class Styled:
 
 
 def _settled(text: str) -> int:
-    """Return up to where a text means the same whatever comes behind it."""
+    """Return the length of the part of a text that later text can't change."""
     at = cut = 0
     while (found := CLOSED.match(text, at)) and found.end() > at:
         at = found.end()
@@ -184,7 +184,7 @@ def _settled(text: str) -> int:
 
 
 def _inline(text: str, style: str) -> str:
-    """Style what stands in a line."""
+    """Style inline Markdown."""
     core = text.strip()
     if not core:
         return text
@@ -219,7 +219,7 @@ def _spans(tokens: Iterable[Token], style: str) -> Iterator[str]:
 
 
 def _in(style: str, text: str) -> str:
-    """Write text in a style; what it must not hold is taken out here, after all else."""
+    """Return text in a style, without control characters and secrets, which parsing may produce."""
     text = mask(harmless(text))
     style = style.strip(";")
     if not style or not text.strip():
@@ -232,7 +232,7 @@ def _in(style: str, text: str) -> str:
 
 
 def _coloured(before: str, line: str, language: str) -> str:
-    """Colour a line of code, which those before it may make a part of a longer string."""
+    """Colour a line of code that follows the code `before`."""
     import pygments  # type: ignore[import-untyped]  # has no hints
     from pygments.formatters import TerminalFormatter  # type: ignore[import-untyped]  # no hints
 
@@ -255,7 +255,7 @@ def _behind(tokens: Iterable[tuple[Any, str]], skipped: int) -> Iterator[tuple[A
 
 
 def _is_undecided(line: str) -> bool:
-    """Whether it depends on what comes yet what a line is."""
+    """Whether the rest of a line decides its kind."""
     if _is_row(line) or FENCE.match(line):
         return True
     return len(line) < MAX_UNDECIDED and UNDECIDED.fullmatch(line) is not None

@@ -28,6 +28,13 @@ export async function runBelow(notebook: NotebookPanel, source: string): Promise
 /** Whether a cell asks a model. */
 export const isQuestion = (source: string) => /^\s*%{1,2}chat\b/.test(source);
 
+/** Whether a cell's answer has more to say: the kernel writes below it how to go on, or that it was stopped. */
+export const isCutOff = (cell: Cell) =>
+  isQuestion(cell.model.sharedModel.getSource()) &&
+  /%chat_continue|"cut off"|Stopped: what came is kept/.test(
+    JSON.stringify(cell.model.toJSON().outputs ?? ""),
+  );
+
 interface Output {
   data?: Record<string, string | string[]>;
   text?: string | string[];

@@ -3,8 +3,9 @@ import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { answers } from "./answers";
 import { errors } from "./errors";
 import { proseCells } from "./prose";
+import { offers } from "./offers";
 import { side } from "./side";
 
-const plugins: JupyterFrontEndPlugin<void>[] = [answers, side, errors, proseCells];
+const plugins: JupyterFrontEndPlugin<void>[] = [answers, side, errors, offers, proseCells];
 
 export default plugins;

@@ -4,7 +4,7 @@ import { ICommandPalette } from "@jupyterlab/apputils";
 import type { Cell } from "@jupyterlab/cells";
 import { INotebookTracker, NotebookActions, type NotebookPanel } from "@jupyterlab/notebook";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
-import { along, isQuestion, runBelow } from "./cells";
+import { along, isCutOff, isQuestion, runBelow } from "./cells";
 import { Connection } from "./connection";
 import { Dock, icon } from "./dock";
 
@@ -41,7 +41,7 @@ function activate(
     const connection = new Connection(notebook);
     connections.set(notebook, connection);
     notebook.disposed.connect(() => connections.delete(notebook));
-    connection.changed.connect(() => app.commands.notifyCommandChanged());
+    connection.changed.connect(anew);
     connection.wanted.connect((_, chat) => {
       show();
       dock.desk?.follow(chat);
@@ -49,7 +49,10 @@ function activate(
     dock.add(connection);
   });
   tracker.currentChanged.connect((_, notebook) => dock.follow(notebook));
+  const anew = () => app.commands.notifyCommandChanged(); // what they are of, or its output, has changed
+  tracker.activeCellChanged.connect(anew);
   NotebookActions.executed.connect((_, { notebook, cell }) => {
+    anew();
     const panel = tracker.find(({ content }) => content === notebook);
     // only a cell that names it can have loaded it: another is no reason to ask the kernel
     if (panel && cell.model.sharedModel.getSource().includes("ipychat")) void connections.get(panel)?.open();
@@ -121,8 +124,11 @@ function activate(
   });
   app.commands.addCommand("ipychat:continue", {
     label: "Continue the Answer",
-    caption: "Go on with an answer that was cut off",
-    isEnabled: () => here() !== null,
+    caption: "Go on with this answer, which was cut off",
+    isEnabled: () => {
+      const cell = here()?.content.activeCell;
+      return !!cell && isCutOff(cell);
+    },
     execute: withCell((notebook) => runBelow(notebook, "%chat_continue")),
   });
   app.commands.addCommand("ipychat:again", {
