@@ -229,6 +229,9 @@ def mask(text: str) -> str:
     return text
 
 
+WITHOUT_TEXT = {bool, int, float, type(None)}
+
+
 def masked(value: Any) -> Any:
     """Return a JSON value with every known secret in its texts replaced."""
     match value:
@@ -238,7 +241,9 @@ def masked(value: Any) -> Any:
             return value
         case dict():
             return {
-                name if len(name) < MIN_LENGTH else mask(name): masked(one)
+                name if len(name) < MIN_LENGTH else mask(name): (
+                    one if type(one) in WITHOUT_TEXT else masked(one)  # records have many
+                )
                 for name, one in zip(map(str, value), value.values(), strict=True)
             }
         case list() | tuple():

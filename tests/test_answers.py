@@ -1,6 +1,7 @@
 """Answers in cells, drawn by the front end's extension and without it, in a real browser."""
 
 import statistics
+from importlib.resources import files
 
 import nbformat
 import pytest
@@ -9,7 +10,6 @@ from playwright.sync_api import expect
 from ipychat.display.answer import MIME, notices, payload, reasoning, text
 from ipychat.text.markup import to_html
 from tests import answers, lab
-from tests.lab import ROOT
 from tests.loopback import END, HANG, Service, chunk, head
 from tests.test_end_to_end import ACTIVE, HURT, LOAD, SETTLED, answer, endpoint
 from tests.test_magics import OPENAI, PATH
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 
 FRONTS = {"JupyterLab": lab.JUPYTERLAB, "Notebook 7": lab.NOTEBOOK}
 ASK = "%chat -m work:m Hello"
-AXE = ROOT / "ui/node_modules/axe-core/axe.min.js"
+AXE = files("axe_playwright_python") / "axe.min.js"
 THEMES = ("JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast")
 WATCH = """() => {
   window.heights = []

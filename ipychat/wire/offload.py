@@ -42,20 +42,22 @@ def dump(value: Any) -> bytes:
 
 def _size(value: Any) -> int:
     """Count the characters of all texts in `value`."""
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(map(_size, value.values()))
-    if isinstance(value, list | tuple):
-        return sum(map(_size, value))
-    match value:
-        case Question(messages=content) | Message(content=content):
-            return _size(content)
-        case TextPart(text=content) | ImagePart(url=content) | FilePart(data=content):
-            return len(content)
-        case ToolCall(arguments=content) | Thought(seal=content):
-            return len(content)
-    return 0
+    size, waiting = 0, [value]
+    while waiting:
+        match waiting.pop():
+            case str() | bytes() as text:
+                size += len(text)
+            case dict() as given:
+                waiting += given.values()
+            case list() | tuple() as given:
+                waiting += given
+            case Question(messages=content) | Message(content=content):
+                waiting.append(content)
+            case TextPart(text=content) | ImagePart(url=content) | FilePart(data=content):
+                size += len(content)
+            case ToolCall(arguments=content) | Thought(seal=content):
+                size += len(content)
+    return size
 
 
 def _pieces(value: Any) -> Iterator[str]:
