@@ -259,6 +259,13 @@ def _is_heavy(block: str) -> bool:
     return _are_new(languages) or _takes_long(block, HEAVY_CODE if languages else HEAVY)
 
 
+def _render_settled(block: str) -> str:
+    """Render what of a growing block can be drawn."""
+    from ipychat.text import markup
+
+    return _render(markup.settled(block))
+
+
 def _takes_long(markdown: str, heavy: int = HEAVY) -> bool:
     return len(markdown) > heavy or markdown.count("[") + markdown.count("|") > MANY_MARKS
 
@@ -799,10 +806,7 @@ class CellView:
             await self._freeze(work)
         tail = _shown(self._tail[: settled(self._tail)])
         if self._is_markdown:
-            from ipychat.text import markup
-
-            settled_tail = markup.settled(tail)
-            html = await work.do(partial(_render, settled_tail), heavy=_takes_long(tail))
+            html = await work.do(partial(_render_settled, tail), heavy=_takes_long(tail))
         else:
             html = _plain(tail)
         self._draw(self._lead() + html + self._foot(), self._parts(tail))
