@@ -45,7 +45,7 @@ UNDECIDED = re.compile(
     r"\s*(?:#{0,6}|[-*+_](?:[\s*_-]*|\s+\[(?:[ xX]\]?)?)|\d{0,9}[.)]?|>|`{1,}|~{1,})"
 )
 """The beginning of a line whose kind is not clear yet."""
-MARK = re.compile(r"[*_`~\[]+")
+MARK = re.compile(r"[*_`~]+|\[")
 CLOSED = re.compile(
     r"\\.|(`+)(?!`).+?(?<!`)\1(?!`)|(\*{1,3}|_{1,3}|~~)(?=\S).*?\S\2|\[[^\]]*\]\([^)]*\)|<[^<>\s]+>"
     r"|(?P<plain>(?<=\s)[*_~<&\[]+(?=\s)|(?<=\w)_+(?=\w)|[^\\`*_~\[<&]+|&\w+;)",

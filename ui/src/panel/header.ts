@@ -239,13 +239,20 @@ export class Settings {
   readonly el: HTMLDetailsElement;
   private readonly system: HTMLTextAreaElement;
   private readonly numbers: { name: string; label: string; input: HTMLInputElement }[];
+  /** Fields that were edited, and whose values are not sent yet. */
+  private readonly edited = new Set<EventTarget | null>();
 
   constructor(private readonly store: Store) {
+    const oninput = ({ target }: Event) => this.edited.add(target);
     this.system = h("textarea", {
       class: "ic-field",
       rows: 4,
       placeholder: "How the model should answer",
-      onchange: () => store.act("system", { text: this.system.value }),
+      oninput,
+      onchange: () => {
+        this.edited.delete(this.system);
+        store.act("system", { text: this.system.value });
+      },
     });
     const onchange = () => this.send();
     this.numbers = OPTIONS.map(({ name, label, limits }) => ({
@@ -256,6 +263,7 @@ export class Settings {
         type: "number",
         placeholder: "the model's own",
         ...limits,
+        oninput,
         onchange,
       }),
     }));
@@ -281,6 +289,7 @@ export class Settings {
     this.update();
   }
   private send() {
+    for (const { input } of this.numbers) this.edited.delete(input);
     const set = this.numbers.filter(({ input }) => input.value !== "" && input.validity.valid);
     const options = Object.fromEntries(set.map(({ name, input }) => [name, input.valueAsNumber]));
     this.store.act("options", { options });
@@ -294,7 +303,8 @@ export class Settings {
         String(options[name] ?? ""),
       ]),
     ];
-    for (const [field, value] of fields) if (field !== document.activeElement) field.value = value;
+    for (const [field, value] of fields)
+      if (field !== document.activeElement && !this.edited.has(field)) field.value = value;
     this.el.toggleAttribute(
       "data-set",
       fields.some(([, value]) => value !== ""),
