@@ -29,6 +29,7 @@ smartquotes = False  # -- is a flag's beginning
 highlight_language = "none"  # cells and commands; Python says so itself
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # would come from elsewhere, as would what draws formulas
+suppress_warnings = ["mystnb.unknown_mime_type"]  # of answers: the HTML beside it is shown
 nb_mime_priority_overrides = [
     ("html", "application/vnd.jupyter.widget-view+json", None),
     ("html", "text/latex", None),
