@@ -14,8 +14,6 @@ from typing import Any
 import zmq
 from jupyter_client import BlockingKernelClient, KernelManager
 
-from tests import forks
-
 TIMEOUT = 60
 
 
@@ -71,6 +69,8 @@ class Kernel:
         if python != sys.executable:
             self._manager.kernel_spec.argv[0] = python
         if fork:
+            from tests import forks  # a copy of this module stands alone beside the wheel
+
             self._manager.kernel_spec.metadata["kernel_provisioner"] = forks.PROVISIONER
         quiet = ["--IPKernelApp.log_level=40"]
         self._manager.start_kernel(extra_arguments=quiet, env={**os.environ, **(env or {})})

@@ -396,6 +396,7 @@ FIRST = """question => new Promise(done => {
   area.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}));
   look();
 })"""
+IDLE = "() => document.querySelector('#ipychat-dock .ic-send').title === 'Send'"
 FRAMES = """() => new Promise(done => {
   const frames = [];
   let last = performance.now();
@@ -421,6 +422,7 @@ def test_it_opens_at_once_with_two_hundred_turns(opened, service):
     opened.wait_for_function(CONNECTED)
     anew = opened.evaluate(OPENED)
     print(f"after a reload: {anew:.0f} ms")
+    lab.leave(opened)  # the page would bring this notebook to the front again
 
 
 @pytest.mark.slow("twenty answers, then one of a hundred kilobytes")
@@ -432,7 +434,10 @@ def test_the_first_word_comes_at_once_and_a_long_answer_drops_no_frames(opened, 
         return echo(received)
 
     service.on(PATH, noted)
-    drawn = [opened.evaluate(FIRST, f"Question {number}") for number in range(20)]
+    drawn = []
+    for number in range(20):
+        opened.wait_for_function(IDLE)
+        drawn.append(opened.evaluate(FIRST, f"Question {number}"))
     took = sorted(then - begin for begin, then in zip(left, drawn, strict=True))
     print("first word, drawn after it left, in ms:", [round(one) for one in took])
     assert took[10] <= 80
