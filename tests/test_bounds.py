@@ -243,6 +243,18 @@ async def test_a_slow_answer_with_noise_between_its_events_is_waited_for(ask, pr
     assert (await ask(*pieces, END, idle_timeout=2)).text == "abcde"
 
 
+async def test_a_packet_sets_no_timer_of_its_own(service, monkeypatch):
+    loop, timers = asyncio.get_running_loop(), []
+    call_at = loop.call_at
+    monkeypatch.setattr(
+        loop, "call_at", lambda *given, **how: timers.append(given) or call_at(*given, **how)
+    )
+    steps = [step for _ in range(60) for step in (chunk(OPENAI.text("a")), 0.005)]
+    service.on(PATH, [head(), *steps, chunk(OPENAI.finish()), END])
+    assert (await ipychat.ask("?", model="openai:m", base_url=service.url)).text == "a" * 60
+    assert len(timers) < 20
+
+
 async def test_packed_bytes_that_unpack_to_nothing_keep_no_stream_open(service):
     packer = zlib.compressobj(wbits=31)
     first = packer.compress(OPENAI.text("so far")) + packer.flush(zlib.Z_FULL_FLUSH)

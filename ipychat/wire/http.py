@@ -199,8 +199,9 @@ class Call:
         for left in range(self._transport.retries, -1, -1):
             self._response = await self._send()
             connection = self._response.connection  # None if it all arrived at once
-            if connection and connection.protocol:  # from here on Content counts the silence
-                connection.protocol.read_timeout = None
+            protocol = connection.protocol if connection else None
+            if protocol is not None:  # from here on Content counts the silence
+                protocol.read_timeout = None
             status = self._response.status
             limits.note(host_of(self._url), self._response.headers)
             if not left or not (status == 429 or status >= 500):
