@@ -155,9 +155,9 @@ class Answer:
         if found := await replay.find(self.request, self._receipt):
             return [*notices, *self._take(found)]
         check_size(self.request)
-        return [*notices, *map(self.add, self._leaves())]
+        return [*notices, *map(self.add, self._retirement())]
 
-    def _leaves(self) -> Iterator[Notice]:
+    def _retirement(self) -> Iterator[Notice]:
         """Yield a notice if the model retires soon."""
         known = routes.card(self.request)
         if known and known.retires:
@@ -238,10 +238,10 @@ class Answer:
             )
         if way.behind and request.allow_secrets:
             said.append("The gateway masks secrets in what it sends on, --allow-secrets or not.")
-        self._masked = dataclasses.replace(request, options=self._told(options))
+        self._masked = dataclasses.replace(request, options=self._for_model(options))
         return [self.add(Notice(one)) for one in said]
 
-    def _told(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _for_model(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options as the provider gets them; raise for one that the model rejects."""
         known = routes.card(self.request)
         if known and (said := lists.refused(known, options)):

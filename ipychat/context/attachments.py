@@ -79,7 +79,7 @@ def image_part(value: Any, name: str) -> ImagePart:
         data = bytes(value)
     else:
         try:
-            data = _draw(value)
+            data = drawn(value)
         except Exception as error:
             raise UsageError(f"{name} could not be drawn: {why(error)}") from error
     if data is None:
@@ -137,8 +137,8 @@ def _image_type(data: bytes) -> str | None:
     return next((kind for begin, kind in IMAGES.items() if data.startswith(begin)), None)
 
 
-def _draw(value: Any) -> bytes | None:
-    """The image's bytes; None if the value can't be drawn."""
+def drawn(value: Any) -> bytes | None:
+    """Return the bytes of a figure's image; None if the value can't be drawn."""
     # looked up on the class: some objects have every attribute
     belongs = inspect.getattr_static(value, "figure", None) is not None
     figure: Any = value.figure if belongs else value

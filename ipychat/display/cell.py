@@ -63,7 +63,7 @@ BURST = 40_000
 """Bytes that may come at once."""
 MESSAGE = 600
 """Bytes that a message costs beside what it shows."""
-PATIENCE = 0.1
+FIRST_SIGN = 0.1
 """Seconds after which a cell says who is asked, if nothing has come."""
 TICK = 1.0
 """Seconds of silence after which the elapsed time is shown anew."""
@@ -154,11 +154,16 @@ def _plain(text: str) -> str:
     return f'<pre style="{_PLAIN}">{escape(text)}</pre>' if text else ""
 
 
-def _folded(summary: str, html: str, *, kind: str, open: bool = False) -> str:  # noqa: A002 - HTML's word
+def _folded(summary: str, html: str, *, kind: str) -> str:
     return (
-        f'<details class="ipychat-{kind}"{" open" if open else ""}>'
+        f'<details class="ipychat-{kind}">'
         f'<summary style="{_SMALL};{_SUMMARY}">{escape(summary)}</summary>{html}</details>'
     )
+
+
+def _folded_thought(html: str, seconds: float | None) -> str:
+    said = f"Thought for {seconds:.1f} s" if seconds else "Reasoning"
+    return _folded(said, html, kind="reasoning")
 
 
 def _preview(page: str) -> str:
@@ -466,7 +471,7 @@ class _Ending:
         html = (
             small(self.header)
             + _smalls(notices[: self.above])
-            + (_folded(self._thinking, reasoning, kind="reasoning") if reasoning else "")
+            + (_folded_thought(reasoning, self.thought) if reasoning else "")
             + small(_left_out(self.reply.reasoning, ".reasoning"))
             + body.html
             + small(left_out, _ENDING)
@@ -489,10 +494,6 @@ class _Ending:
         if self.format == "markdown":
             data[answer.MIME] = self._payload(left_out)
         return data
-
-    @property
-    def _thinking(self) -> str:
-        return f"Thought for {self.thought:.1f} s" if self.thought else "Reasoning"
 
     def _payload(self, left_out: str) -> dict[str, Any]:
         reply = self.reply
@@ -770,7 +771,7 @@ class CellView:
         loading = loop.create_task(_load())
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK if self._ids else PATIENCE):
+                async with asyncio.timeout(TICK if self._ids else FIRST_SIGN):
                     await self._wake.wait()
             if self._has_text:
                 await asyncio.shield(loading)
@@ -867,14 +868,11 @@ class CellView:
     async def _finish_lead(self, work: _Work) -> None:
         """Fold the reasoning into a part of its own, so that it isn't sent again with the text."""
         reasoning = await _finished(_shown("".join(self._reasoning)), work)
-        took = self._thinking_time
         self._draw(
             _MOVING
             + small(self.header)
             + _smalls(self._above)
-            + _folded(
-                f"Thought for {took:.1f} s" if took else "Reasoning", reasoning, kind="reasoning"
-            ),
+            + _folded_thought(reasoning, self._thinking_time),
             self._parts(""),
         )
         self._end_part("")

@@ -21,7 +21,7 @@ from ipychat.catalog.ranking import Rank
 from ipychat.chat import continuation, conversations, search
 from ipychat.chat.conversations import Conversation
 from ipychat.chat.turn import Turn
-from ipychat.context import attachments, cells, values
+from ipychat.context import attachments, cells, namespace, values
 from ipychat.display._news import OURS, Told
 from ipychat.errors import ChatError, UsageError
 from ipychat.kernel import notebook
@@ -233,9 +233,9 @@ class Exchange:
 
     async def _do_names(self) -> None:
         """Tell which variables, and which files of the kernel's folder, can be sent along."""
-        names, hidden = self._shell.user_ns, self._shell.user_ns_hidden
-        mine = sorted(one for one in names if not one.startswith("_") and one not in hidden)
-        variables = [{"name": one, "about": _about(names[one])} for one in mine[:MAX_NAMES]]
+        known = namespace.of(self._shell)
+        first = sorted(known)[:MAX_NAMES]
+        variables = [{"name": one, "about": _about(known[one])} for one in first]
         files = await aside.run(_files)
         self._carrier.send({"kind": "names", "variables": variables, "files": files})
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _WORD = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 """The characters that secrets are made of."""
 MAX_WORD = 500
-PATIENCE = 0.15
+FIRST_SIGN = 0.15
 """Seconds before the waiting line appears."""
 BEAT = 0.1
 """Seconds between two updates of it."""
@@ -173,7 +173,7 @@ class TerminalView:
     async def _beat(self, asked: str) -> None:
         """Show which model was asked, for how long, and how to stop it."""
         begin = time.monotonic()
-        await asyncio.sleep(PATIENCE)
+        await asyncio.sleep(FIRST_SIGN)
         for sign in itertools.cycle(_PULSE):
             said = f"{sign} {harmless(asked)} · {time.monotonic() - begin:.0f} s · Ctrl-C stops"
             shown = said[: shutil.get_terminal_size().columns - 1]

@@ -121,9 +121,9 @@ def _names(session: Session, word: str) -> list[str]:
 
 
 def _variables(session: Session, word: str) -> list[str]:
-    names, hidden = session.shell.user_ns, session.shell.user_ns_hidden
-    mine = (one for one in names if not one.startswith("_") and one not in hidden)
-    return sorted(one for one in mine if one.startswith(word))
+    from ipychat.context import namespace
+
+    return sorted(one for one in namespace.of(session.shell) if one.startswith(word))
 
 
 def _files(_session: Session, word: str) -> list[str]:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ipychat.context import values
-from ipychat.messages import ImagePart, TextPart
+from ipychat.context import attachments, values
+from ipychat.messages import Image, ImagePart, TextPart
 from ipychat.text.characters import harmless
 
 MAX_RESULT = 50_000
 """Characters of a result that a model is told; the rest is cut, and it is told so."""
 MAX_PICTURE = 8 << 20
 """Bytes of a picture."""
-PICTURES = {
-    b"\x89PNG\r\n\x1a\n": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF87a": "image/gif",
-    b"GIF89a": "image/gif",
-}
-"""Kinds of pictures, by the bytes that they begin with: what a tool calls them doesn't count."""
 NOTHING = "It returned nothing."
 
 
@@ -39,17 +31,13 @@ def parts_of(value: Any) -> tuple[TextPart | ImagePart, ...]:
 
 
 def picture_of(value: Any) -> ImagePart | None:
-    """Return a picture: bytes of a known kind, or a figure that draws itself as PNG."""
-    data = value
-    if not isinstance(value, bytes) and hasattr(type(value), "_repr_png_"):
-        data = value._repr_png_()
-        data = base64.b64decode(data) if isinstance(data, str) else data
-    if not isinstance(data, bytes) or len(data) > MAX_PICTURE:
-        return None
-    for begin, kind in PICTURES.items():
-        if data.startswith(begin):
-            return ImagePart.of_bytes(data, kind)
-    return None
+    """Return a picture: bytes of a known kind, or a figure that can be drawn.
+
+    The bytes tell the kind: what a tool calls them doesn't count.
+    """
+    data = value if isinstance(value, bytes) else attachments.drawn(value)
+    found = Image.read(data) if data and len(data) <= MAX_PICTURE else None
+    return ImagePart.of_bytes(found.data, found.media_type) if found else None
 
 
 def bounded(text: str) -> str:
