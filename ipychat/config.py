@@ -24,6 +24,8 @@ OPENAI_PROTOCOLS = ("completions", "responses")
 """OpenAI's chat completions, which most services speak, and Responses, for its newer models."""
 PROTOCOLS = (*OPENAI_PROTOCOLS, "anthropic", "gemini")
 """What an endpoint may speak."""
+MODEL_IN_URL = "{model}"
+"""The placeholder for the model in an endpoint's URL."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -62,6 +62,23 @@ def need_chromium() -> None:
     """Skip the test where there is no Chromium; in CI that fails."""
     if not CHROMIUM:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("Chromium (Debian's package chromium) is not installed")  # fmt: skip
+
+
+@contextlib.contextmanager
+def running(
+    root: Path,
+    env: dict[str, str] | None = None,
+    front: FrontEnd = JUPYTERLAB,
+    without: Sequence[str] = (),
+) -> Iterator["Lab"]:
+    """Run a server and a browser, without servers to find; nothing may leave this machine."""
+    need_chromium()
+    lab = Lab(root, env or {"IPYCHAT_SERVERS": "off"}, front, without)
+    try:
+        yield lab
+    finally:
+        lab.close()
+    assert lab.left == [], "a request left this machine"
 
 
 _open: list["Lab"] = []

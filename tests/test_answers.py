@@ -56,31 +56,21 @@ def service():
 
 @pytest.fixture(scope="module", params=FRONTS)
 def front(request, tmp_path_factory):
-    lab.need_chromium()
-    one = lab.Lab(tmp_path_factory.mktemp("lab"), {"IPYCHAT_SERVERS": "off"}, FRONTS[request.param])
-    yield one
-    one.close()
-    assert one.left == [], "a request left this machine"
+    with lab.running(tmp_path_factory.mktemp("lab"), front=FRONTS[request.param]) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory):
-    lab.need_chromium()
-    one = lab.Lab(tmp_path_factory.mktemp("lab"), {"IPYCHAT_SERVERS": "off"})
-    yield one
-    one.close()
-    assert one.left == [], "a request left this machine"
+    with lab.running(tmp_path_factory.mktemp("lab")) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """JupyterLab where the extension is switched off."""
-    lab.need_chromium()
-    root = tmp_path_factory.mktemp("lab")
-    one = lab.Lab(root, {"IPYCHAT_SERVERS": "off"}, without=["jupyter-ipychat"])
-    yield one
-    one.close()
-    assert one.left == [], "a request left this machine"
+    with lab.running(tmp_path_factory.mktemp("lab"), without=["jupyter-ipychat"]) as one:
+        yield one
 
 
 def write(jupyter, name, *bundles):

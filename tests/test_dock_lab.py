@@ -34,15 +34,13 @@ def service():
 
 @pytest.fixture(scope="module")
 def jupyter(service, tmp_path_factory):
-    lab.need_chromium()
     env = {
         "OPENAI_BASE_URL": service.url,
         "OPENAI_API_KEY": "sk-a-key-of-the-tests",
         "IPYCHAT_MODEL": "openai:m",
     }
-    one = lab.Lab(tmp_path_factory.mktemp("lab"), env)
-    yield one
-    one.close()
+    with lab.running(tmp_path_factory.mktemp("lab"), env) as one:
+        yield one
 
 
 @pytest.fixture

@@ -49,11 +49,9 @@ def service():
 @pytest.fixture(scope="module", params=FRONTS)
 def jupyter(request, tmp_path_factory):
     """A machine without a key and a model; what is asked of one is asked of the endpoint `work`."""
-    lab.need_chromium()
-    one = lab.Lab(tmp_path_factory.mktemp("lab"), {"IPYCHAT_SERVERS": "off"}, FRONTS[request.param])
-    one.name = request.param
-    yield one
-    one.close()
+    with lab.running(tmp_path_factory.mktemp("lab"), front=FRONTS[request.param]) as one:
+        one.name = request.param
+        yield one
 
 
 @pytest.fixture

@@ -41,7 +41,9 @@ def address(question: Question) -> str:
     if way.behind:
         return f"the notebook's own gateway: {way.root} is offline"
     name = question.model.name
-    return secrets.without_login(way.root.replace("{model}", name) + way.provider.path(name))
+    return secrets.without_login(
+        way.root.replace(config.MODEL_IN_URL, name) + way.provider.path(name)
+    )
 
 
 def format_of(question: Question) -> str | None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import json
 import secrets as random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -52,6 +53,35 @@ OPTIONS = {
     "parallel_tool_calls": "parallel_tool_calls",
 }
 """What of a request goes on to the model as it is, and how that is called."""
+
+
+class Grown(NamedTuple):
+    """How an item is written whose text comes in pieces."""
+
+    prefix: str
+    """What its id begins with."""
+    parts: str
+    """The field with its parts."""
+    part: str
+    """What an event about its part is called."""
+    text: str
+    """What an event about its text is called."""
+    number: str
+    """What an event calls the number of the part."""
+    empty: Json
+    """A part without text."""
+
+
+GROWN = {
+    "message": Grown(
+        "msg", "content", "content_part", "output_text", "content_index",
+        {"type": "output_text", "text": "", "annotations": []},
+    ),
+    "reasoning": Grown(
+        "rs", "summary", "reasoning_summary_part", "reasoning_summary_text", "summary_index",
+        {"type": "summary_text", "text": ""},
+    ),
+}  # fmt: skip
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -283,37 +313,30 @@ class _Writer:
             yield from self._close()
             yield from self._open_item(kind)
         self._texts.append(text)
-        where = self._where(kind)
-        delta = "output_text" if kind == "message" else "reasoning_summary_text"
         if text:
-            yield self._event(f"{delta}.delta", **where, delta=text)
+            yield self._event(f"{GROWN[kind].text}.delta", **self._where(kind), delta=text)
 
     def _open_item(self, kind: str) -> Iterator[bytes]:
-        inner: Json = {"content": []} if kind == "message" else {"summary": []}
+        how = GROWN[kind]
         role = {"role": "assistant", "status": "in_progress"} if kind == "message" else {}
-        prefix = "msg" if kind == "message" else "rs"
-        self._open = {"type": kind, "id": f"{prefix}_{random.token_hex(16)}", **role, **inner}
+        id_ = f"{how.prefix}_{random.token_hex(16)}"
+        self._open = {"type": kind, "id": id_, **role, how.parts: []}
         self._texts = []
         yield self._event("output_item.added", output_index=self._index, item=self._open)
-        part = self._part("")
-        added = "content_part" if kind == "message" else "reasoning_summary_part"
-        yield self._event(f"{added}.added", **self._where(kind), part=part)
-        self._open["content" if kind == "message" else "summary"] = [part]
+        part = copy.deepcopy(how.empty)
+        yield self._event(f"{how.part}.added", **self._where(kind), part=part)
+        self._open[how.parts] = [part]
 
     def _close(self) -> Iterator[bytes]:
         """End the item that text was added to."""
         if (item := self._open) is None:
             return
-        kind, text, where = item["type"], "".join(self._texts), self._where(item["type"])
-        [part] = item["content" if kind == "message" else "summary"]
+        kind, text = item["type"], "".join(self._texts)
+        how, where = GROWN[kind], self._where(kind)
+        [part] = item[how.parts]
         part["text"] = text
-        delta, added = (
-            ("output_text", "content_part")
-            if kind == "message"
-            else ("reasoning_summary_text", "reasoning_summary_part")
-        )
-        yield self._event(f"{delta}.done", **where, text=text)
-        yield self._event(f"{added}.done", **where, part=part)
+        yield self._event(f"{how.text}.done", **where, text=text)
+        yield self._event(f"{how.part}.done", **where, part=part)
         if kind == "message":
             item["status"] = "completed"
         elif not text:
@@ -338,19 +361,13 @@ class _Writer:
         yield self._event("output_item.done", output_index=self._index, item=item)
         self.response["output"].append(item)
 
-    def _part(self, text: str) -> Json:
-        if self._open and self._open["type"] == "message":
-            return {"type": "output_text", "text": text, "annotations": []}
-        return {"type": "summary_text", "text": text}
-
     @property
     def _index(self) -> int:
         return len(self.response["output"])
 
     def _where(self, kind: str) -> Json:
-        number = "content_index" if kind == "message" else "summary_index"
         id_ = self._open["id"] if self._open else ""
-        return {"item_id": id_, "output_index": self._index, number: 0}
+        return {"item_id": id_, "output_index": self._index, GROWN[kind].number: 0}
 
     def _event(self, kind: str, **fields: Any) -> bytes:
         name = f"response.{kind}"

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlencode
 
 from ipychat import secrets
-from ipychat.config import Endpoint
+from ipychat.config import MODEL_IN_URL, Endpoint
 from ipychat.errors import AuthenticationError, FormatError, MissingKeyError
 from ipychat.messages import Event
 from ipychat.providers import _reader
@@ -31,8 +31,6 @@ from ipychat.wire.ndjson import LineDecoder
 
 Ask = Callable[..., Awaitable[_reader.Asked]]
 """Sends a question; `further` holds the beginning of a paused answer."""
-MODEL = "{model}"
-"""The placeholder for the model in an endpoint's root URL."""
 MAX_PAGES = 20
 """A list of models that is longer has no end."""
 
@@ -58,7 +56,7 @@ class Place:
         )
 
     def _url(self, path: str, model: str) -> str:
-        url = self.root.replace(MODEL, quote(model, safe="")) + path
+        url = self.root.replace(MODEL_IN_URL, quote(model, safe="")) + path
         if self.query:
             url += f"{'&' if '?' in path else '?'}{urlencode(self.query)}"
         return url
@@ -214,7 +212,7 @@ class HttpService(Keyed):
         cls, base_url: str | None = None, *, api_key: str | None = None, **transport: Any
     ) -> list[Card]:
         """Return the models that can be asked, from all pages of the service's list."""
-        if MODEL in cls.root(base_url):
+        if MODEL_IN_URL in cls.root(base_url):
             return []  # each model is at an address of its own
         await cls.fetch_key(cls.root(base_url), api_key)
         place = cls._place(base_url, api_key, Transport(**transport))
