@@ -162,17 +162,12 @@ class Message:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The assistant's tool calls."""
-        return self._those(ToolCall)
+        return () if isinstance(self.content, str) else _of_kind(self.content, ToolCall)
 
     @property
     def thoughts(self) -> tuple[Thought, ...]:
         """The assistant's thoughts."""
-        return self._those(Thought)
-
-    def _those(self, kind: type[P]) -> tuple[P, ...]:
-        if isinstance(self.content, str):
-            return ()
-        return tuple([part for part in self.content if isinstance(part, kind)])
+        return () if isinstance(self.content, str) else _of_kind(self.content, Thought)
 
     def seals(self, origin: str | None = None) -> list[str]:
         """Return the seals; with `origin`, only if they were made there or by the caller."""
@@ -348,6 +343,10 @@ def _parse_file(name: str, url: str) -> FilePart:
         return FilePart(name, from_base64(data), head[5:-7])
     except ValueError:
         raise UsageError(f"The data of the file {name} is not base64.") from None
+
+
+def _of_kind(parts: tuple[Part, ...], kind: type[P]) -> tuple[P, ...]:
+    return tuple([part for part in parts if isinstance(part, kind)])
 
 
 def distinct(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -19,6 +19,7 @@ OPEN = "name => jupyterapp.commands.execute('docmanager:open', {path: name}).the
 RESTART = (
     "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart().then(() => null)"
 )
+RECORD = "() => { window.sent = []; jupyterapp.shell.currentWidget.sessionContext.session.kernel.anyMessage.connect((_, {msg, direction}) => { if (direction === 'send') window.sent.push(msg.header.msg_type) }); return null }"
 CONNECTED = "() => jupyterapp.shell.currentWidget.node.matches('.ipychat-loaded')"
 ACTIVE = "() => jupyterapp.shell.currentWidget.content.activeCellIndex"
 ACTIVATE = "i => { const nb = jupyterapp.shell.currentWidget.content; nb.activeCellIndex = i; return null }"
@@ -132,6 +133,21 @@ def test_it_outlives_a_reload_and_a_restart(opened, service):
     expect(side(opened).get_by_role("alert")).to_be_hidden()
     ask(opened, "After")
     expect(log(opened)).to_contain_text("You said: After")
+
+
+def test_only_a_kernel_that_knows_ipychat_is_asked_for_a_subshell(opened):
+    """JupyterLab deletes that of a closed comm late, and may give it to the next one before."""
+    opened.evaluate(RECORD)
+    opened.evaluate(RESTART)
+    expect(side(opened).get_by_role("alert")).to_contain_text("no longer knows this panel")
+    lab.run(opened, 1)  # the kernel answers in turn
+    asked = opened.evaluate("() => window.sent")
+    assert asked.count("comm_open") == 2, "the widgets', and ours, which the kernel closes"
+    assert asked.count("create_subshell_request") == 1, "the widgets'"
+    side(opened).get_by_role("button", name="Run it again").click()
+    opened.wait_for_function(
+        "() => window.sent.filter(one => one === 'create_subshell_request').length === 2"
+    )
 
 
 def test_the_magic_shows_it(opened, service):

@@ -800,7 +800,7 @@ class CellView:
             self._draw(self._lead() + self._foot(), self._parts(""))
             return
         if self._in_one:
-            self._leave_out()
+            await self._leave_out(work)
         else:
             if self._reasoning and not self._lead_is_done:
                 await self._finish_lead(work)
@@ -891,7 +891,8 @@ class CellView:
         finished = await work.do(
             partial(markup.safe_cut, self._open), heavy=_takes_long(self._open)
         )
-        soft = 0 if finished else markup.safe_cut(self._tail[:MAX_SOFT], SOFT)
+        grows = not finished and len(self._tail) > SOFT  # a paragraph, perhaps
+        soft = markup.soft_cut(self._tail[:MAX_SOFT]) if grows else 0
         cut = soft or finished - frozen_softly
         if cut < FREEZE_OVER or self._cuts_a_secret(cut):
             return
@@ -910,14 +911,18 @@ class CellView:
         self._draw(self._lead() + html, self._parts(source))
         self._end_part(source)
 
-    def _leave_out(self) -> None:
+    async def _leave_out(self, work: _Work) -> None:
         """Forget what stands above the window, some of it at a time: text that moves up jumps."""
         if self._window is None or len(self._tail) <= 2 * self._window:
             return
         from ipychat.text import markup
 
         above = self._tail[: -self._window]
-        cut = markup.safe_cut(above, SOFT) if self._is_markdown else above.rfind("\n") + 1
+        cut = (
+            await work.do(partial(markup.safe_cut, above, SOFT), heavy=_takes_long(above))
+            if self._is_markdown
+            else above.rfind("\n") + 1
+        )
         if cut and not self._cuts_a_secret(cut):
             self._tail = self._tail[cut:]
             self._left_out += cut

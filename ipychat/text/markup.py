@@ -571,7 +571,7 @@ def safe_cut(markdown: str, soft: int = 0) -> int:
     for cut in _cuts(markdown):  # noqa: B007 - only the last one is wanted
         pass
     if not cut and soft and len(markdown) > soft:
-        return _soft_cut(markdown)
+        return soft_cut(markdown)
     return cut
 
 
@@ -621,7 +621,7 @@ _INLINE_MARK = _Pattern(
 )
 
 
-def _soft_cut(text: str) -> int:
+def soft_cut(text: str) -> int:
     """Return the last offset in a paragraph that follows a space outside all inline markup."""
     if not _PLAIN_PARAGRAPH.match(text):
         return 0

@@ -74,7 +74,7 @@ def note(host: str, headers: Mapping[str, str]) -> None:
 
 def _parse(kind: Kind, headers: Mapping[str, str]) -> Limit | None:
     for names in NAMES[kind]:
-        whole, left, reset = (headers.get(name, "").strip() for name in names)
+        whole, left, reset = [headers.get(name, "").strip() for name in names]
         if whole and left and reset:
             with contextlib.suppress(ValueError):
                 limit = Limit(float(whole), max(float(left), 0.0), _seconds(reset))

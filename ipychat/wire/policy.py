@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -114,18 +114,20 @@ def in_force() -> list[tuple[str, str]]:
     ]
 
 
-def _limits() -> Iterable[tuple[str, Limits]]:
+def _limits() -> list[tuple[str, Limits]]:
+    """Return the limits in force, each with its source."""
     settings = config.current()
     path = file()
     try:
         version = files.version(path)
     except OSError as error:
         raise _unreadable(path, error.strerror) from None
-    if version:
-        yield "The administrator's policy", _read(path, version)
     hosts = settings.allowed_hosts
     own = Limits(settings.allowed_models, None if hosts is None else tuple(map(str.lower, hosts)))
-    yield "%config IPyChat", own
+    found = [("%config IPyChat", own)]
+    if version:
+        found.insert(0, ("The administrator's policy", _read(path, version)))
+    return found
 
 
 @functools.lru_cache(maxsize=4)

@@ -9,6 +9,9 @@ import { along, insertBelow, runBelow } from "./cells";
 const TARGET = "ipychat";
 const NEAR = 20; // cells that are offered
 const PAGE = "ipychat:page";
+// whether a comm has a subshell; JupyterLab before 4.4 knows no such thing
+const OFF = { commsOverSubshells: "disabled" };
+const ON = { commsOverSubshells: "perCommTarget" };
 
 /** Which page this is, also after a reload. */
 function page(): string {
@@ -56,6 +59,9 @@ export class Connection implements Host {
     const { language_info: language } = await kernel.info;
     if (language.name !== "python" || kernel.isDisposed) return this.drop();
     const comm = (this.comm = kernel.createComm(TARGET));
+    // A subshell only for a kernel that knows ipychat: JupyterLab would give a comm that is opened soon
+    // after this one the subshell that it is about to delete, and what is sent there gets lost.
+    Object.assign(comm, OFF);
     comm.onMsg = ({ content }) => this.receive(content.data as unknown as Message);
     comm.onClose = () => {
       if (this.comm === comm) this.drop();
@@ -64,9 +70,15 @@ export class Connection implements Host {
   }
 
   private receive(message: Message) {
-    if (message.kind === "ready") this.become("open");
+    if (message.kind === "ready") this.greet();
     else if (message.kind === "show") this.wanted.emit(message.chat);
     else this.told?.(message);
+  }
+
+  /** The kernel knows ipychat: from now on it is heard while a cell runs, too. */
+  private greet() {
+    if (this.comm) Object.assign(this.comm, ON);
+    this.become("open");
   }
 
   private drop() {
