@@ -18,7 +18,7 @@ from typing import Any, get_args
 import ipychat
 from ipychat import errors, messages, secrets
 from ipychat.catalog import registry, resolve
-from ipychat.magics import flags
+from ipychat.magics import CLASSES, flags
 from ipychat.magics.settings import IPyChat
 
 DOCS = Path(__file__).parent
@@ -27,7 +27,6 @@ MADE = "<!-- made by docs/reference.py, from the code -->"
 SHOWN = r"<!-- (?P<path>[\w./-]+) -->\n```(?P<language>\w+)\n.*?^```$"
 """A file that a page shows as it is."""
 
-MAGICS = ("chat.ChatMagics", "history.HistoryMagics", "models.ModelMagics")
 COMMANDS = ("gateway.__main__", "local.__main__", "audit")
 RETURNED = (
     *(
@@ -113,7 +112,7 @@ def code(text: object) -> str:
 def all_magics() -> dict[str, Any]:
     """Return every magic by its name, as the classes have them."""
     found = {}
-    for home in MAGICS:
+    for home in CLASSES:
         module, _, name = home.partition(".")
         cls = getattr(import_module(f"ipychat.magics.{module}"), name)
         found |= {one: getattr(cls, one) for one in vars(cls) if one in cls.magics["line"]}

@@ -6,12 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import ipychat
-from ipychat import providers
+from ipychat import magics, providers
 
 PACKAGE = Path(ipychat.__file__).parent
 NAMED = r"ipychat(\.\w+)+(:\w+)?"
@@ -175,6 +176,14 @@ def test_a_module_imports_only_from_rows_above_its_own(module):
 
 def test_no_module_leads_back_to_itself():
     assert [way for way in map(circle, filter(None, modules())) if way] == []
+
+
+@pytest.mark.parametrize("home", magics.CLASSES)
+def test_every_magic_stands_in_the_table_by_which_it_is_imported(home):
+    module, _, name = home.partition(".")
+    found = getattr(import_module(f"ipychat.magics.{module}"), name).magics
+    assert set(found["line"]) == set(magics.CLASSES[home])
+    assert set(found["cell"]) == magics.CELL_MAGICS & set(magics.CLASSES[home])
 
 
 def test_services_share_private_modules_only():

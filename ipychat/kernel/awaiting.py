@@ -68,10 +68,11 @@ class Awaiting:
 
     has_side_effects = False
 
-    def __init__(self, shell: InteractiveShell, names: Iterable[str]) -> None:
+    def __init__(self, shell: InteractiveShell, waits: Callable[[str], bool]) -> None:
         self._shell = shell
-        self._names = frozenset(names)
-        self._tokens = [_first(EscapedCommand, self._names), _first(MagicAssign, self._names)]
+        self._waits = waits
+        """Whether the magic of that name waits."""
+        self._tokens = [_first(EscapedCommand, waits), _first(MagicAssign, waits)]
 
     def install(self) -> None:
         """Install the hook and the functions it calls."""
@@ -138,7 +139,7 @@ class Awaiting:
                 func=ast.Attribute(attr=attr, value=ast.Call(func=ast.Name(id="get_ipython"))),
                 args=[ast.Constant(value=str(name)), *_],
             ):
-                return attr in AWAITED and name in self._names
+                return attr in AWAITED and self._waits(name)
         return False
 
 
@@ -151,7 +152,7 @@ def _insert(
     text[at] = old[: column - cut] + new + old[column:]
 
 
-def _first(kind: type[Any], names: frozenset[str]) -> type[Any]:
+def _first(kind: type[Any], waits: Callable[[str], bool]) -> type[Any]:
     """Return a token transformer that handles our line magics before help does: `%chat why?` asks.
 
     `%chat?` is still help, since nothing stands between the name and the question mark.
@@ -167,7 +168,7 @@ def _first(kind: type[Any], names: frozenset[str]) -> type[Any]:
     def asks(line: list[Any]) -> bool:
         _, percent, after = line[0].line.partition("%") if line else ("", "", "")
         words = after.split(maxsplit=1)
-        return bool(percent and len(words) == 2 and words[0] in names)
+        return bool(percent and len(words) == 2 and waits(words[0]))
 
     return First
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
-
-from ipychat.chat import waiting
-from ipychat.chat.waiting import Interrupt
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
     from IPython.core.interactiveshell import InteractiveShell
+
+    from ipychat.chat.waiting import Interrupt
+
+WAITING = "ipychat.chat.waiting"
+"""The module that knows what is waiting; nothing is before it was imported."""
 
 
 class Interrupts:
@@ -68,9 +71,12 @@ class Interrupts:
         cell, running = self._cell, _current_task()
         if cell is None or cell.done():
             self._call_before(signum, frame)
-        elif running is cell and not waiting.waits(cell) and self._is_of_the_user(frame):
+            return
+        waiting = sys.modules.get(WAITING)
+        waits = waiting and waiting.waits(cell)
+        if running is cell and not waits and self._is_of_the_user(frame):
             signal.default_int_handler(signum, frame)
-        elif waiting.is_any() and not self._is_asked:
+        elif waiting and waiting.is_any() and not self._is_asked:
             self._is_asked = True
             cell.get_loop().call_soon_threadsafe(self._stop, cell)
         else:
@@ -91,6 +97,8 @@ class Interrupts:
         self._is_asked = False
         if cell.done():
             return
+        from ipychat.chat.waiting import Interrupt
+
         if self._custom is None:
             self._custom = self._shell.custom_exceptions, self._shell.CustomTB
             self._shell.set_custom_exc((asyncio.CancelledError,), self._show)

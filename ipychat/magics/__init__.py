@@ -1,8 +1,15 @@
-"""The magics: loading them into a shell, and removing them without a trace."""
+"""The magics: loading them into a shell, and removing them without a trace.
+
+Loading only registers their names; a magic's module is imported when the magic is used, completed
+or asked for its help.
+"""
 
 from __future__ import annotations
 
+import itertools
 import sys
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ipychat import config, secrets
@@ -18,8 +25,37 @@ SHOW = "_showtraceback"
 TARGET = "ipychat"
 """What JupyterLab's side opens a comm to."""
 
+CLASSES = {
+    # "%chat": `%%chat` that is not the first line of its cell
+    "chat.ChatMagics": ("chat", "%chat", "chat_jobs", "chat_panel", "chat_stop"),
+    "history.HistoryMagics": (
+        "chat_audit", "chat_cassette", "chat_continue", "chat_fix", "chat_fork", "chat_history",
+        "chat_keep", "chat_new", "chat_receipt", "chat_undo",
+    ),
+    "models.ModelMagics": ("chat_login", "chat_models", "chat_setup", "chat_usage", "chat_use"),
+}  # fmt: skip
+"""The magics of each class."""
+CELL_MAGICS = {"chat"}
+"""Those that a cell may begin with, too."""
+
 _loaded: dict[int, _Loaded] = {}
 """What was loaded into which shell, by the shell's id."""
+
+
+class _Magic:
+    """A magic whose class is imported on use; it then has the attributes of the real one."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+
+    def __call__(self, *args: Any) -> Any:
+        return self._find()(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._find(), name)
+
+    def __repr__(self) -> str:
+        return repr(self._find())
 
 
 class _Loaded:
@@ -31,21 +67,15 @@ class _Loaded:
         from ipychat.kernel import notebook
         from ipychat.kernel.awaiting import Awaiting
         from ipychat.kernel.interrupts import Interrupts
-        from ipychat.magics.chat import ChatMagics
-        from ipychat.magics.history import HistoryMagics
-        from ipychat.magics.models import ModelMagics
         from ipychat.magics.session import Session
         from ipychat.magics.settings import IPyChat
 
         self._shell: Any = shell
         self._settings = IPyChat(notebook.name(shell), gateway, parent=shell)
         self._session = Session(shell)
-        self._magics = [
-            ChatMagics(self._session),
-            HistoryMagics(self._session),
-            ModelMagics(self._session),
-        ]
-        self._awaiting = Awaiting(shell, self._waiting_names())
+        self._magics: dict[str, Any] = {}
+        """The magics whose class is imported, by the class's name."""
+        self._awaiting = Awaiting(shell, self._waits)
         self._interrupts = Interrupts(shell)
         kernel = getattr(shell, "kernel", None)
         self._comms: Any = kernel and kernel.comm_manager
@@ -58,20 +88,34 @@ class _Loaded:
 
         self._matcher = ipychat_matcher
 
-    def _waiting_names(self) -> set[str]:
-        return {
-            name
-            for magics in self._magics
-            for kind in magics.magics.values()
-            for name, method in kind.items()
-            if hasattr(getattr(magics, method) if isinstance(method, str) else method, "awaited")
-        }
+    def _register(self) -> None:
+        known = self._shell.magics_manager.magics
+        for home, names in CLASSES.items():
+            for name in names:
+                kinds = ("line", "cell") if name in CELL_MAGICS else ("line",)
+                for kind in kinds:
+                    known[kind][name] = _Magic(partial(self._find, home, kind, name))
+
+    def _find(self, home: str, kind: str, name: str) -> Any:
+        """Return a magic, having imported its class if necessary."""
+        if home not in self._magics:
+            module, _, cls = home.partition(".")
+            made = getattr(import_module(f"{__name__}.{module}"), cls)(self._session)
+            self._magics[home] = made
+            self._shell.register_magics(made)
+        return self._magics[home].magics[kind][name]
+
+    def _waits(self, name: str) -> bool:
+        """Whether `name` is a magic of ours that waits for an answer."""
+        for home, names in CLASSES.items():
+            if name in names:
+                return hasattr(self._find(home, "line", name), "awaited")
+        return False
 
     def install(self) -> None:
         shell = self._shell
         shell.configurables.append(self._settings)
-        for magics in self._magics:
-            shell.register_magics(magics)
+        self._register()
         self._awaiting.install()
         self._interrupts.install()
         if self._comms is not None:
@@ -93,10 +137,10 @@ class _Loaded:
         self._interrupts.remove()
         if self._comms is not None:
             self._comms.unregister_target(TARGET, self._open_side)
-        for magics in self._magics:
-            for kind, names in magics.magics.items():
-                for name in names:
-                    shell.magics_manager.magics[kind].pop(name, None)
+        for known in shell.magics_manager.magics.values():
+            for name in itertools.chain.from_iterable(CLASSES.values()):
+                known.pop(name, None)
+        for magics in self._magics.values():
             shell.magics_manager.registry.pop(type(magics).__name__, None)
             shell.configurables.remove(magics)  # where IPython registers all of them
         shell.events.unregister("pre_run_cell", self._forget_shown)

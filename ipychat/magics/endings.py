@@ -15,6 +15,11 @@ def stopped(reply: Reply) -> str:
     return "Stopped before any answer." if reply.is_empty else "Stopped: what came is kept."
 
 
+def broken(reply: Reply) -> str:
+    """Say that an error ended an answer; empty if nothing had come."""
+    return "Broken off: what came is kept." if reply.text else ""
+
+
 def ending(reply: Reply) -> str:
     """Say how an answer ended; empty if it ended normally."""
     if reply.finish in {"stop", "tool_calls", None}:

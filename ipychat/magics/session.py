@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ipychat import config
 from ipychat.errors import ChatError, InterruptedAnswerError, UsageError
-from ipychat.magics.endings import ending, stopped
 from ipychat.text.characters import counted
 
 if TYPE_CHECKING:
@@ -195,17 +194,21 @@ class Session:
     ) -> Reply:
         """Wait for the end of the answer, and show it, however it ended."""
         from ipychat.kernel import notebook
+        from ipychat.magics.endings import broken, ending, stopped
 
         try:
             await run.wait()
         except ChatError as error:
-            await view.close(turn.reply, ending=_broken(turn, error, alone=alone))
+            # a cell shows the error itself below this; a job of its own has nothing that would
+            said = str(error) if alone else broken(turn.reply)
+            await view.close(turn.reply, ending=said)
             raise
         except asyncio.CancelledError:
             await view.close(turn.reply, ending=stopped(turn.reply))
             raise
+        ended = stopped if run.stopped else ending
         # the error of an interrupt stands right below what came, and says it all
-        await view.close(turn.reply, ending="" if run.interrupted else _ending(turn, run))
+        await view.close(turn.reply, ending="" if run.interrupted else ended(turn.reply))
         reply = turn.reply
         if manner.to:
             self.shell.user_ns[manner.to] = reply
@@ -257,14 +260,3 @@ async def _watch(turn: Turn, view: View) -> None:
         async for event in events:
             view.add(event)
             await asyncio.sleep(0)  # a fast service must leave time for painting
-
-
-def _ending(turn: Turn, run: Run) -> str:
-    return stopped(turn.reply) if run.stopped else ending(turn.reply)
-
-
-def _broken(turn: Turn, error: ChatError, *, alone: bool) -> str:
-    """Describe an error in the answer; for a job of its own, also the error itself."""
-    if alone:
-        return str(error)
-    return "Broken off: what came is kept." if turn.reply.text else ""
