@@ -57,7 +57,7 @@ GAP = 0.045
 """Seconds between two paints, at least."""
 CPU_SHARE = 8
 """A paint may take one in so many of the loop's seconds."""
-RATE = 24_000
+RATE = 27_000
 """Bytes a second that the output may cost in the long run."""
 BURST = 40_000
 """Bytes that may come at once."""
@@ -114,14 +114,17 @@ _PREVIEW = (
     "border:1px solid var(--jp-border-color2,#999)"
 )
 # What stands below an answer that grows is hidden for some seconds after each paint; so it is read
-# where no paint comes any more, and where style sheets are taken out. Sent with each, so short.
+# where no paint comes any more, and where style sheets are taken out. The style comes with the first
+# output of an answer, the rest with each paint, so it is short.
 _MOVING = (
-    "<style>@keyframes ic-cut{from,to{visibility:hidden}}.ic-cut{animation:ic-cut 5s}"
-    "@keyframes ic-dot{to{opacity:.3}}.ic-dot{animation:ic-dot 1s infinite alternate}</style>"
+    "<style>@keyframes ic-cut{from,to{visibility:hidden}}"
+    f".ic-cut{{animation:ic-cut 5s;{_ENDING}}}"
+    "@keyframes ic-dot{to{opacity:.3}}"
+    ".ic-dot{animation:ic-dot 1s infinite alternate;color:var(--jp-brand-color1,#2196f3)}</style>"
 )
-_DOT = '<span class="ic-dot" style="color:var(--jp-brand-color1,#2196f3)">●</span>'
+_DOT = '<span class="ic-dot">●</span>'
 STRANDED = "The kernel ended before this answer did: %chat_history shows what was kept."
-_STRANDED = f'<div class="ic-cut" style="{_ENDING}">{STRANDED}</div>'
+_STRANDED = f'<div class="ic-cut">{STRANDED}</div>'
 _POLICY = (
     '<!doctype html><meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
