@@ -32,10 +32,12 @@ if TYPE_CHECKING:
         Reasoning as Reasoning,
         Reply as Reply,
         Source as Source,
+        Step as Step,
         Text as Text,
         ToolCall as ToolCall,
         Usage as Usage,
     )
+    from ipychat.toolbox.functions import tool as tool
 
 __version__ = "0.1.0"
 
@@ -48,6 +50,7 @@ _HOMES = {
     "Reasoning": "ipychat.messages",
     "Reply": "ipychat.messages",
     "Source": "ipychat.messages",
+    "Step": "ipychat.messages",
     "Text": "ipychat.messages",
     "ToolCall": "ipychat.messages",
     "Usage": "ipychat.messages",
@@ -62,6 +65,7 @@ _HOMES = {
     "register": "ipychat.catalog.registry",
     "secrets": "ipychat.secrets",
     "stream": "ipychat.chat.conversations",
+    "tool": "ipychat.toolbox.functions",
 }
 __all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with the names that exist
 

@@ -22,6 +22,9 @@ EFFORTS = ("none", "low", "medium", "high", "max")
 """Levels of reasoning effort that are translated for every service."""
 OPENAI_PROTOCOLS = ("completions", "responses")
 """OpenAI's chat completions, which most services speak, and Responses, for its newer models."""
+APPROVALS = ("ask", "reads", "all")
+"""Who decides whether a tool runs: the user, each time; or only where it does more than read; or
+nobody."""
 PROTOCOLS = (*OPENAI_PROTOCOLS, "anthropic", "gemini")
 """What an endpoint may speak."""
 MODEL_IN_URL = "{model}"
@@ -114,6 +117,14 @@ class Config(NamedTuple):
     allowed_hosts: tuple[str, ...] | None = None
     notebook: str | None = None
     """Identifies the notebook whose conversations are kept; None: they are kept in memory only."""
+    tools: tuple[str, ...] = ()
+    """What questions that say nothing of tools give their model."""
+    approve: str = "ask"
+    """One of `APPROVALS`."""
+    max_steps: int = 20
+    """Tool calls of one question."""
+    ask: Callable[[Any], Awaitable[Any]] | None = None
+    """Asks the user about a tool call; None: nobody can be asked."""
     gateway: Callable[[], Awaitable[str]] | None = None
     """Returns the root URL of the gateway that stands in for offline services; None: there is none.
     """

@@ -121,8 +121,64 @@ class ToolCall:
         return {"id": self.id, "type": "function", "function": function}
 
 
+Decision: TypeAlias = Literal["once", "always", "edited", "refused", "unasked"]
+"""Who let a tool run: the user, this time or always, perhaps with other arguments, or not; or the
+terms of the question, unasked."""
+Result: TypeAlias = tuple[TextPart | ImagePart, ...]
+"""What a tool returned, as its model is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A tool call of the model, and what became of it."""
+
+    call: ToolCall
+    """The call as the model made it."""
+    tool: str
+    """The tool as the user names it; empty if there is none of that name."""
+    arguments: str
+    """The arguments that ran, as JSON."""
+    result: Result
+    error: bool = False
+    """Whether the tool failed, was refused or does not exist; the result says why."""
+    decision: Decision = "unasked"
+    reason: str = ""
+    """Why it was refused, or by which rule it ran."""
+    seconds: float = 0.0
+    made: tuple[str, ...] = ()
+    """Names of the notebook that the tool set."""
+
+    def to_message(self) -> Message:
+        """Return the message that tells the model."""
+        content = self.result
+        if len(content) == 1 and isinstance(content[0], TextPart):
+            return Message("tool", content[0].text, self.call.id, self.error)
+        return Message("tool", content, self.call.id, self.error)
+
+    @property
+    def text(self) -> str:
+        """The texts of the result."""
+        return "\n".join(part.text for part in self.result if isinstance(part, TextPart))
+
+    def to_record(self) -> dict[str, Any]:
+        """Return all of it but the call, as JSON can carry it."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)[1:]}
+        given |= {"result": [part.to_dict() for part in self.result], "made": [*self.made]}
+        return {name: one for name, one in given.items() if one or name not in LATER}
+
+    @classmethod
+    def of_record(cls, call: ToolCall, record: Mapping[str, Any]) -> Step:
+        """Read what `to_record` wrote; raises TypeError for a field of another type."""
+        check_fields(record, _STEP)
+        result = tuple(map(_parse_part, record["result"]))
+        if record["decision"] not in get_args(Decision):
+            raise TypeError("decision")
+        given = {**record, "call": call, "result": result, "made": tuple(record.get("made", ()))}
+        return _made(cls, given)
+
+
 Part: TypeAlias = TextPart | ImagePart | FilePart | Thought | ToolCall
-P = TypeVar("P", Thought, ToolCall)
+P = TypeVar("P", Thought, ToolCall, Step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +401,7 @@ def _parse_file(name: str, url: str) -> FilePart:
         raise UsageError(f"The data of the file {name} is not base64.") from None
 
 
-def _of_kind(parts: tuple[Part, ...], kind: type[P]) -> tuple[P, ...]:
+def _of_kind(parts: tuple[Part | Step, ...], kind: type[P]) -> tuple[P, ...]:
     return tuple([part for part in parts if isinstance(part, kind)])
 
 
@@ -456,6 +512,8 @@ class Question:
     """Whether it is sent however long it is."""
     recorded: Recorded | None = None
     """Where a cassette says something else of the model's name than the user's own rules."""
+    given: Any = None
+    """What its model may run, and on which terms: a `Given` of the toolbox; None: nothing."""
 
     def __repr__(self) -> str:
         return harmless(f"<Question to {self.model}: {len(self.messages)} messages>")
@@ -611,7 +669,9 @@ class Notice:
     """`retry`: it takes the place of the one before, if that is of the same kind."""
 
 
-Event: TypeAlias = Text | Reasoning | Image | ToolCall | Source | Usage | FinishReason | Notice
+Event: TypeAlias = (
+    Text | Reasoning | Image | ToolCall | Step | Source | Usage | FinishReason | Notice
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -622,8 +682,8 @@ class Reply:
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
-    parts: tuple[Part, ...] = ()
-    """Text, sealed thoughts and calls in order; empty if there is only text."""
+    parts: tuple[Part | Step, ...] = ()
+    """Text, sealed thoughts, calls and steps in order; empty if there is only text."""
     origin: str = ""
     """The service that made the seals in the parts."""
     sources: tuple[Source, ...] = ()
@@ -669,7 +729,24 @@ class Reply:
         """The messages that a history holds for it, including calls and seals."""
         if not self.parts:
             return (Message("assistant", self.text),)
-        return (Message("assistant", self.parts, origin=self.origin),)
+        told: list[Message] = []
+        said: list[Part] = []
+        for part in self.parts:
+            if isinstance(part, Step):
+                if said:
+                    told.append(Message("assistant", _without_gap(said), origin=self.origin))
+                    said = []
+                told.append(part.to_message())
+            else:
+                said.append(part)
+        if said:
+            told.append(Message("assistant", _without_gap(said), origin=self.origin))
+        return tuple(told)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The tool calls that were carried out or refused, in order."""
+        return _of_kind(self.parts, Step)
 
     def answered(self, following: Iterable[Message]) -> tuple[Message, ...]:
         """Return its messages, without calls that are not answered by what follows on them.
@@ -677,10 +754,12 @@ class Reply:
         No service takes such calls. Nothing is left of an answer that has nothing else.
         """
         *before, last = self.messages
+        if last.role == "tool":
+            return self.messages
         results = itertools.takewhile(lambda one: one.role == "tool", following)
         known = {one.tool_call_id for one in results}
         if all(call.id in known for call in last.tool_calls):
-            return self.messages if self.text.strip() or last.tool_calls else ()
+            return self.messages if self.text.strip() or last.tool_calls or before else ()
         kept = tuple(
             part for part in last.parts if not isinstance(part, ToolCall) or part.id in known
         )
@@ -688,7 +767,7 @@ class Reply:
         if not last.tool_calls:
             if not last.text.strip():
                 return tuple(before)
-            last = last if last.seals() else Message("assistant", self.text)
+            last = last if last.seals() else Message("assistant", _text_of(last.parts))
         return (*before, last)
 
     @property
@@ -720,6 +799,9 @@ class Reply:
         given |= {
             "model": str(self.model),
             "tool_calls": [_sparse(call) for call in self.tool_calls],
+            "steps": [
+                {"call": self.tool_calls.index(one.call), **one.to_record()} for one in self.steps
+            ],
             "parts": [*map(_part_record, self.parts)],
             "sources": [asdict(source) for source in self.sources],
             "images": [image.name for image in self.images],
@@ -748,7 +830,9 @@ class Reply:
             **record,
             "request": request,
             "tool_calls": calls,
-            "parts": _read_parts(record.get("parts", []), record["text"], calls),
+            "parts": _read_parts(
+                record.get("parts", []), record["text"], calls, record.get("steps", [])
+            ),
             "sources": tuple(_made(Source, one) for one in record.get("sources", ())),
             "images": (),  # their files are read by whoever stores them
             "notices": tuple(record["notices"]),
@@ -756,12 +840,30 @@ class Reply:
         })  # fmt: skip
 
 
-def _part_record(part: Part) -> int | str | None:
-    """Return a part as its record holds it, which has the text and the calls already.
+GAP = "\n\n"
+"""What stands between the texts before and after a step."""
 
-    A text is its length, a thought its seal, and a call is None.
+
+def _without_gap(parts: list[Part]) -> tuple[Part, ...]:
+    """Return the parts of an answer as its service sent them."""
+    match parts:
+        case [TextPart(text), *rest] if text.startswith(GAP):
+            return (TextPart(text.removeprefix(GAP)), *rest)
+    return tuple(parts)
+
+
+def _text_of(parts: Iterable[Part]) -> str:
+    return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def _part_record(part: Part | Step) -> int | str | list[Any] | None:
+    """Return a part as its record holds it, which has the text, the calls and the steps already.
+
+    A text is its length, a thought its seal, a call is None, and a step an empty list.
     """
     match part:
+        case Step():
+            return []
         case TextPart(text):
             return len(text)
         case Thought(_, seal):
@@ -770,16 +872,20 @@ def _part_record(part: Part) -> int | str | None:
 
 
 def _read_parts(
-    recorded: list[int | str | None], text: str, calls: tuple[ToolCall, ...]
-) -> tuple[Part, ...]:
+    recorded: list[int | str | list[Any] | None],
+    text: str,
+    calls: tuple[ToolCall, ...],
+    steps: list[Mapping[str, Any]],
+) -> tuple[Part | Step, ...]:
     """Read what `_part_record` wrote, without seals in which a secret was masked."""
     if not recorded:
         return ()
     lengths = [one for one in recorded if isinstance(one, int)]
     if sum(lengths) != len(text):  # a secret was masked in it
         recorded = [len(text), *(one for one in recorded if not isinstance(one, int))]
-    parts: list[Part] = []
+    parts: list[Part | Step] = []
     at, rest = 0, iter(calls)
+    done = (Step.of_record(calls[one["call"]], one) for one in steps)
     for one in recorded:
         match one:
             case int():
@@ -789,6 +895,8 @@ def _read_parts(
                 parts += [Thought(seal=one)] if MASK not in one else []
             case None:
                 parts += itertools.islice(rest, 1)
+            case []:
+                parts += itertools.islice(done, 1)
     return tuple(parts)
 
 
@@ -805,6 +913,10 @@ def _sparse(value: ToolCall | Usage) -> dict[str, Any]:
 
 LATER = {
     "parts",
+    "steps",
+    "error",
+    "reason",
+    "made",
     "origin",
     "sources",
     "images",
@@ -827,6 +939,14 @@ _COUNTED: Mapping[str, Any] = {
     **dict.fromkeys(("input", "output", "reasoning", "cached", "stored", "stored_hour"), int),
     **dict.fromkeys(("cost", "saved"), int | float | None),
 }
+_STEP: Mapping[str, Any] = {
+    **dict.fromkeys(("tool", "arguments", "reason"), str),
+    "decision": str,
+    "error": bool,
+    "result": list,
+    "made": list,
+    "seconds": int | float,
+}
 MOST = 1e15
 """What is more is no count and no time."""
 
@@ -838,7 +958,7 @@ def check_fields(given: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
             raise TypeError(name)
 
 
-T = TypeVar("T", ToolCall, Source, Usage, Reply)
+T = TypeVar("T", ToolCall, Step, Source, Usage, Reply)
 
 
 def _made(cls: type[T], given: Mapping[str, Any]) -> T:

@@ -78,6 +78,7 @@ REMEMBERED = {
     "wire.certificates": {"_made": "TLS contexts, which take 10 ms each to make"},
     "wire.http": {"_clients": "sessions and their connections, by loop"},
     "wire.limits": {"_seen": "rate limits that services told, by host"},
+    "toolbox.decisions": {"_until_the_end": "what the user always allows until the kernel ends"},
     "wire.policy": {"_own": "addresses of ipychat's own servers"},
     "providers._keyed": {"_printed": "keys that the user's commands have printed"},
     "providers.ollama": {"_sizes": "contexts of models that are loaded there"},
@@ -107,6 +108,10 @@ REMEMBERED = {
     },
     "gateway.replies": {"_reading": "bytes of requests that are being read"},
     "gateway.server": {"_running": "the gateway, by loop"},
+    "display.cards": {
+        "_pages": "the pages that could show a card",
+        "_waiting": "calls that wait for the user",
+    },
     "display.cell": {"_loaded": "lexers that are imported"},
     "display.dock": {"_docks": "the sides that are open, by page"},
     "display.panel": {"_open": "the panels", "_numbers": "the number of the next one"},

@@ -299,6 +299,16 @@ class Answer:
         return AnswerError(f"{name} failed with {type(error).__name__}: {error}")
 
     @property
+    def is_kept(self) -> bool:
+        """Whether it is an earlier answer."""
+        return self._kept is not None
+
+    @property
+    def has_text(self) -> bool:
+        """Whether any text has come."""
+        return self._first_text is not None
+
+    @property
     def _has_begun(self) -> bool:
         return bool(self._text.tell() or self._reasoning.tell() or self._marks or self._images)
 

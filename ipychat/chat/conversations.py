@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipychat import config, secrets
 from ipychat.catalog import receipts, resolve
+from ipychat.chat.acting import Acting, answering
 from ipychat.chat.answer import Answer
 from ipychat.chat.journal import Changes, Journal, Record
 from ipychat.chat.question import NO_OPTIONS, question
@@ -40,6 +41,7 @@ from ipychat.store.answers import Receipt
 from ipychat.store.transcripts import Transcript
 from ipychat.text import markup, shapes
 from ipychat.text.characters import harmless, shortened
+from ipychat.toolbox import given as toolbox
 from ipychat.wire import aside
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class Conversation:
         self.changes = Changes()
         self.is_apart = is_apart
         """Whether it started empty, in a file of its own, whatever an earlier kernel left."""
+        self.tools: Any = None
+        """What models may run here, where a question gives no tools; None: `IPyChat.tools`."""
         self._settings: dict[str, str | None] = {}
         """The model, the system message and the title, once known."""
         self._turns: list[Turn] | None = None
@@ -166,6 +170,10 @@ class Conversation:
             place=place,
             options=options,
         )
+
+    def with_tools(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options, with this conversation's tools where they give none."""
+        return {"tools": self.tools, **{k: v for k, v in options.items() if v is not None}}
 
     def begin(self, *questions: Question, instead_of: Turn | None = None) -> Turn:
         """Place a question, or put it in the place of another turn; `turn.events()` asks it.
@@ -450,24 +458,26 @@ def every() -> Iterator[Conversation]:
 
 async def _ask(
     prompt: Prompt, chat: str | None, model: str | None, system: str | None, options: dict[str, Any]
-) -> Turn | Answer:
+) -> Turn | Answer | Acting:
     """Begin a turn of a conversation, or an answer outside any."""
     secrets.hide(options)  # the caller's frame refers to them, too
     with Wait(lambda: InterruptedAnswerError("Interrupted before anything was asked.")):
         await resolve.ready(model)
         if chat is None:
             system = system or config.current().system
-            return Answer(question(prompt, model=model, system=system, options=options))
+            given = await toolbox.take(options)
+            return answering(question(prompt, model=model, system=system, options=given))
         talk = conversation(chat)
         await talk.load()
-    return talk.begin(talk.question(prompt, model=model, system=system, options=options))
+        given = await toolbox.take(talk.with_tools(options))
+    return talk.begin(talk.question(prompt, model=model, system=system, options=given))
 
 
-def _wait(asked: Turn | Answer) -> Wait:
+def _wait(asked: Turn | Answer | Acting) -> Wait:
     return Wait(lambda: InterruptedAnswerError.of(_left(asked)))
 
 
-def _left(asked: Turn | Answer) -> Reply:
+def _left(asked: Turn | Answer | Acting) -> Reply:
     return asked.reply if isinstance(asked, Turn) else asked.left()
 
 

@@ -23,6 +23,7 @@ from ipychat.messages import (
 )
 from ipychat.providers.provider import read_messages
 from ipychat.text import words
+from ipychat.toolbox.given import GIVEN, TERMS
 
 NOWHERE = Place()
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -32,7 +33,7 @@ SERVICE_OPTIONS = {"api_key", "base_url"}
 """Options that belong to one service and are never sent to another."""
 OUR_OPTIONS = {"cached", "allow_secrets", "large"}
 """ipychat's own options, which providers don't get."""
-ARGUMENTS = {"model", "chat", "system", "extra", *OUR_OPTIONS}
+ARGUMENTS = {"model", "chat", "system", "extra", "tools", *TERMS, *OUR_OPTIONS}
 """Arguments of a question besides the provider's options."""
 
 
@@ -56,6 +57,7 @@ def question(
     head = (Message("system", system),) if system else ()
     named = {name: value for name, value in options.items() if value is not None}
     extra = _read_extra(named)
+    tools = named.pop(GIVEN, None)
     switches = {name: bool(named.pop(name)) for name in OUR_OPTIONS & named.keys()}
     given = {**named, **extra}
     for name, value in given.items():
@@ -86,9 +88,19 @@ def question(
         system,
         place,
         recorded=recorded,
+        given=tools,
         **switches,
     )
+    if tools is not None:
+        _check_tools(made)
     return _with_effort(made)
+
+
+def _check_tools(made: Question) -> None:
+    """Raise UsageError for a model that takes no tools."""
+    card = routes.card(made)
+    if not routes.of(made).provider.takes_tools or (card and card.tools is False):
+        raise UsageError(f"{made.model} takes no tools. %chat_models tools lists models that do.")
 
 
 def _with_effort(made: Question) -> Question:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from ipychat import secrets
 from ipychat.chat import timeline
+from ipychat.chat.acting import Acting, answering
 from ipychat.chat.answer import Answer
 from ipychat.chat.journal import Changes, Journal, Record
 from ipychat.errors import ChatError, StoreError, UsageError
@@ -63,7 +64,7 @@ class Turn:
     """Its conversation's notifications."""
     stop: Callable[[], None] | None = None
     """Stops it early; set by whoever runs it."""
-    _answer: Answer | None = None
+    _answer: Answer | Acting | None = None
     _reply: Reply | None = None
     _told: bool = False
     """Whether the user knows that it can't be written to disk."""
@@ -142,7 +143,7 @@ class Turn:
         """
         if self._answer is not None or self.state != "running":
             raise UsageError("This turn has been asked already.")
-        self._answer = answer = Answer(self.request)
+        self._answer = answer = answering(self.request)
         snapshots = _Snapshots(self)
         try:
             if notice := await self._save():

@@ -19,17 +19,28 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from html import escape
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
-from ipychat.display import _beside, answer
+from ipychat.display import _beside, answer, steps
 from ipychat.errors import FormatError, UsageError
-from ipychat.messages import Event, FinishReason, Notice, Reasoning, Reply, Text, ToolCall, Usage
+from ipychat.messages import (
+    Event,
+    FinishReason,
+    Notice,
+    Reasoning,
+    Reply,
+    Step,
+    Text,
+    TextPart,
+    ToolCall,
+    Usage,
+)
 from ipychat.secrets import mask, settled
-from ipychat.text.characters import harmless, shortened, whole
+from ipychat.text.characters import harmless, whole
 
 Format: TypeAlias = Literal["markdown", "text", "code", "json", "html"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -82,8 +93,6 @@ REASONING_TAIL = 600
 MAX_SHOWN = 1 << 18
 """Characters of an answer's text that are shown, and as many of its reasoning. Front ends and saved
 notebooks suffer from more; the reply has all of it."""
-MAX_ARGUMENTS = 10_000
-"""Characters of a tool call's arguments that are shown."""
 
 SLICE = 0.0015
 """Seconds of CPU time after which the loop has its turn."""
@@ -114,8 +123,8 @@ _PREVIEW = (
     "border:1px solid var(--jp-border-color2,#999)"
 )
 # What stands below an answer that grows is hidden for some seconds after each paint; so it is read
-# where no paint comes any more, and where style sheets are taken out. The style comes with the first
-# output of an answer, the rest with each paint, so it is short.
+# where no paint comes any more, and where style sheets are taken out. The style comes with an
+# answer's first output, the rest with each paint, so it is short.
 _MOVING = (
     "<style>@keyframes ic-cut{from,to{visibility:hidden}}"
     f".ic-cut{{animation:ic-cut 5s;{_ENDING}}}"
@@ -173,11 +182,6 @@ def _preview(page: str) -> str:
     inner = escape(f'{_POLICY}<base target="_blank">{_PREPARING.sub("<wbr", page)}')
     holder = escape(f'{_HOLDER}<iframe sandbox="" srcdoc="{inner}"></iframe>')
     return f'<iframe sandbox="" title="Preview" style="{_PREVIEW}" srcdoc="{holder}"></iframe>'
-
-
-def tool_call(call: ToolCall) -> str:
-    """Say in a line what the model asks for."""
-    return f"Asks for the tool {call.name}({shortened(call.arguments, MAX_ARGUMENTS)})"
 
 
 def _left_out(text: str, what: str) -> str:
@@ -479,7 +483,7 @@ class _Ending:
             + body.html
             + small(left_out, _ENDING)
             + _beside.html(self.reply)
-            + _smalls(map(tool_call, self.reply.tool_calls))
+            + _smalls(map(steps.waiting, _unanswered(self.reply)))
             + _smalls(notices[self.above :])
             + small(self.ending, _ENDING)
         )
@@ -507,11 +511,11 @@ class _Ending:
                 *answer.notices([self.header, *reply.notices[: self.above]]),
                 answer.reasoning(_shown(reply.reasoning[:MAX_SHOWN]), seconds=self.thought),
                 *answer.notices([unread]),
-                answer.text(_shown(reply.text[:MAX_SHOWN])),
+                *_said(reply),
                 *answer.notices([left_out], warning=True),
                 *map(answer.image, reply.images),
                 *(answer.source(one, at) for at, one in enumerate(reply.sources, 1)),
-                *answer.notices(list(map(tool_call, reply.tool_calls))),
+                *answer.notices([*map(steps.waiting, _unanswered(reply))]),
                 *answer.notices(reply.notices[self.above :]),
                 *answer.notices([self.ending], warning=True),
             ],
@@ -536,8 +540,59 @@ def bundle(
     return _masked(_run(_final_data(end, _AtOnce()))), _metadata(reply)
 
 
+def _unanswered(reply: Reply) -> list[ToolCall]:
+    """Return the calls of which nothing came: the caller runs those tools."""
+    known = {step.call for step in reply.steps}
+    return [call for call in reply.tool_calls if call not in known]
+
+
+def _pieces(reply: Reply) -> Iterator[str | Step]:
+    """Yield an answer's texts and the steps between them, as much of them as is shown."""
+    text = ""
+    room = MAX_SHOWN
+    for part in reply.parts:
+        match part:
+            case TextPart(said):
+                text += said[:room]
+                room = max(0, room - len(said))
+            case Step():
+                yield text.strip("\n")
+                yield part
+                text = ""
+    yield text.strip("\n")
+
+
+def _said(reply: Reply) -> list[answer.Part | None]:
+    """Return an answer's texts and steps as parts."""
+    if not reply.steps:
+        return [answer.text(_shown(reply.text[:MAX_SHOWN]))]
+    return [
+        answer.text(_shown(one)) if isinstance(one, str) else steps.part(one)
+        for one in _pieces(reply)
+    ]
+
+
+async def _with_steps(reply: Reply, format: str, work: _Work) -> _Body:  # noqa: A002
+    """Render an answer with its steps where they stand."""
+    html: list[str] = []
+    said: list[str] = []
+    for one in _pieces(reply):
+        if isinstance(one, Step):
+            html.append(steps.html(one))
+            said.append(steps.plain(one))
+        elif one:
+            body = await _body(_shown(one), format, work)
+            html.append(body.html)
+            said.append(body.plain)
+    return _Body("".join(html), "\n\n".join(said))
+
+
 async def _final_data(end: _Ending, work: _Work, finished: str | None = None) -> dict[str, Any]:
     text = _shown(end.reply.text[:MAX_SHOWN])
+    if end.reply.steps:
+        body = await _with_steps(end.reply, end.format, work)
+        reasoning = await _finished(_shown(end.reply.reasoning[:MAX_SHOWN]), work)
+        return end.bundle(body, reasoning)
     if finished is not None and end.format == "markdown":
         body = _Body(finished, text)
     else:
@@ -613,7 +668,7 @@ class CellView:
         self._begin = time.monotonic()
         self._closed = False
         # what came
-        self._new: list[str] = []
+        self._new: list[str | Step] = []
         self._reasoning: list[str] = []
         self._thought: list[float] = []
         """When reasoning came first, and when the text did."""
@@ -677,8 +732,13 @@ class CellView:
                 notices.append(text)
                 self._last_kind = kind
             case ToolCall():
-                self._below.append(tool_call(event))
+                self._below.append(steps.waiting(event))
                 self._last_kind = ""
+            case Step():
+                if (said := steps.waiting(event.call)) in self._below:
+                    self._below.remove(said)
+                self._new.append(event)
+                self._has_text = True
             case Usage():
                 self._tokens = event.output
             case FinishReason():
@@ -795,10 +855,13 @@ class CellView:
         self._credited = now
 
     async def _paint(self, work: _Work) -> None:
-        new = "".join(self._new)
-        self._new.clear()
-        self._open += new
-        self._tail += new
+        new, self._new = self._new, []
+        for one in new:
+            if isinstance(one, Step):
+                await self._show_step(one, work)
+            else:
+                self._open += one
+                self._tail += one
         if not self._has_text:
             self._draw(self._lead() + self._foot(), self._parts(""))
             return
@@ -849,7 +912,7 @@ class CellView:
         thought = "".join(self._reasoning)
         return _shown(thought[: settled(thought)]) if thought else ""
 
-    def _parts(self, tail: str) -> dict[str, Any] | None:
+    def _parts(self, tail: str, step: Step | None = None) -> dict[str, Any] | None:
         """Write the newest part for the extension."""
         if self._format != "markdown" or self._window is not None:
             return None
@@ -862,11 +925,27 @@ class CellView:
                 *answer.notices([self.header, *self._above]),
                 answer.reasoning(newest, at, seconds=self._thinking_time),
                 answer.text(tail, self._at),
+                steps.part(step) if step else None,
                 *answer.notices(self._below),
             ],
             live=self._live_id,
             footer={"model": self._model, "status": [*self._status(), self._stopping]},
         )
+
+    async def _show_step(self, step: Step, work: _Work) -> None:
+        """Leave for good what came before a step, and the step."""
+        if self._in_one:
+            self._above.append(steps.line(step))
+            return
+        if self._reasoning and not self._lead_is_done:
+            await self._finish_lead(work)
+        if text := self._tail.strip("\n"):
+            html = await _finished(_shown(text), work)
+            self._draw(self._lead() + html, self._parts(_shown(self._tail)))
+            self._end_part(_shown(self._tail))
+        self._draw(self._lead() + steps.html(step), self._parts("", step))
+        self._end_part("")
+        self._open = self._tail = ""
 
     async def _finish_lead(self, work: _Work) -> None:
         """Fold the reasoning into a part of its own, so that it isn't sent again with the text."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ipychat.chat import conversations
+from ipychat.display import cards
 from ipychat.display.exchange import Exchange
 from ipychat.errors import UsageError
 
@@ -27,6 +28,7 @@ class Dock:
         self._is_shown = False
         comm.on_msg(self._receive)
         self.send({"kind": "ready"})
+        self._leave_cards = cards.listen(self.send)
 
     def _receive(self, message: dict[str, Any]) -> None:
         self._exchange.receive(message["content"]["data"], message.get("buffers", ()))
@@ -49,11 +51,13 @@ class Dock:
 
     def close(self) -> None:
         """Close the comm; the conversation is not affected."""
+        self._leave_cards()
         self._exchange.end()
         self._comm.close()
 
     def left(self, page: str) -> None:
         """Forget the page, which has closed its comm."""
+        self._leave_cards()
         self._exchange.end()
         if _docks.get(page) is self:
             del _docks[page]

@@ -22,6 +22,7 @@ from ipychat.chat import continuation, conversations, search
 from ipychat.chat.conversations import Conversation
 from ipychat.chat.turn import Turn
 from ipychat.context import attachments, cells, namespace, values
+from ipychat.display import cards
 from ipychat.display._news import OURS, Told
 from ipychat.errors import ChatError, UsageError
 from ipychat.kernel import notebook
@@ -132,6 +133,13 @@ class Exchange:
     def _do_hello(self) -> None:
         self._told = Told()
         self._carrier.greet()
+        cards.tell(self._carrier.send)
+
+    def _do_seen(self, card: str) -> None:
+        cards.seen(card)
+
+    def _do_decide(self, card: str, decision: str, arguments: Any = None, reason: str = "") -> None:
+        cards.decide(card, decision, arguments, reason)
 
     def _do_models(self) -> None:
         self._tell_models()

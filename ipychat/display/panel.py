@@ -18,6 +18,7 @@ from ipychat import requirements
 from ipychat.catalog import resolve
 from ipychat.chat import conversations
 from ipychat.chat.conversations import Conversation
+from ipychat.display import cards
 from ipychat.display._transcript import StaticTranscript
 from ipychat.display.exchange import Exchange, name_of, random_id
 from ipychat.display.live_page import bundle
@@ -83,6 +84,7 @@ class Panel(anywidget.AnyWidget):
         self.on_msg(lambda _, content, buffers: self._exchange.receive(content, buffers))
         _open.add(self)
         self._exchange.begin()
+        self._leave_cards = cards.listen(self.send)
 
     @traitlets.validate("model")
     def _resolve(self, proposal: Any) -> str:
@@ -137,5 +139,6 @@ class Panel(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Take it off the page; the conversation goes on."""
+        self._leave_cards()
         self._exchange.end()
         super().close()

@@ -16,8 +16,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ipychat.display import _beside
-from ipychat.display.cell import check_json, pretty_json, tool_call
+from ipychat.display import _beside, steps
+from ipychat.display.cell import check_json, pretty_json
 from ipychat.messages import (
     Event,
     FinishReason,
@@ -26,6 +26,7 @@ from ipychat.messages import (
     Reasoning,
     Reply,
     Source,
+    Step,
     Text,
     ToolCall,
     Usage,
@@ -97,7 +98,10 @@ class TerminalView:
             case Notice(text):
                 self._line(text)
             case ToolCall():
-                self._line(tool_call(event))
+                self._line(steps.waiting(event))
+            case Step():
+                self._line(steps.plain(event))
+                self._speaker = None
             case Usage() | FinishReason() | Source() | Image():  # these stand at the end
                 return
         self._flush()

@@ -98,6 +98,7 @@ QUESTIONS = {
 class Helper(FullProvider):
     """`helper:notebook`. Not a model: it looks things up in the notebook."""
 
+    takes_tools = False
     label = "Built-in helper (no AI model)"
     default_model = "notebook"
     models = ["notebook"]

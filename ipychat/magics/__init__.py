@@ -71,8 +71,9 @@ class _Loaded:
         from ipychat.magics.settings import IPyChat
 
         self._shell: Any = shell
-        self._settings = IPyChat(notebook.name(shell), gateway, parent=shell)
+        self._settings = IPyChat(notebook.name(shell), gateway, self._ask, parent=shell)
         self._session = Session(shell)
+        self._approval: Any = None
         self._magics: dict[str, Any] = {}
         """The magics whose class is imported, by the class's name."""
         self._awaiting = Awaiting(shell, self._waits)
@@ -153,6 +154,14 @@ class _Loaded:
             del vars(shell)[SHOW]
             vars(shell).update({SHOW: self._show_before} if self._show_before else {})
         self._end()
+
+    async def _ask(self, pending: Any) -> Any:
+        """Ask the user whether a tool may run."""
+        if self._approval is None:
+            from ipychat.display.approval import Approval
+
+            self._approval = Approval(self._shell)
+        return await self._approval(pending)
 
     def _open_side(self, comm: Any, message: Any) -> None:
         """Answer JupyterLab's side, which has opened a comm."""

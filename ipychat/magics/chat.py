@@ -71,6 +71,25 @@ class ChatMagics(Magics):
         help="Send an image along.",
     )
     @flag("--raw", action="store_true", help="Send the prompt as written, without expanding {{…}}.")
+    @heading("What the model may do")
+    @flag(
+        "--tools",
+        action="append",
+        default=[],
+        metavar="NAMES",
+        help="Functions of yours, kernel, an MCP server as mcp:NAME; with commas, and repeatable.",
+    )
+    @flag(
+        "--approve",
+        choices=config.APPROVALS,
+        help="ask you about each call, about those that do more than read (reads), or never (all).",
+    )
+    @flag(
+        "--max-steps",
+        type=at_least(1, int),
+        metavar="N",
+        help="Tool calls after which it ends; by default 20.",
+    )
     @heading("The answer")
     @flag("-f", "--format", choices=FORMATS, help="How to show the answer.")
     @flag("-t", "--to", metavar="VARIABLE", help="Variable to put the reply into.")
@@ -161,6 +180,7 @@ class ChatMagics(Magics):
         """
         from ipychat.catalog import resolve
         from ipychat.kernel.awaiting import stoppable
+        from ipychat.toolbox import given
 
         flags, text = flags_.parse(self.chat, line, self._session.questions.expand)
         if cell is not None and text:
@@ -187,13 +207,15 @@ class ChatMagics(Magics):
         place = self._session.place(
             None if flags.no_history else conversation, background=flags.background
         )
+        options = conversation.with_tools(flags_.options_of(flags))
+        options = await stoppable(given.take(options, only_reads=bool(is_race)))
         questions = [
             conversation.question(
                 message,
                 model=model,
                 system=flags.system,
                 place=place,
-                options=flags_.options_of(flags),
+                options=options,
             )
             for model in models
         ]

@@ -230,5 +230,9 @@ def options_of(flags: argparse.Namespace) -> dict[str, Any]:
         "cached": flags.cached or None,
         "allow_secrets": flags.allow_secrets or None,
         "large": flags.large or None,
+        "tools": [one for several in flags.tools for one in several.split(",") if one] or None,
+        "approve": flags.approve,
+        "max_steps": flags.max_steps,
+        "max_cost": None if flags.each else flags.max_cost,  # of all rows together
         "extra": parse_options(flags.option) or None,
     }

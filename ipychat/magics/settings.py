@@ -151,18 +151,34 @@ class IPyChat(Configurable):
         allow_none=True,
         help="Hosts that requests may go to, with *; narrows an administrator's.",
     ).tag(config=True)
+    tools = List(
+        Unicode(),
+        help="What models may run where a question gives no tools: functions of the notebook, "
+        "kernel, mcp:NAME.",
+    ).tag(config=True)
+    approve = Enum(
+        config.APPROVALS,
+        DEFAULT.approve,
+        help="Who decides whether a tool runs: ask you about each call, about those that do more "
+        "than read (reads), or about none (all).",
+    ).tag(config=True)
+    max_steps = Integer(
+        DEFAULT.max_steps, min=1, help="Tool calls after which an answer ends."
+    ).tag(config=True)
     keep = Bool(DEFAULT.keep, help="Whether conversations are kept on disk.").tag(config=True)
 
     def __init__(
         self,
         notebook: str | None = None,
         gateway: Callable[[], Awaitable[str]] | None = None,
+        ask: Callable[[Any], Awaitable[Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._beside: dict[str, Any] = {
             "notebook": notebook,
             "gateway": gateway,
+            "ask": ask,
         }  # what is no user's to set
         self.observe(lambda _: self.put_in_force(), names=_names())
         self.put_in_force()
@@ -205,6 +221,7 @@ class IPyChat(Configurable):
         values["secrets"] = tuple(self.secrets)
         folder = config.CASSETTE if self.cassette is True else self.cassette
         values["cassette"] = folder or None
+        values["tools"] = tuple(self.tools)
         for name in ("allowed_models", "allowed_hosts"):
             values[name] = None if values[name] is None else tuple(values[name])
         config.use(config.Config(**values, **self._beside))
@@ -290,4 +307,4 @@ def _is_address(url: str) -> bool:
 
 
 def _names() -> list[str]:
-    return [name for name in config.Config._fields if name not in {"notebook", "gateway"}]
+    return [name for name in config.Config._fields if name not in {"notebook", "gateway", "ask"}]

@@ -36,6 +36,7 @@ HEADERS = {
 class AutonomousAI(FullProvider):
     """`autonomous:…`, one model for each of its endpoints."""
 
+    takes_tools = False
     label = "AutonomousAI"
     url = "https://www.autonomous.ai/anon/"
     base_url = ROOT

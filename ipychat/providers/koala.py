@@ -57,6 +57,7 @@ class _Response(Protocol):
 class Koala(FullProvider):
     """`koala:…`."""
 
+    takes_tools = False
     label = "Koala"
     url = "https://koala.sh/chat"
     base_url = "https://koala.sh"

@@ -186,6 +186,8 @@ class AsyncGeneratorProvider:
     """The environment's names for a root of the user's own; read when it is needed."""
     takes_hints: ClassVar[bool] = False
     """Whether it accepts `Hints`, in the option `hints`."""
+    takes_tools: ClassVar[bool] = True
+    """Whether its models can be given tools."""
     known_options: ClassVar[frozenset[str]] = COMMON_OPTIONS
     """What a provider of this package takes besides what its signature names and what says how a
     request travels. Others are refused, unless they come in `extra`."""

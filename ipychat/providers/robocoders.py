@@ -67,6 +67,7 @@ class _Place(NamedTuple):
 class RobocodersAPI(FullProvider):
     """`robocoders:…`, whose models are agents."""
 
+    takes_tools = False
     label = "API Robocoders AI"
     url = "https://api.robocoders.ai/docs"
     base_url = "https://api.robocoders.ai"

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ipychat import config, secrets
 from ipychat.config import NOTHING
@@ -135,6 +135,27 @@ async def find(
         case "off" if request.cached:
             return await _earlier(request, receipt, meant)
     return None
+
+
+async def find_step(receipt: Receipt, *, is_kept: bool) -> dict[str, Any] | None:
+    """Return the stored result of a tool call, if it may be used: that of a kept answer.
+
+    Raises NotRecordedError if there is none and nothing may run.
+    """
+    if cassette := config.cassette():
+        _asked.setdefault(cassette, set()).add(receipt.hash)
+    if not is_kept:
+        return None
+    answers = place()
+    entry = await asyncio.to_thread(answers.read, receipt.hash)
+    if entry is None and is_on():
+        raise await asyncio.to_thread(_not_recorded, answers, receipt, "result of this tool call")
+    return entry.answered if entry else None
+
+
+async def keep_step(receipt: Receipt, record: dict[str, Any]) -> str | None:
+    """Store the result of a tool call; return what the user should know about it."""
+    return await _write(Entry(receipt, record))
 
 
 async def _recorded(request: Question, receipt: Receipt) -> Reply:
@@ -346,11 +367,13 @@ def _saved() -> str:
         return ""
 
 
-def _not_recorded(answers: AnswerStore, receipt: Receipt) -> NotRecordedError:
+def _not_recorded(
+    answers: AnswerStore, receipt: Receipt, what: str = "answer to this question"
+) -> NotRecordedError:
     nearest, count = answers.nearest(receipt)
     # outputs travel to other machines: name the folder only if it may be the wrong one
     where = answers.folder.name if count else f"{answers.folder}, which is empty"
-    said = [f"No answer to this question is kept in the folder {where}."]
+    said = [f"No {what} is kept in the folder {where}."]
     if nearest:
         said.append(f"The nearest, {nearest.receipt.hash[:12]}, differs (- then, + now):")
         old, new = nearest.receipt.text.splitlines(), receipt.text.splitlines()

@@ -1,0 +1,389 @@
+"""An answer whose model may run tools: call, decision, run, result, next request, until it ends.
+
+It is asked like `Answer`, of which it makes one for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import signal
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from ipychat import config
+from ipychat.catalog import routes
+from ipychat.chat import kept_steps
+from ipychat.chat.answer import Answer
+from ipychat.errors import ChatError, ServiceTimeoutError, UsageError
+from ipychat.messages import (
+    GAP,
+    Event,
+    FinishReason,
+    Notice,
+    Question,
+    Reply,
+    Result,
+    Step,
+    Text,
+    TextPart,
+    ToolCall,
+    Usage,
+)
+from ipychat.text import shapes, words
+from ipychat.toolbox import decisions, given as toolbox, results
+from ipychat.toolbox.decisions import Pending, Verdict
+from ipychat.toolbox.given import Given
+from ipychat.toolbox.tool import Failed, Tool
+
+E = TypeVar("E", bound=Event)
+
+MAX_STEPS = "max_steps"
+MAX_COST = "max_cost"
+MISSING = (
+    "The steps so far were kept from an earlier run; they had set names that this kernel does not "
+    "know: {}. From here on tools run."
+)
+INTERRUPTED = "It was not run: the user interrupted the answer."
+
+
+def answering(request: Question) -> Answer | Acting:
+    """Return what answers a question: with tools if it gives any."""
+    return Answer(request) if request.given is None else Acting(request)
+
+
+class Acting:
+    """A growing answer of several requests; see `Answer`."""
+
+    def __init__(self, request: Question) -> None:
+        self._given: Given = request.given
+        tools = MappingProxyType({**request.options, "tools": self._given.to_option()})
+        self._answer = Answer(dataclasses.replace(request, options=tools))
+        """The answer to the newest request."""
+        self._first = self._answer.request
+        self._done: list[Reply] = []
+        """Earlier answers of the run, each with its steps."""
+        self._steps: list[Step] = []
+        """Those of the newest answer."""
+        self._count = 0
+        self._made: set[str] = set()
+        """Names of the notebook that steps had set which were taken from earlier ones."""
+        self._finish: str | None = None
+        self._begin = time.monotonic()
+        self._thinking = 0.0
+        """Seconds for which the user thought about a decision."""
+
+    @property
+    def request(self) -> Question:
+        """The question, to the model that answers."""
+        asked = self._answer.request
+        return dataclasses.replace(self._first, model=asked.model, route=asked.route)
+
+    async def events(self, *, keeps: bool = True) -> AsyncGenerator[Event, None]:
+        """Yield the events of the whole run, FinishReason last; see `Answer.events`."""
+        self._check_price()
+        try:
+            while self._finish is None:
+                async with contextlib.aclosing(self._answer.events(keeps=keeps)) as given:
+                    async for event in given:
+                        if type(event) is Text and self._needs_gap:
+                            yield Text(GAP)
+                        if type(event) is not FinishReason:
+                            yield event
+                calls = self._answer.reply().tool_calls
+                if not calls or any(self._given.is_own(call.name) for call in calls):
+                    self._finish = self._answer.reply().finish
+                    break
+                async with contextlib.aclosing(self._carry_out(calls)) as steps:
+                    async for step in steps:
+                        yield step
+                self._finish = self._limit()
+                if self._finish is None:
+                    self._go_on()
+            yield FinishReason(self._finish or "stop")
+        except Exception as error:
+            if isinstance(error, ChatError):
+                error.reply = self.reply()
+            raise
+        finally:
+            self._settle()
+
+    # -- from one request to the next
+
+    @property
+    def _needs_gap(self) -> bool:
+        """Whether the text that comes is the first of its answer, below another's."""
+        is_first = len(self._answer.reply().text) == 0
+        return is_first and any(one.text for one in self._done)
+
+    def _go_on(self) -> None:
+        """Make the next request, which has the results."""
+        told = self._answer.reply()
+        asked = self._answer.request
+        messages = (*asked.messages, *told.messages, *(step.to_message() for step in self._steps))
+        options = dict(asked.options)
+        if limit := options.get("timeout"):
+            options["timeout"] = self._left(limit)
+        self._done.append(self._with_steps(told))
+        self._steps = []
+        self._answer = Answer(
+            dataclasses.replace(asked, messages=messages, options=MappingProxyType(options)),
+            fallbacks=False,
+        )
+
+    def _left(self, limit: float) -> float:
+        """Return what is left of the run's time; the clock stands while the user thinks."""
+        left = limit - (time.monotonic() - self._begin - self._thinking)
+        if left <= 0:
+            raise ServiceTimeoutError(f"The answer took longer than {limit:g} s, with its tools.")
+        return left
+
+    def _limit(self) -> str | None:
+        """Return the limit that the run has met, if any."""
+        if self._count >= self._given.max_steps:
+            return MAX_STEPS
+        spent = self._spent()
+        most = self._given.max_cost
+        if most is not None and spent is not None and spent >= most:
+            return MAX_COST
+        return None
+
+    def _spent(self) -> float | None:
+        usage = self.reply().usage
+        return usage.cost if usage else 0.0
+
+    def _check_price(self) -> None:
+        """Raise UsageError for a limit of costs where no price is known."""
+        if self._given.max_cost is not None and routes.cost(self._first, Usage(1, 1)) is None:
+            raise UsageError(
+                f"max_cost needs a price, and none of {self._first.model} is known. "
+                "max_steps limits the calls."
+            )
+
+    def _settle(self) -> None:
+        """Answer the calls that were not carried out: no service takes calls without results."""
+        newest = self._answer.reply()
+        if not newest.finish:  # the answer itself was cut off: its calls are not sent again
+            return
+        known = {step.call.id for step in self._steps}
+        for call in newest.tool_calls:
+            if call.id not in known and not self._given.is_own(call.name):
+                self._take(_refused(call, self._given.find(call.name), INTERRUPTED))
+
+    # -- steps
+
+    async def _carry_out(self, calls: tuple[ToolCall, ...]) -> AsyncGenerator[Step, None]:
+        """Carry out the calls in order, and yield what became of each.
+
+        Those that only read and only wait run side by side.
+        """
+        beside: list[asyncio.Task[Step]] = []
+        try:
+            for call in calls:
+                tool = self._given.find(call.name)
+                if tool is not None and tool.beside and tool.reads:
+                    beside.append(asyncio.ensure_future(self._step(call, tool)))
+                    continue
+                async for one in self._all(beside):
+                    yield one
+                yield self._take(await self._step(call, tool))
+            async for one in self._all(beside):
+                yield one
+        finally:
+            for task in beside:
+                task.cancel()
+
+    async def _all(self, beside: list[asyncio.Task[Step]]) -> AsyncIterator[Step]:
+        while beside:
+            step = await beside[0]
+            del beside[0]
+            yield self._take(step)
+
+    def _take(self, step: Step) -> Step:
+        self._steps.append(step)
+        self._count += 1
+        return step
+
+    async def _step(self, call: ToolCall, tool: Tool | None) -> Step:
+        """Take what became of the call earlier, or carry it out now."""
+        if kept := await kept_steps.find(self._answer, call, tool):
+            self._made |= {*kept.made}
+            return kept
+        if self._made and (missing := toolbox.missing(self._made)):
+            self.add(Notice(MISSING.format(", ".join(sorted(missing)))))
+        self._made = set()
+        begin, before = time.monotonic(), self._thinking
+        step = await self._act(call, tool)
+        took = time.monotonic() - begin - (self._thinking - before)
+        step = dataclasses.replace(step, seconds=round(took, 3))
+        if fault := await kept_steps.keep(self._answer, step, tool):
+            self.add(Notice(fault))
+        return step
+
+    async def _act(self, call: ToolCall, tool: Tool | None) -> Step:
+        """Carry out a call, or say why not."""
+        if tool is None:
+            near = words.near(call.name, [one.wire_name for one in self._given.tools])
+            return _refused(call, None, f"There is no tool {call.name}.{near}")
+        try:
+            arguments = _arguments(call)
+            tool.read(arguments)
+        except ValueError as error:
+            return _refused(call, tool, f"The arguments are wrong: {error}")
+        verdict = await self._decide(call, tool, arguments)
+        if verdict.decision == "refused":
+            return _refused(call, tool, f"It was refused: {verdict.reason}", verdict)
+        return await self._run(call, tool, verdict)
+
+    async def _decide(self, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> Verdict:
+        if self._given.only_reads and not tool.reads:
+            return Verdict("refused", arguments, "in a race only tools run that only read")
+        begin = time.monotonic()
+        try:
+            pending = Pending(tool, call, arguments, self._first.place.cell)
+            return await decisions.decide(pending, self._given.approve, config.current().ask)
+        finally:
+            self._thinking += time.monotonic() - begin
+
+    async def _run(self, call: ToolCall, tool: Tool, verdict: Verdict) -> Step:
+        limit = self._first.options.get("timeout")
+        made: tuple[str, ...] = ()
+        failed = False
+        try:
+            read = tool.read(verdict.arguments)
+            async with asyncio.timeout(self._left(limit) if limit else None):
+                value = await tool.run(read)
+            made = getattr(value, "made", ())
+            result = await asyncio.to_thread(results.parts_of, value)
+        except KeyboardInterrupt:
+            # the tool has ended; what ends the rest is whoever handles interrupts
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.Event().wait()
+            raise
+        except Failed as error:
+            failed, result = True, error.parts
+        except TimeoutError:
+            failed, result = True, (TextPart("It took too long, and was ended."),)
+        except Exception as error:  # noqa: BLE001 - anyone may have written the tool
+            failed, result = True, (TextPart(results.bounded(_fault(error))),)
+        arguments = json.dumps(verdict.arguments, ensure_ascii=False)
+        if verdict.decision == "edited":
+            result = (TextPart(f"The user changed the arguments; it ran with {arguments}"), *result)
+        return Step(
+            call,
+            tool.name,
+            arguments,
+            _masked(result),
+            failed,
+            verdict.decision,
+            verdict.reason,
+            made=made,
+        )
+
+    # -- the reply
+
+    def add(self, event: E) -> E:
+        """Add an event to the newest answer."""
+        return self._answer.add(event)
+
+    def left(self) -> Reply:
+        """Return the reply of a run that was cut off; see `Answer.left`."""
+        self._settle()
+        newest = self._answer.reply()
+        return self._sum(newest if newest.finish else self._answer.left())
+
+    def reply(self) -> Reply:
+        """Return the reply so far."""
+        return self._sum(self._answer.reply())
+
+    def _with_steps(self, told: Reply) -> Reply:
+        parts = told.parts or ((TextPart(told.text),) if told.text else ())
+        return dataclasses.replace(told, parts=(*parts, *self._steps))
+
+    def _sum(self, newest: Reply) -> Reply:
+        """Return one reply for all answers of the run."""
+        if not self._done and not self._steps:
+            return dataclasses.replace(newest, finish=self._finish or newest.finish)
+        several = [*self._done, self._with_steps(newest) if self._steps else newest]
+        texts: list[str] = []
+        parts: list[Any] = []
+        for one in several:
+            gap = GAP if one.text and any(texts) else ""
+            texts.append(gap + one.text)
+            own = one.parts or ((TextPart(one.text),) if one.text else ())
+            parts += _after(gap, own)
+        usages = [one.usage for one in several if one.usage]
+        first = several[0]
+        return dataclasses.replace(
+            newest,
+            request=self.request,
+            text="".join(texts),
+            reasoning=GAP.join(filter(None, (one.reasoning for one in several))),
+            tool_calls=tuple(call for one in several for call in one.tool_calls),
+            parts=tuple(parts),
+            origin=next((one.origin for one in several if one.origin), ""),
+            sources=tuple(dict.fromkeys(source for one in several for source in one.sources)),
+            images=tuple(image for one in several for image in one.images),
+            notices=tuple(notice for one in several for notice in one.notices),
+            finish=self._finish,
+            usage=_total(usages),
+            seconds=round(time.monotonic() - self._begin, 3),
+            first_text=first.first_text,
+            thought_for=sum(one.thought_for for one in several),
+            at=first.at,
+            hash=first.hash,
+        )
+
+
+def _after(gap: str, parts: tuple[Any, ...]) -> Iterator[Any]:
+    """Yield the parts with the gap at the beginning of their first text."""
+    for part in parts:
+        if gap and isinstance(part, TextPart):
+            yield TextPart(gap + part.text)
+            gap = ""
+        else:
+            yield part
+
+
+def _total(usages: list[Usage]) -> Usage | None:
+    if not usages:
+        return None
+    first, *others = usages
+    for one in others:
+        first = first + one
+    return first
+
+
+def _arguments(call: ToolCall) -> dict[str, Any]:
+    """Parse the arguments that the model wrote. Raises ValueError."""
+    found = json.loads(call.arguments or "{}")
+    if isinstance(found, dict):
+        return found
+    raise ValueError(f"they are no object but {type(found).__name__}")
+
+
+def _refused(call: ToolCall, tool: Tool | None, why: str, verdict: Verdict | None = None) -> Step:
+    return Step(
+        call,
+        tool.name if tool else "",
+        call.arguments,
+        (TextPart(why),),
+        error=True,
+        decision="refused",
+        reason=verdict.reason if verdict else "",
+    )
+
+
+def _masked(result: Result) -> Result:
+    """Return a result without secrets, as it is shown, kept and sent."""
+    return tuple(
+        TextPart(shapes.mask(part.text)) if isinstance(part, TextPart) else part for part in result
+    )
+
+
+def _fault(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,100 @@
+"""Asking the user whether a tool may run: by a card of the front end, else by a prompt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from typing import TYPE_CHECKING, Any
+
+from ipychat.display import cards
+from ipychat.display.steps import CODE
+from ipychat.kernel import prompts
+from ipychat.text import shapes
+from ipychat.text.characters import harmless, shortened
+from ipychat.toolbox.decisions import NOBODY, Pending, Verdict
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+MAX_SHOWN = 4_000
+"""Characters of arguments that a prompt shows."""
+KEYS = "[y] once, [a] always, [e] edit, [n because …] refuse"
+
+
+class Approval:
+    """Asks the user of one shell, one call at a time."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._alone = asyncio.Lock()
+
+    async def __call__(self, pending: Pending) -> Verdict:
+        """Return what the user decides."""
+        if verdict := await cards.ask(pending):
+            return verdict
+        async with self._alone:
+            if not prompts.can_ask(self._shell):
+                return Verdict("refused", pending.arguments, NOBODY)
+            try:
+                return await self._prompt(pending)
+            except EOFError:
+                return Verdict("refused", pending.arguments, "nobody answered")
+            except KeyboardInterrupt:  # in a terminal, where the prompt has the keys
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.Event().wait()
+                raise
+
+    async def _prompt(self, pending: Pending) -> Verdict:
+        arguments = pending.arguments
+        asked = f"{described(pending.tool.name, arguments)}\n{KEYS}: "
+        fault = ""
+        while True:
+            said = (await prompts.line(self._shell, f"{fault}{asked}")).strip()
+            key, _, rest = said.partition(" ")
+            match key.lower():
+                case "y" | "yes" | "once":
+                    return Verdict("once", arguments)
+                case "a" | "always":
+                    return Verdict("always", arguments)
+                case "n" | "no":
+                    reason = rest.strip().removeprefix("because").strip()
+                    return Verdict("refused", pending.arguments, reason or "the user refused it")
+                case "e" | "edit":
+                    fault, arguments = await self._edited(pending, arguments)
+                    if not fault:
+                        return Verdict("edited", arguments)
+                case _:
+                    fault = f"{shortened(key, 20)!r} is none of these keys.\n" if key else ""
+
+    async def _edited(
+        self, pending: Pending, arguments: dict[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
+        """Return what is wrong with the arguments that the user wrote, and the arguments."""
+        written = await prompts.line(
+            self._shell, f"Arguments, as JSON (now {json.dumps(arguments, ensure_ascii=False)}): "
+        )
+        if not written.strip():
+            return "", arguments
+        try:
+            given = json.loads(written)
+            pending.tool.read(given)
+        except (ValueError, TypeError) as error:
+            return f"These arguments can't be used: {error}\n", arguments
+        return "", given
+
+
+def described(tool: str, arguments: dict[str, Any]) -> str:
+    """Describe a call, with code as code."""
+    rest = {name: one for name, one in arguments.items() if name != CODE}
+    code = arguments.get(CODE)
+    said = [f"{tool}({_listed(rest)})" if rest or not code else tool]
+    if isinstance(code, str):
+        said += [f"    {line}" for line in code.splitlines()]
+    return shapes.mask(harmless(shortened("\n".join(said), MAX_SHOWN)))
+
+
+def _listed(arguments: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={json.dumps(one, ensure_ascii=False)}" for name, one in arguments.items()
+    )

@@ -1,0 +1,145 @@
+"""What a model did: each step in a line, as HTML, and as the front end's extension draws it."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+
+from ipychat.messages import ImagePart, Step, ToolCall
+from ipychat.secrets import mask
+from ipychat.text import shapes
+from ipychat.text.characters import harmless, shortened
+
+CODE = "code"
+"""The argument that is shown as code."""
+MAX_LINE = 200
+"""Characters of the arguments in a line."""
+MAX_SHOWN = 10_000
+"""Characters of a result, and of the arguments, that a cell shows; the reply has all of them."""
+WHO = {
+    "once": "you allowed it",
+    "always": "always allowed",
+    "edited": "you changed it",
+    "refused": "refused",
+    "unasked": "unasked",
+}
+_PRE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0;max-height:24em;overflow-y:auto"
+_BOX = "border-left:2px solid var(--jp-border-color1,#bbb);padding-left:.6em;margin:.4em 0"
+_SUMMARY = "color:var(--jp-ui-font-color2,#767676);font-size:.85em;cursor:pointer"
+
+
+def waiting(call: ToolCall) -> str:
+    """Say in a line what the model asks for."""
+    return f"Asks for the tool {call.name}({shortened(_shown(call.arguments), MAX_SHOWN)})"
+
+
+def line(step: Step) -> str:
+    """Say in a line what became of a call."""
+    took = f"{step.seconds:.1f} s" if step.seconds >= 0.05 else ""
+    said = [
+        _call(step),
+        "failed" if step.error and step.decision != "refused" else "",
+        took,
+        _who(step),
+    ]
+    return " · ".join(filter(None, said))
+
+
+def plain(step: Step) -> str:
+    """Say what became of a call, and what it returned."""
+    text = _cut(step.text)
+    return "\n".join([f"[{line(step)}]", *(f"  {one}" for one in text.splitlines())])
+
+
+def html(step: Step) -> str:
+    """Show a step, folded, as safe HTML."""
+    _, code, rest = _arguments(step)
+    shown = [_pre(code), _pre(rest), _pre(_cut(step.text)), *map(_picture, _pictures(step))]
+    return (
+        f'<details class="ipychat-step" style="{_BOX}"{" open" if _pictures(step) else ""}>'
+        f'<summary style="{_SUMMARY}">{escape(_shown(line(step)))}</summary>'
+        f"{''.join(shown)}</details>"
+    )
+
+
+def part(step: Step) -> dict[str, Any]:
+    """Write a step as the front end's extension draws it."""
+    name, code, rest = _arguments(step)
+    known = {
+        "tool": name,
+        "code": code,
+        "arguments": rest,
+        "pictures": _pictures(step),
+        "state": "refused" if step.decision == "refused" else "failed" if step.error else "done",
+        "decision": step.decision,
+        "said": _who(step),
+        "seconds": round(step.seconds, 1),
+    }
+    return {"type": "step", "text": _cut(step.text), **{n: one for n, one in known.items() if one}}
+
+
+def _call(step: Step) -> str:
+    name, code, rest = _arguments(step)
+    first = code.strip().partition("\n")[0] + (" …" if "\n" in code.strip() else "")
+    return f"{name}({_short(first or rest)})"
+
+
+def _arguments(step: Step) -> tuple[str, str, str]:
+    """Return the tool's name, its code, and its other arguments."""
+    name = step.tool or step.call.name
+    try:
+        given = json.loads(step.arguments or "{}")
+    except ValueError:
+        return name, "", step.arguments
+    code = given.pop(CODE, "") if isinstance(given, dict) else ""
+    if not isinstance(code, str):
+        return name, "", step.arguments
+    if not given:
+        return name, code, ""
+    if not isinstance(given, dict):
+        return name, code, step.arguments
+    listed = (f"{key}={json.dumps(one, ensure_ascii=False)}" for key, one in given.items())
+    return name, code, ", ".join(listed)
+
+
+def _who(step: Step) -> str:
+    reason = step.reason.splitlines()[0] if step.reason else ""
+    if step.decision == "refused":
+        return f"refused: {reason}" if reason else "not run"
+    return (
+        f"{WHO[step.decision]}: {reason}"
+        if step.decision == "unasked" and reason
+        else WHO[step.decision]
+    )
+
+
+def _pictures(step: Step) -> list[str]:
+    """Return the pictures of a result, whose bytes were checked when it came."""
+    return [
+        one.url
+        for one in step.result
+        if isinstance(one, ImagePart) and one.url.startswith("data:image/")
+    ]
+
+
+def _picture(url: str) -> str:
+    return f'<p><img alt="" style="max-width:100%" src="{escape(url)}"></p>'
+
+
+def _pre(text: str) -> str:
+    return f'<pre style="{_PRE}">{escape(_shown(text))}</pre>' if text else ""
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_SHOWN:
+        return text
+    return f"{text[:MAX_SHOWN]}\n… {len(text) - MAX_SHOWN:,} more characters: the reply's .steps"
+
+
+def _short(text: str) -> str:
+    return shortened(" ".join(_shown(text).split()), MAX_LINE)
+
+
+def _shown(text: str) -> str:
+    return shapes.mask(mask(harmless(text)))

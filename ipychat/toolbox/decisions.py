@@ -1,0 +1,186 @@
+"""Who decides whether a tool runs: the terms of the question, what was always allowed, the user.
+
+Whoever asks the user is handed in; here stands only what is asked, and what may be answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ipychat import config
+from ipychat.errors import UsageError
+from ipychat.messages import Decision, ToolCall
+from ipychat.store import files
+from ipychat.toolbox.tool import Json, Tool
+
+NOBODY = (
+    "nobody can be asked here. --approve reads (in Python approve='reads') lets tools run that "
+    "only read, --approve all lets every tool run"
+)
+ALLOWED = "allowed.json"
+IN_KERNEL = {"kernel.run"}
+"""Tools that may do anything: what is always allowed of them is allowed until the kernel ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A call that waits for the user's decision."""
+
+    tool: Tool
+    call: ToolCall
+    arguments: Json
+    """As the model wrote them."""
+    cell: str | None = None
+    """The cell that asked the question."""
+
+    @property
+    def where(self) -> str:
+        """Where the tool runs."""
+        if self.tool.name.startswith("mcp:"):
+            return f"the MCP server {self.tool.name[4:].partition('.')[0]}"
+        return "this kernel"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided about a call."""
+
+    decision: Decision
+    arguments: Json
+    """The arguments to run it with."""
+    reason: str = ""
+
+
+Ask: TypeAlias = Callable[[Pending], Awaitable[Verdict]]
+"""Asks the user; cancelled where the user interrupts instead."""
+Approve: TypeAlias = str | Callable[[ToolCall], Any]
+"""One of `config.APPROVALS`, or a function of the call: True runs it, False refuses it, a text
+refuses it with that reason, and a mapping runs it with those arguments."""
+
+
+def check(approve: Any) -> Approve:
+    """Return what says who decides. Raises UsageError if it is none of the ways."""
+    if callable(approve) or approve in config.APPROVALS:
+        known: Approve = approve
+        return known
+    raise UsageError(f"approve is ask, reads, all or a function of the call, not {approve!r}.")
+
+
+async def decide(pending: Pending, approve: Approve, ask: Ask | None) -> Verdict:
+    """Decide about a call, asking the user if need be."""
+    arguments = pending.arguments
+    if callable(approve):
+        answer = approve(pending.call)
+        return _read(await answer if inspect.isawaitable(answer) else answer, arguments)
+    if not pending.tool.is_asked(arguments, unless_reading=approve != "ask"):
+        return Verdict("unasked", arguments, _why(pending.tool, approve))
+    if approve == "all" and pending.tool.ask is None:
+        return Verdict("unasked", arguments, "--approve all")
+    if await asyncio.to_thread(is_allowed, pending.tool):
+        return Verdict("always", arguments)
+    if ask is None:
+        return Verdict("refused", arguments, NOBODY)
+    verdict = await ask(pending)
+    if verdict.decision == "always":
+        await asyncio.to_thread(allow, pending.tool)
+    return verdict
+
+
+def _why(tool: Tool, approve: str) -> str:
+    if tool.ask is not None:
+        return "the tool says that nobody need be asked"
+    return f"it only reads, and --approve {approve}"
+
+
+def _read(answer: Any, arguments: Json) -> Verdict:
+    """Read what a function of the user's has decided."""
+    match answer:
+        case True:
+            return Verdict("once", arguments, "approve=")
+        case False | None:
+            return Verdict("refused", arguments, "approve= refused it")
+        case str(reason):
+            return Verdict("refused", arguments, reason)
+        case Mapping():
+            return Verdict("edited", dict(answer), "approve=")
+    raise UsageError(
+        f"approve= returns True, False, a text or a mapping, not {type(answer).__name__}."
+    )
+
+
+# -- what is always allowed
+
+_Key: TypeAlias = tuple[str, str, str]
+"""A notebook, a tool, and the hash of its definition."""
+_until_the_end: dict[_Key, None] = {}
+"""What is allowed until this kernel ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A tool that is always allowed in a notebook."""
+
+    notebook: str
+    tool: str
+    hash: str
+    lasts: bool
+    """Whether it is kept when the kernel ends."""
+
+
+def _here() -> str:
+    return config.current().notebook or ""
+
+
+def is_allowed(tool: Tool) -> bool:
+    """Whether this definition of the tool is always allowed in this notebook."""
+    key = (_here(), tool.name, tool.hash)
+    return key in _until_the_end or (_keeps(tool) and key in _kept())
+
+
+def allow(tool: Tool) -> None:
+    """Always allow this definition of the tool in this notebook."""
+    key = (_here(), tool.name, tool.hash)
+    if _keeps(tool):
+        _change(lambda kept: [*(one for one in kept if one[:2] != key[:2]), key])
+    else:
+        _until_the_end[key] = None
+
+
+def _keeps(tool: Tool) -> bool:
+    return tool.name not in IN_KERNEL and bool(_here()) and config.current().keep
+
+
+def allowed() -> list[Allowed]:
+    """Return what is always allowed in this notebook."""
+    here = _here()
+    keys = [(*key, True) for key in _kept()] + [(*key, False) for key in _until_the_end]
+    return [Allowed(*key) for key in keys if key[0] == here]
+
+
+def revoke(one: Allowed) -> None:
+    """Ask about this tool again."""
+    key = (one.notebook, one.tool, one.hash)
+    _until_the_end.pop(key, None)
+    if one.lasts:
+        _change(lambda kept: [other for other in kept if other != key])
+
+
+def _kept() -> list[_Key]:
+    """Read what is kept; what is damaged allows nothing."""
+    try:
+        found = json.loads((files.home() / ALLOWED).read_text("utf-8"))
+        return [(str(notebook), str(tool), str(hash_)) for notebook, tool, hash_ in found]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _change(change: Callable[[list[_Key]], list[_Key]]) -> None:
+    """Change what is kept. Raises StoreError."""
+    path = files.home() / ALLOWED
+    with files.locked(path):
+        files.write(path, json.dumps(change(_kept()), indent=1).encode() + b"\n")
