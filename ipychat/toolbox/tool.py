@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ipychat.errors import UsageError
+from ipychat.messages import ImagePart, TextPart
 
 Json: TypeAlias = dict[str, Any]
 
@@ -17,6 +18,15 @@ MAX_WIRE_NAME = 64
 """Characters of a tool's name that every service accepts."""
 HASH_DIGITS = 8
 NOT_IN_NAMES = re.compile(r"[^\w-]", re.ASCII)
+
+
+class Failed(Exception):  # noqa: N818 - the model reads its name
+    """A tool ran, and says that it failed. `parts` is what the model is told of it."""
+
+    def __init__(self, *parts: str | TextPart | ImagePart) -> None:
+        self.parts = tuple(TextPart(one) if isinstance(one, str) else one for one in parts)
+        said = "\n".join(part.text for part in self.parts if isinstance(part, TextPart))
+        super().__init__(f"the tool failed: {said}" if said else "the tool failed")
 
 
 @dataclass(frozen=True, slots=True)
