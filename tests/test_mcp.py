@@ -577,11 +577,13 @@ async def test_a_server_that_asks_back_is_refused(behaviour, what, ending):
 
 
 @heavy
-async def test_a_call_that_is_given_up_leaves_the_server_to_others(ending):
-    use(a=raw("hangs"))
+async def test_a_call_that_is_given_up_leaves_the_server_to_others(tmp_path, ending):
+    called = tmp_path / "called"
+    use(a=raw("hangs", env={"CALLED": str(called)}))
     tools = await tools_of("a")
     waiting = asyncio.ensure_future(call(tools["act"]))
-    await asyncio.sleep(0.2)
+    while not called.exists():
+        await asyncio.sleep(0.01)
     begun = time.monotonic()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -645,6 +647,38 @@ async def test_nothing_outlives_the_kernel_however_it_ends(behaviour, end):
             os.killpg(kernel.pid, end)
         kernel.wait(10)
         assert await are_gone(pids)
+
+
+CELL = """
+from ipychat.toolbox import mcp
+
+async def never(server):
+    raise AssertionError
+
+async def said(name):
+    [tool] = await mcp.tools_of(name, allowed=never)
+    [part] = await tool.run(tool.read({}))
+    return part.text
+"""
+
+
+def test_an_interrupt_ends_a_call_and_not_its_server_and_the_kernels_end_ends_it(
+    notebook, tmp_path
+):
+    called = tmp_path / "called"
+    row = raw("hangs", env={"CALLED": str(called)})
+    assert notebook.run(f"%config IPyChat.mcp = {{'a': {row!r}}}").status == "ok"
+    assert notebook.run(CELL).status == "ok"
+    [pid] = json.loads(notebook.run("print(await said('a.pids'))").stdout)
+    calls = notebook.send("await said('a.act')")
+    notebook.wait_for(called.exists)
+    begun = time.monotonic()
+    notebook.interrupt()
+    assert notebook.wait(calls).status == "error"
+    assert time.monotonic() - begun < 2
+    assert json.loads(notebook.run("print(await said('a.pids'))").stdout) == [pid]
+    os.kill(notebook.pid, signal.SIGKILL)
+    assert asyncio.run(are_gone([pid]))
 
 
 # -- real servers

@@ -106,7 +106,8 @@ class Child:
             if not (chunk := self._read()):
                 return None
             self._pending += chunk
-        line = bytes(self._pending[:at])
+        with memoryview(self._pending) as pending:
+            line = bytes(pending[:at])
         del self._pending[: at + 1]
         return line
 

@@ -79,8 +79,6 @@ async def tools_of(name: str, *, allowed: Allowed) -> list[Tool]:
         near = words.near(wanted, known)
         raise UsageError(f"The MCP server {named} has no tool {harmless(wanted)}.{near}")
     chosen = [known[wanted]] if wanted else list(known.values())
-    for one in chosen:
-        await schemas.load(one.schema)
     tools = [_tool(server, one) for one in chosen]
     if wanted:
         policy.check_tool(tools[0].name)
@@ -104,7 +102,7 @@ async def resource(name: str, uri: str, *, allowed: Allowed) -> Parts:
     from ipychat.toolbox import _sdk
 
     answer = await connection.ask(_sdk.reading(uri), _sdk.CONTENTS, what=f"read {uri}")
-    return _parts([part for one in answer.contents for part in _contents(one)])
+    return await _whole([part for one in answer.contents for part in _contents(one)])
 
 
 async def prompts(name: str, *, allowed: Allowed) -> list[Listed]:
@@ -132,7 +130,7 @@ async def prompt(
 
     request = _sdk.prompting(wanted, dict(arguments or {}))
     answer = await connection.ask(request, _sdk.PROMPT, what=f"give its prompt {wanted}")
-    return _parts([part for one in answer.messages for part in _content(one.content)])
+    return await _whole([part for one in answer.messages for part in _content(one.content)])
 
 
 async def close_all() -> None:
@@ -245,7 +243,7 @@ async def _called(connection: Connection, name: str, arguments: Json) -> Parts:
     has_text = any(isinstance(one, TextPart) for one in found)
     if answer.structured_content is not None and not has_text:
         found.append(TextPart(json.dumps(answer.structured_content, ensure_ascii=False)))
-    parts = results.parts_of(await offload.run(_parts, found))
+    parts = results.parts_of(_joined(found))
     if answer.is_error:
         raise Failed(*parts)
     return parts
@@ -292,13 +290,24 @@ def _binary(written: str, media_type: str, what: str) -> TextPart | ImagePart:
     return TextPart(f"(a {what}{kind} of {len(data):,} bytes, which can't be shown)")
 
 
-def _parts(found: list[TextPart | ImagePart]) -> Parts:
+def _joined(found: list[TextPart | ImagePart]) -> Parts:
     """Return parts with all their text in one, so that it can be bounded; pictures follow it."""
     text = "\n".join(one.text for one in found if isinstance(one, TextPart))
     pictures = [one for one in found if isinstance(one, ImagePart)]
     if not text and not pictures:
         text = results.NOTHING
-    return (*([TextPart(harmless(text))] if text else []), *pictures)
+    return (*([TextPart(text)] if text else []), *pictures)
+
+
+async def _whole(found: list[TextPart | ImagePart]) -> Parts:
+    """Return what the user asked for by name: with its text uncut."""
+    return await offload.run(_cleaned, _joined(found))
+
+
+def _cleaned(parts: Parts) -> Parts:
+    return tuple(
+        TextPart(harmless(one.text)) if isinstance(one, TextPart) else one for one in parts
+    )
 
 
 def _title(text: str) -> str:

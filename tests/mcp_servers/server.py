@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 BEHAVIOUR = sys.argv[1] if len(sys.argv) > 1 else "honest"
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(20)).decode()
@@ -71,7 +72,8 @@ def act(number):  # noqa: C901, PLR0912 - a table of behaviours
             sys.stdout.write('"}]}}\n')
             sys.stdout.flush()
         case "hangs":
-            pass
+            if path := os.environ.get("CALLED"):
+                Path(path).touch()
         case "closes":
             os.close(1)
             time.sleep(1000)
