@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +241,7 @@ def _start(
     flags = 0
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        command = [shutil.which(command[0], path=env.get("PATH")) or command[0], *command[1:]]
     try:
         return subprocess.Popen(  # noqa: S603 - no shell, and what the user allowed
             list(command),

@@ -64,6 +64,10 @@ def act(number):  # noqa: C901, PLR0912 - a table of behaviours
             for _ in range(800):
                 sys.stderr.write("noise " * 10_000 + "\n")
             send(id=number, result=text("done at last"))
+        case "babbles":
+            for _ in range(5_000):
+                send(method="notifications/message", params={"level": "info", "data": "x" * 10_000})
+            send(id=number, result=text("done at last"))
         case "huge":
             result = f'"id": {number}, "result": {{"content": [{{"type": "text", "text": "'
             sys.stdout.write(f'{{"jsonrpc": "2.0", {result}')
