@@ -208,8 +208,11 @@ async def test_a_wrong_row_is_listed_with_what_is_wrong(in_home):
 def test_no_secret_of_a_row_is_shown(in_home):
     row = {
         "command": "x",
-        "args": ["--api-key", "sk-first-secret-1", "--token=sk-second-secret", "--level", "high"],
-        "env": {"A": "sk-third-secret-1", "DATA": "/home/somebody/data"},
+        "args": [
+            *("--api-key", "sk-first-secret-1", "--token=sk-second-secret", "--level", "high"),
+            *("--header", "Authorization: Bearer sk-sixth-secret"),
+        ],
+        "env": {"A": "sk-third-secret-1", "DATA": "/home/somebody/data", "TZ": "America/New_York"},
     }
     in_home(
         a=row,
@@ -225,7 +228,8 @@ def test_no_secret_of_a_row_is_shown(in_home):
         assert "sk-" not in secrets.mask(
             f"sk-{word}-secret-1" if word in {"first", "third"} else f"sk-{word}-secret"
         )
-    assert secrets.mask("/home/somebody/data") == "/home/somebody/data"
+    for plain in ("/home/somebody/data", "America/New_York"):
+        assert secrets.mask(plain) == plain
     settings = IPyChat()
     settings.mcp = {"a": row}
     assert "third" not in repr(settings.mcp)
@@ -437,6 +441,37 @@ async def test_conversations_share_a_server_and_a_changed_row_starts_it_anew(end
     [other] = json.loads(await said((await tools_of("raw"))["pids"]))
     assert other != pid
     assert await are_gone([pid])
+
+
+TWO = """
+import asyncio, json, sys
+from ipychat import config
+from ipychat.toolbox import mcp
+
+config.use(config.Config(mcp={"a": json.loads(sys.argv[1])}))
+
+async def never(server): raise AssertionError
+
+async def pids():
+    [tool] = await mcp.tools_of("a.pids", allowed=never)
+    [part] = await tool.run({})
+    return json.loads(part.text)
+
+async def main():
+    return await asyncio.gather(pids(), pids(), pids())
+
+print(json.dumps(asyncio.run(main())))
+"""
+
+
+@heavy
+def test_first_questions_that_come_together_start_one_server():
+    run = subprocess.run(
+        [sys.executable, "-c", TWO, json.dumps(raw())], capture_output=True, check=True, text=True
+    )
+    first, *others = json.loads(run.stdout)
+    assert others == [first, first]
+    assert run.stderr == ""
 
 
 # -- hostile and broken servers
@@ -958,7 +993,9 @@ async def test_a_server_that_never_answers_is_given_up(web_service, monkeypatch,
 async def test_an_answer_of_100_mb_is_refused(web_service, ending):
     piece = chunk(b"x" * (1 << 20))
     web_service.on("/mcp", [head(200, "application/json"), *[piece] * 100, END])
-    with pytest.raises(errors.FormatError, match="sent over 16 MiB"):
+    with pytest.raises(
+        errors.FormatError, match="sent over 16 MiB at once, and is no longer asked"
+    ):
         await mcp.tools_of("web", allowed=never)
 
 

@@ -44,6 +44,9 @@ OURS = {"host", "content-length", "accept-encoding", "connection", "cookie", "us
 class Link(ABC):
     """The way to one server. What goes wrong is kept in `fault` before the SDK hears of it."""
 
+    given_up = "is no longer asked"
+    """What became of a server that took too long."""
+
     def __init__(self, target: Target) -> None:
         self.target = target
         self.fault: ChatError | None = None
@@ -70,8 +73,8 @@ class Link(ABC):
 
     def _too_long(self) -> FormatError:
         return FormatError(
-            f"The MCP server {self.target.name} sent over {MAX_MESSAGE >> 20} MiB at once, and was "
-            "ended.\nAsk it for less."
+            f"The MCP server {self.target.name} sent over {MAX_MESSAGE >> 20} MiB at once, and "
+            f"{self.given_up}.\nAsk it for less."
         )
 
 
@@ -86,6 +89,7 @@ def link_to(target: Target) -> Link:
 class Pipes(Link):
     """The pipes of a program."""
 
+    given_up = "was ended"
     _child: Child | None = None
 
     @contextlib.asynccontextmanager

@@ -97,6 +97,10 @@ class Connection:
         self._link.over.set()
         await asyncio.wait([self._owner])
 
+    def kill(self) -> None:
+        """End the server at once, without its loop."""
+        self._link.kill()
+
     # -- the owner
 
     async def _own(self) -> None:
@@ -158,7 +162,7 @@ class Connection:
         if self._opened.is_set():
             return self._broken("broke off.")
         if isinstance(error, TimeoutError):
-            said = f"did not start within {START_TIMEOUT:g} s, and was ended."
+            said = f"did not start within {START_TIMEOUT:g} s, and {self._link.given_up}."
             return ServiceTimeoutError(str(self._broken(said)))
         if isinstance(error, MCPError):
             return self._broken(f"did not start: {_said(error.message)}")
@@ -187,7 +191,7 @@ class Connection:
             async with asyncio.timeout(self._timeout):
                 answer = await session.send_request(request, kind)
         except TimeoutError:
-            said = f"did not {what} within {self._timeout:g} s, and was ended."
+            said = f"did not {what} within {self._timeout:g} s, and {self._link.given_up}."
             advice = "\nIts row may allow more: timeout."
             self._link.fail(ServiceTimeoutError(f"{self._broken(said)}{advice}"))
             self._check()
@@ -218,8 +222,7 @@ class Connection:
             return self._tools
         changes = self._changes
         listed = await self.listed(types.ListToolsRequest, types.ListToolsResult, "tools")
-        found = filter(None, (_definition(one, self._name) for one in listed))
-        tools = {one.name: one for one in found}
+        tools = await asyncio.to_thread(_definitions, listed, self._name)  # it may be much
         if changes == self._changes:  # else it must be asked again
             self._tools = tools
         return tools
@@ -266,6 +269,11 @@ def prompting(name: str, arguments: dict[str, str]) -> Any:
 def _said(text: str) -> str:
     """Return what a server says, on one line."""
     return shortened(" ".join(harmless(text[: 10 * MAX_SAID]).split()), MAX_SAID)
+
+
+def _definitions(listed: list[types.Tool], server: str) -> dict[str, Definition]:
+    found = filter(None, (_definition(one, server) for one in listed))
+    return {one.name: one for one in found}
 
 
 def _definition(tool: types.Tool, server: str) -> Definition | None:

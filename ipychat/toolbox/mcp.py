@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -39,9 +38,7 @@ MAX_TITLE = 200
 STEP = 1 << 20
 """Characters of base64 that are decoded at once, a multiple of four."""
 
-_running: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Connection]] = (
-    weakref.WeakKeyDictionary()
-)
+_running: dict[asyncio.AbstractEventLoop, dict[str, Connection]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,23 +159,37 @@ async def _connected(server: Server) -> Connection:
         policy.check_url(target.url)
     else:
         policy.check_command(*target.command)
-    mine = _running.setdefault(asyncio.get_running_loop(), {})
+    connect = await _sdk_loaded()
+    # nothing waits from here until the new connection is known: who comes second must find it
+    mine = _of_this_loop()
     connection = mine.get(server.name)
     if connection is None or connection.is_over or connection.hash != server.hash:
-        if find_spec("mcp") is None:
-            raise MissingRequirementsError(
-                f"MCP servers need the package mcp: {requirements.install('mcp')}"
-            )
-        requirements.check("mcp")
-        await _lazy.load("ipychat.toolbox._sdk")
-        from ipychat.toolbox import _sdk
-
-        old, connection = mine.get(server.name), _sdk.Connection(target, server.hash)
+        old, connection = connection, connect(target, server.hash)
         mine[server.name] = connection
         if old is not None:
             await old.close()
     await connection.opened()
     return connection
+
+
+async def _sdk_loaded() -> type[Connection]:
+    if find_spec("mcp") is None:
+        raise MissingRequirementsError(
+            f"MCP servers need the package mcp: {requirements.install('mcp')}"
+        )
+    requirements.check("mcp")
+    await _lazy.load("ipychat.toolbox._sdk")
+    from ipychat.toolbox import _sdk
+
+    return _sdk.Connection
+
+
+def _of_this_loop() -> dict[str, Connection]:
+    """Return the connections of the running loop; those of loops that are closed are ended."""
+    for closed in [loop for loop in _running if loop.is_closed()]:
+        for one in _running.pop(closed).values():
+            one.kill()
+    return _running.setdefault(asyncio.get_running_loop(), {})
 
 
 def _places(target: Target) -> list[str]:

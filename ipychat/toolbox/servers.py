@@ -7,6 +7,7 @@ anybody's: until the user allows such a row, nothing of it is started, asked or 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,6 +32,8 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}", re.ASCII)
 """`${NAME}`, or `${NAME:-what stands in for it}`."""
 LIKE_A_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]")
+ASSIGNED = re.compile(r"(-*[\w-]+)(?:=|:\s*)(.+)", re.DOTALL)
+"""An argument that holds a name and its value."""
 MAX_FILE = 1 << 20
 """Bytes of a file with rows."""
 MAX_SHOWN = 300
@@ -94,11 +97,13 @@ class Target:
 
 def known() -> list[Server]:
     """Return the configured servers. A folder's row never takes the name of a trusted one."""
-    home, folder = files.home() / HOME_FILE, Path.cwd() / FOLDER_FILE
+    places = [(files.home() / HOME_FILE, True)]
+    with contextlib.suppress(OSError):  # the folder is gone
+        places.append((Path.cwd() / FOLDER_FILE, False))
     found: dict[str, Server] = {}
     for name, row in config.current().mcp.items():
         found[name] = Server(name, CONFIG, trusted=True, row=row)
-    for path, trusted in ((home, True), (folder, False)):
+    for path, trusted in places:
         for server in _in_file(path, trusted=trusted):
             found.setdefault(server.name, server)
     return list(found.values())
@@ -207,28 +212,39 @@ def _hidden(row: Row) -> Row:
 
 
 def _register(name: str, value: str, *, is_header: bool) -> None:
-    if is_header or not (LIKE_A_PATH.match(value) or "://" in value):
+    """Register a value as a secret.
+
+    In `env` that is one with a secret's name or with a digit, unless it is a path or an address:
+    from then on it is masked everywhere, which would garble `America/New_York`.
+    """
+    is_plain = LIKE_A_PATH.match(value) or "://" in value or not re.search(r"\d", value)
+    if is_header or not is_plain:
         secrets.register(value.strip(), name)
     else:
         secrets.register_environment({name: value})
 
 
 def _hidden_arguments(arguments: list[str]) -> list[str]:
-    """Wrap what follows a flag that a secret's name marks, as in `--api-key …`."""
+    """Wrap the secrets among arguments: `--api-key …`, `--token=…`, `Authorization: …`."""
     found: list[str] = []
     before = ""
     for one in arguments:
-        flag, _, value = one.partition("=")
-        if not VARIABLE.search(one) and not one.startswith("-") and secrets.is_name(before):
-            secrets.register(one, before)
-            found.append(secrets.Secret(one))
-        elif value and flag.startswith("-") and secrets.is_name(flag):
-            secrets.register(value, flag)
-            found.append(secrets.Secret(one))
+        assigned = ASSIGNED.match(one)
+        if VARIABLE.search(one):
+            found.append(one)
+        elif not one.startswith("-") and secrets.is_name(before):
+            found.append(_secret(before, one, one))
+        elif assigned and secrets.is_name(assigned[1]):
+            found.append(_secret(assigned[1], assigned[2], one))
         else:
             found.append(secrets.register_url(one))
         before = one if one.startswith("-") else ""
     return found
+
+
+def _secret(name: str, value: str, argument: str) -> str:
+    secrets.register(value, name)
+    return secrets.Secret(argument)
 
 
 def expand(server: Server) -> Target:
