@@ -728,7 +728,7 @@ def test_an_interrupt_ends_a_call_and_not_its_server_and_the_kernels_end_ends_it
     assert time.monotonic() - begun < 2
     assert json.loads(notebook.run("print(await said('a.pids'))").stdout) == [pid]
     os.kill(notebook.pid, signal.SIGKILL)
-    assert asyncio.run(are_gone([pid]))
+    notebook.wait_for(lambda: is_gone(pid))
 
 
 # -- real servers
@@ -1019,7 +1019,7 @@ async def test_without_the_package_its_command_is_named(monkeypatch):
         await mcp.tools_of("a", allowed=never)
 
 
-def test_its_log_lines_do_not_reach_the_notebook(capfd):
-    asyncio.run(_load_sdk())
+async def test_its_log_lines_do_not_reach_the_notebook(capfd):
+    await _load_sdk()
     logging.getLogger("mcp.client").warning("a warning of the SDK's")
     assert capfd.readouterr() == ("", "")
