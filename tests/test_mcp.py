@@ -974,6 +974,24 @@ async def test_a_proxy_of_the_settings_gets_its_requests(proxy, ending):
     assert proxy.seen[0] == "POST http://mcp.example.invalid/mcp"
 
 
+async def test_a_socks_proxy_gets_them_too(socks_proxy, ending):
+    config.use(
+        config.Config(mcp={"web": {"url": "http://mcp.example.invalid/mcp"}}, proxy=socks_proxy.url)
+    )
+    with pytest.raises(errors.ChatError):
+        await mcp.tools_of("web", allowed=never)
+    assert socks_proxy.seen == ["mcp.example.invalid:80"]
+
+
+async def test_certificates_are_those_of_every_other_request(monkeypatch, ending):
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
+    use(web={"url": f"https://127.0.0.1:{free_port()}/mcp"})
+    with pytest.raises(errors.UnreachableError, match=r"REQUESTS_CA_BUNDLE names /nowhere\.pem"):
+        await mcp.tools_of("web", allowed=never)
+
+
 async def test_a_failing_server_is_told_by_its_status(web_service, ending):
     web_service.on("/mcp", answer(b"<html>oops", status=502, content_type="text/html"))
     with pytest.raises(errors.ServerError, match="bad gateway"):
