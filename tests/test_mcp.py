@@ -359,6 +359,14 @@ async def test_in_replay_nothing_is_started_or_asked(row, ending):
         await mcp.tools_of("a", allowed=never)
 
 
+async def test_the_user_is_not_asked_for_what_would_be_refused_anyway(folder):
+    folder(theirs=raw())
+    for settings in ({"replay": "replay"}, {"allowed_commands": ()}, {"allowed_servers": ("a",)}):
+        config.use(config.Config(**settings))
+        with pytest.raises(errors.PolicyError, match=r"replayed|does not allow"):
+            await mcp.tools_of("theirs", allowed=never)
+
+
 @heavy
 async def test_in_replay_a_server_that_runs_is_not_asked_either(ending):
     use(a=raw())

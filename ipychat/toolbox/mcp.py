@@ -35,6 +35,8 @@ NOT_CHECKED = {"pattern", "patternProperties"}
 """Keywords that are left to the server: an expression of its own could take for ever here."""
 MAX_TITLE = 200
 """Characters of a title."""
+MAX_NAME = 2_000
+"""Characters of a URI or of a prompt's name; longer ones are not listed."""
 STEP = 1 << 20
 """Characters of base64 that are decoded at once, a multiple of four."""
 
@@ -90,7 +92,9 @@ async def resources(name: str, *, allowed: Allowed) -> list[Listed]:
     found = await connection.listed(
         types.ListResourcesRequest, types.ListResourcesResult, "resources"
     )
-    return [Listed(_title(one.uri), _title(one.description or one.name)) for one in found]
+    return [
+        Listed(one.uri, _title(one.description or one.name)) for one in found if _is_name(one.uri)
+    ]
 
 
 async def resource(name: str, uri: str, *, allowed: Allowed) -> Parts:
@@ -110,11 +114,12 @@ async def prompts(name: str, *, allowed: Allowed) -> list[Listed]:
     found = await connection.listed(types.ListPromptsRequest, types.ListPromptsResult, "prompts")
     return [
         Listed(
-            _title(one.name),
+            one.name,
             _title(one.description or one.title or ""),
-            tuple(_title(argument.name) for argument in one.arguments or ()),
+            tuple(argument.name for argument in one.arguments or () if _is_name(argument.name)),
         )
         for one in found
+        if _is_name(one.name)
     ]
 
 
@@ -142,23 +147,32 @@ async def close_all() -> None:
 
 async def _used(name: str, allowed: Allowed) -> tuple[Server, Connection]:
     """Return a server and its connection, once the user has allowed what needs it."""
-    server = await aside.run(rows.find, name)
-    if not server.trusted and not await allowed(server):
-        raise PolicyError(
-            f"The MCP server {name} was not allowed: {server.source} stands in this folder, and "
-            "may not be yours."
-        )
+    server = await aside.run(rows.find, name.removeprefix(PREFIX))
+    if not server.trusted:
+        if not server.variables:
+            _checked(server)  # the user is not asked for what would be refused anyway
+        if not await allowed(server):
+            raise PolicyError(
+                f"The MCP server {server.name} was not allowed: {server.source} stands in this "
+                "folder, and may not be yours."
+            )
     return server, await _connected(server)
 
 
-async def _connected(server: Server) -> Connection:
-    """Return the running connection to a server, started if there is none."""
+def _checked(server: Server) -> Target:
+    """Return what to start or to ask. Raises PolicyError if it is not allowed."""
     target = rows.expand(server)
     policy.check_server(server.name, *_places(target))
     if target.url:
         policy.check_url(target.url)
     else:
         policy.check_command(*target.command)
+    return target
+
+
+async def _connected(server: Server) -> Connection:
+    """Return the running connection to a server, started if there is none."""
+    target = _checked(server)
     connect = await _sdk_loaded()
     # nothing waits from here until the new connection is known: who comes second must find it
     mine = _of_this_loop()
@@ -319,6 +333,11 @@ def _cleaned(parts: Parts) -> Parts:
     return tuple(
         TextPart(harmless(one.text)) if isinstance(one, TextPart) else one for one in parts
     )
+
+
+def _is_name(text: str) -> bool:
+    """Whether a name can be shown, and written by a user, as it is."""
+    return 0 < len(text) <= MAX_NAME and text.isprintable()
 
 
 def _title(text: str) -> str:

@@ -102,7 +102,7 @@ def known() -> list[Server]:
         places.append((Path.cwd() / FOLDER_FILE, False))
     found: dict[str, Server] = {}
     for name, row in config.current().mcp.items():
-        found[name] = Server(name, CONFIG, trusted=True, row=row)
+        found[name] = Server(name, CONFIG, trusted=True, row=row, fault=fault(name, row))
     for path, trusted in places:
         for server in _in_file(path, trusted=trusted):
             found.setdefault(server.name, server)
