@@ -14,6 +14,7 @@ QUIET = --log-level=WARN --ExecutePreprocessor.extra_arguments=--IPKernelApp.log
 REPLAY = IPYCHAT_REPLAY=replay IPYCHAT_CASSETTE=__chat__
 RECORD = IPYCHAT_REPLAY=refresh IPYCHAT_CASSETTE=__chat__ IPYCHAT_MODEL=local:$(MODEL) IPYCHAT_SERVERS=off
 UI = ui/node_modules/.package-lock.json
+MCP = tests/mcp_servers/node_modules/.package-lock.json
 NPM = PATH="$(CURDIR)/.venv/bin:$$PATH" npm
 COVERED = ipychat.wire ipychat.store ipychat.providers.provider ipychat.providers
 
@@ -34,10 +35,10 @@ quick: .venv/.test  ## run the tests that start no program: no kernel, no browse
 
 test: tests pages notebooks  ## run all tests but the slow ones, then the notebooks
 
-slow: .venv/.test  ## run the tests that are long by nature
+slow: .venv/.test $(MCP)  ## run the tests that are long by nature
 	@$(PYTEST) --slow -m slow
 
-tests: .venv/.test  # with COVER=1 it fails where the rooms in COVERED are tested too little
+tests: .venv/.test $(MCP)  # with COVER=1 it fails where the rooms in COVERED are tested too little
 	@$(PYTEST) $(if $(COVER),$(COVERED:%=--cov=%) --cov-fail-under=95)
 
 pages: $(UI)
@@ -105,7 +106,7 @@ pictures: .venv/.test  ## take the README's pictures anew; needs Chromium
 	@$(PY) -m tools.pictures
 
 clean:  ## remove .venv and whatever the tools left behind
-	@rm -rf .venv ui/node_modules ui/coverage .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@rm -rf .venv ui/node_modules tests/mcp_servers/node_modules ui/coverage .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # -- the environment: a stamp for each set of packages, made anew when pyproject.toml changes
@@ -131,6 +132,11 @@ fit = $(shell { $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'; }
 # Node comes from PyPI with the test tools, what it runs from npm's registry
 $(UI): .venv/.test ui/package-lock.json
 	@cd ui && $(NPM) ci --silent
+	@touch $@
+
+# the MCP servers that tests talk to
+$(MCP): .venv/.test tests/mcp_servers/package-lock.json
+	@cd tests/mcp_servers && $(NPM) ci --silent
 	@touch $@
 
 # the lowest versions that are allowed, each as pyproject.toml names it, and the newest test tools

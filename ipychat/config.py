@@ -115,6 +115,11 @@ class Config(NamedTuple):
     """The user's own limits, in addition to an administrator's: patterns, one of which must match.
     """
     allowed_hosts: tuple[str, ...] | None = None
+    allowed_tools: tuple[str, ...] | None = None
+    allowed_servers: tuple[str, ...] | None = None
+    allowed_commands: tuple[str, ...] | None = None
+    mcp: Mapping[str, Any] = NOTHING
+    """MCP servers in the shape of `mcpServers`: name → command or url, and more."""
     notebook: str | None = None
     """Identifies the notebook whose conversations are kept; None: they are kept in memory only."""
     tools: tuple[str, ...] = ()

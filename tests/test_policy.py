@@ -108,6 +108,7 @@ async def test_a_users_configuration_does_not_replace_the_administrators(adminis
         '{"allowed_model": []}',
         '{"allowed_hosts": "api.openai.com"}',
         '{"allowed_models": [1]}',
+        '{"allowed_tools": "kernel.*"}',
         "[" * 100_000,
     ],
 )
@@ -163,3 +164,43 @@ def test_the_limits_in_force_are_told_with_whose_they_are(administrator):
         ("allowed hosts: api.openai.com", "The administrator's policy"),
         ("allowed models: none", "%config IPyChat"),
     ]
+
+
+def test_tools_servers_and_commands_are_limited_by_patterns(administrator):
+    administrator(
+        allowed_tools=["kernel.*", "mcp:git.*"],
+        allowed_servers=["git", "uvx", "*.example.org"],
+        allowed_commands=["uvx", "npx @modelcontextprotocol/*"],
+    )
+    for name in ("kernel.variables", "mcp:git.git_status"):
+        policy.check_tool(name)
+    for named in (["git"], ["other", "uvx", "uvx x"], ["other", "mcp.example.org"]):
+        policy.check_server(*named)
+    for command in (["uvx", "anything"], ["npx", "@modelcontextprotocol/server-memory"]):
+        policy.check_command(*command)
+    with pytest.raises(PolicyError, match="policy does not allow the tool mcp:files"):
+        policy.check_tool("mcp:files.read")
+    with pytest.raises(PolicyError, match="policy does not allow the server other"):
+        policy.check_server("other", "npx", "example.org.evil.example")
+    for command in (["npx", "evil"], ["/tmp/uvx"], ["sh", "-c", "uvx"]):
+        with pytest.raises(PolicyError, match=f"policy does not allow starting {command[0]}"):
+            policy.check_command(*command)
+
+
+def test_a_user_narrows_tools_servers_and_commands_too(administrator):
+    administrator(allowed_tools=["kernel.*"])
+    settings = IPyChat(allowed_tools=["*"], allowed_servers=["git"], allowed_commands=[])
+    policy.check_tool("kernel.variables")
+    with pytest.raises(PolicyError, match="administrator"):
+        policy.check_tool("load")
+    with pytest.raises(PolicyError, match="%config IPyChat does not allow starting uvx"):
+        policy.check_command("uvx")
+    settings.allowed_tools = ["kernel.inspect"]
+    with pytest.raises(PolicyError, match="%config IPyChat does not allow the tool"):
+        policy.check_tool("kernel.variables")
+
+
+def test_no_program_is_started_while_answers_are_replayed(administrator):
+    config.use(config.Config(replay="replay"))
+    with pytest.raises(PolicyError, match="uvx is not started while answers are replayed"):
+        policy.check_command("uvx", "mcp-server-git")

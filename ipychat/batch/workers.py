@@ -111,8 +111,8 @@ class Workers:
 
 
 def _plain(settings: Config) -> dict[str, Any]:
-    """Return the settings that can be pickled: all but the gateway, which is the kernel's."""
-    given = settings._replace(gateway=None)._asdict()
+    """Return the settings for another process: not the gateway, nor MCP servers with their keys."""
+    given = settings._replace(gateway=None, mcp=config.NOTHING)._asdict()
     return {name: dict(v) if isinstance(v, Mapping) else v for name, v in given.items()}
 
 

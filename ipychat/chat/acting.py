@@ -19,7 +19,7 @@ from ipychat import config
 from ipychat.catalog import routes
 from ipychat.chat import kept_steps
 from ipychat.chat.answer import Answer
-from ipychat.errors import ChatError, ServiceTimeoutError, UsageError
+from ipychat.errors import ChatError, PolicyError, ServiceTimeoutError, UsageError
 from ipychat.messages import (
     GAP,
     Event,
@@ -39,6 +39,7 @@ from ipychat.toolbox import decisions, given as toolbox, results
 from ipychat.toolbox.decisions import Pending, Verdict
 from ipychat.toolbox.given import Given
 from ipychat.toolbox.tool import Failed, Tool
+from ipychat.wire import policy
 
 E = TypeVar("E", bound=Event)
 
@@ -240,6 +241,10 @@ class Acting:
         return await self._run(call, tool, verdict)
 
     async def _decide(self, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> Verdict:
+        try:
+            policy.check_tool(tool.name)
+        except PolicyError as error:
+            return Verdict("refused", arguments, str(error))
         if self._given.only_reads and not tool.reads:
             return Verdict("refused", arguments, "in a race only tools run that only read")
         begin = time.monotonic()

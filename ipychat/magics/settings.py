@@ -165,6 +165,32 @@ class IPyChat(Configurable):
     max_steps = Integer(
         DEFAULT.max_steps, min=1, help="Tool calls after which an answer ends."
     ).tag(config=True)
+    allowed_tools = List(
+        Unicode(),
+        None,
+        allow_none=True,
+        help="Tools that may run, by name with *: kernel.*, mcp:git.*; narrows an administrator's.",
+    ).tag(config=True)
+    allowed_servers = List(
+        Unicode(),
+        None,
+        allow_none=True,
+        help="MCP servers that may be used, with *: by name, command or host; narrows an "
+        "administrator's.",
+    ).tag(config=True)
+    allowed_commands = List(
+        Unicode(),
+        None,
+        allow_none=True,
+        help="Programs that may be started as MCP servers, with *: alone, or with their arguments; "
+        "narrows an administrator's.",
+    ).tag(config=True)
+    mcp = Dict(
+        key_trait=Unicode(),
+        help="MCP servers, in the shape of mcpServers: name → a dict with command, args, env and "
+        "cwd, or with url and headers; timeout is in seconds. ${NAME} stands for a variable of the "
+        "environment.",
+    ).tag(config=True)
     keep = Bool(DEFAULT.keep, help="Whether conversations are kept on disk.").tag(config=True)
 
     def __init__(
@@ -206,6 +232,15 @@ class IPyChat(Configurable):
                 )
         return proposal["value"]
 
+    @validate("mcp")
+    def _are_servers(self, proposal: Any) -> Any:
+        from ipychat.toolbox import servers
+
+        for name, row in proposal["value"].items():
+            if fault := servers.fault(name, row):
+                raise TraitError(fault)
+        return servers.hidden(proposal["value"])
+
     @validate("urls")
     def _are_addresses(self, proposal: Any) -> Any:
         for name, url in proposal["value"].items():
@@ -222,8 +257,9 @@ class IPyChat(Configurable):
         folder = config.CASSETTE if self.cassette is True else self.cassette
         values["cassette"] = folder or None
         values["tools"] = tuple(self.tools)
-        for name in ("allowed_models", "allowed_hosts"):
-            values[name] = None if values[name] is None else tuple(values[name])
+        for name, given in values.items():
+            if name.startswith("allowed_") and given is not None:
+                values[name] = tuple(given)
         config.use(config.Config(**values, **self._beside))
         if cassette := config.cassette():
             from ipychat.store import files

@@ -137,7 +137,9 @@ async def find(
     return None
 
 
-async def find_step(receipt: Receipt, *, is_kept: bool) -> dict[str, Any] | None:
+async def find_step(
+    receipt: Receipt, *, is_kept: bool, what: str = "result of this tool call"
+) -> dict[str, Any] | None:
     """Return the stored result of a tool call, if it may be used: that of a kept answer.
 
     Raises NotRecordedError if there is none and nothing may run.
@@ -149,7 +151,7 @@ async def find_step(receipt: Receipt, *, is_kept: bool) -> dict[str, Any] | None
     answers = place()
     entry = await asyncio.to_thread(answers.read, receipt.hash)
     if entry is None and is_on():
-        raise await asyncio.to_thread(_not_recorded, answers, receipt, "result of this tool call")
+        raise await asyncio.to_thread(_not_recorded, answers, receipt, what)
     return entry.answered if entry else None
 
 

@@ -117,13 +117,13 @@ def _listed(tools: Any) -> Iterable[Any]:
 
 
 async def _tools_of(given: Any) -> list[Tool]:
-    from ipychat.toolbox import functions
+    from ipychat.toolbox import functions, recorded
 
     match given:
         case Tool():
             return [given]
         case str() if given.startswith(MCP):
-            raise UsageError("MCP servers can't be used yet.")
+            return await recorded.tools(given)
         case str() if given == WEB:
             raise UsageError("Services' own tools can't be used yet.")
         case str() if given.partition(".")[0] == KERNEL:

@@ -42,12 +42,12 @@ def picture_of(value: Any) -> ImagePart | None:
 
 def bounded(text: str) -> str:
     """Return a text without control characters; of a long one its beginning and its end."""
-    text = harmless(text)
     if len(text) <= MAX_RESULT:
-        return text
+        return harmless(text)
     half = MAX_RESULT // 2
     left_out = len(text) - 2 * half
-    return f"{text[:half]}\n… {left_out:,} characters are left out here …\n{text[-half:]}"
+    begin, end = harmless(text[:half]), harmless(text[-half:])  # all of it would hold the loop
+    return f"{begin}\n… {left_out:,} characters are left out here …\n{end}"
 
 
 def _written(value: Any) -> str:

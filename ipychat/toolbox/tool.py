@@ -20,12 +20,13 @@ HASH_DIGITS = 8
 NOT_IN_NAMES = re.compile(r"[^\w-]", re.ASCII)
 
 
-class Failed(Exception):  # noqa: N818 - what failed is the tool, not ipychat
-    """A tool that failed, and what its model is told of that."""
+class Failed(Exception):  # noqa: N818 - the model reads its name
+    """A tool ran, and says that it failed. `parts` is what the model is told of it."""
 
-    def __init__(self, *parts: TextPart | ImagePart) -> None:
-        super().__init__("\n".join(part.text for part in parts if isinstance(part, TextPart)))
-        self.parts = parts
+    def __init__(self, *parts: str | TextPart | ImagePart) -> None:
+        self.parts = tuple(TextPart(one) if isinstance(one, str) else one for one in parts)
+        said = "\n".join(part.text for part in self.parts if isinstance(part, TextPart))
+        super().__init__(f"the tool failed: {said}" if said else "the tool failed")
 
 
 @dataclass(frozen=True, slots=True)

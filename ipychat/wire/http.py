@@ -144,6 +144,7 @@ class Call:
         *,
         headers: Mapping[str, str] | None = None,
         json: Any = None,
+        body: bytes | None = None,
         transport: Transport | None = None,
     ) -> None:
         self._method = method
@@ -156,7 +157,7 @@ class Call:
                 "Only one of them can be sent: remove the other."
             )
         self._json = json
-        self._body: bytes | None = None
+        self._body = body
         if json is not None:
             self._headers["Content-Type"] = "application/json"
         self._transport = transport or Transport()
@@ -189,32 +190,37 @@ class Call:
         if self._response is not None:
             self._response.close()
 
-    async def send(self) -> AsyncIterator[Notice]:
-        """Send the request, retrying while the service is busy; raise unless it succeeds."""
+    async def open(self) -> aiohttp.ClientResponse:
+        """Send the request once, and return the response whatever its status."""
         await load("aiohttp")
         requirements.check("aiohttp")
         requirements.check("Brotli")  # needed to unpack its Brotli
+        self._response = await self._send()
+        connection = self._response.connection  # None if it all arrived at once
+        protocol = connection.protocol if connection else None
+        if protocol is not None:  # from here on Content counts the silence
+            protocol.read_timeout = None
+        return self._response
+
+    async def send(self) -> AsyncIterator[Notice]:
+        """Send the request, retrying while the service is busy; raise unless it succeeds."""
         if self._json is not None:
             self._body, self._json = await offload.run(offload.dump, self._json), None
         for left in range(self._transport.retries, -1, -1):
-            self._response = await self._send()
-            connection = self._response.connection  # None if it all arrived at once
-            protocol = connection.protocol if connection else None
-            if protocol is not None:  # from here on Content counts the silence
-                protocol.read_timeout = None
-            status = self._response.status
-            limits.note(host_of(self._url), self._response.headers)
+            await self.open()
+            status = self.response.status
+            limits.note(host_of(self._url), self.response.headers)
             if not left or not (status == 429 or status >= 500):
                 break
-            wait = _retry_after(self._response)
+            wait = _retry_after(self.response)
             asked = ", as the service asks" if wait is not None else ""
             if wait is None:
                 wait = backoff(self._transport.retries - left, FIRST_PAUSE, MAX_WAIT)
             elif wait > MAX_WAIT:
                 break
-            body = await _error_body(self._response)
+            body = await _error_body(self.response)
             if _is_out_of_credit(status, body):
-                raise _error(self._response, body)
+                raise _error(self.response, body)
             said = _words(body)
             self._hang_up()
             yield Notice(

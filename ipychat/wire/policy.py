@@ -1,4 +1,4 @@
-"""Limits on models and hosts that an administrator sets and a user can only narrow.
+"""Limits on models, hosts, tools and programs: an administrator sets them, a user narrows them.
 
 They are read from a file that only an administrator can write; a user's configuration file would
 override an administrator's:
@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +25,6 @@ from ipychat.errors import PolicyError
 from ipychat.store import files
 
 NAME = "policy.json"
-KEYS = {"allowed_models", "allowed_hosts"}
 
 _own: set[str] = set()
 """Hosts and ports of this kernel's own gateway; the requests it makes itself are checked."""
@@ -36,6 +35,12 @@ class Limits(NamedTuple):
 
     allowed_models: tuple[str, ...] | None = None
     allowed_hosts: tuple[str, ...] | None = None
+    allowed_tools: tuple[str, ...] | None = None
+    """Tools by name: `kernel.*`, `mcp:git.*`."""
+    allowed_servers: tuple[str, ...] | None = None
+    """MCP servers by name, by command or by host."""
+    allowed_commands: tuple[str, ...] | None = None
+    """Commands that start a program: by the program alone, or with all of its arguments."""
 
 
 @functools.cache
@@ -83,11 +88,33 @@ def check_url(url: str) -> None:
     _check(host, "allowed_hosts", f"requests to {host}", own=parts.netloc in _own)
 
 
-def _check(name: str, kind: str, what: str, *, own: bool = False) -> None:
-    """Raise PolicyError if `name` matches no pattern of a limit and is not our own."""
+def check_tool(name: str) -> None:
+    """Raise PolicyError if a tool, named as the user writes it, is not allowed."""
+    _check(name, "allowed_tools", f"the tool {name}")
+
+
+def check_server(name: str, *where: str) -> None:
+    """Raise PolicyError if neither an MCP server's name is allowed nor its command or host."""
+    _check(name, "allowed_servers", f"the server {name}", also=where)
+
+
+def check_command(*command: str) -> None:
+    """Raise PolicyError if a program may not be started; none is while answers are replayed."""
+    program = command[0]
+    if config.replay() == "replay":
+        raise PolicyError(
+            f"{program} is not started while answers are replayed: IPyChat.replay is 'replay'."
+        )
+    whole = " ".join(command)
+    _check(program, "allowed_commands", f"starting {program}", also=[whole])
+
+
+def _check(name: str, kind: str, what: str, *, own: bool = False, also: Iterable[str] = ()) -> None:
+    """Raise PolicyError if neither `name` nor another matches a limit and it is not our own."""
+    names = [name, *also]
     for whose, limits in _limits():  # a file that can't be read forbids our own, too
         patterns: tuple[str, ...] | None = getattr(limits, kind)
-        if not _fits(name, patterns) and not own:
+        if not any(_fits(one, patterns) for one in names) and not own:
             raise PolicyError(
                 f"{whose} does not allow {what}.\n"
                 f"Allowed are: {', '.join(patterns or ()) or 'none'}."
@@ -122,8 +149,9 @@ def _limits() -> list[tuple[str, Limits]]:
         version = files.version(path)
     except OSError as error:
         raise _unreadable(path, error.strerror) from None
-    hosts = settings.allowed_hosts
-    own = Limits(settings.allowed_models, None if hosts is None else tuple(map(str.lower, hosts)))
+    own = Limits(*(getattr(settings, kind) for kind in Limits._fields))
+    if own.allowed_hosts is not None:
+        own = own._replace(allowed_hosts=tuple(map(str.lower, own.allowed_hosts)))
     found = [("%config IPyChat", own)]
     if version:
         found.insert(0, ("The administrator's policy", _read(path, version)))
@@ -135,8 +163,8 @@ def _read(path: Path, _version: tuple[int, ...]) -> Limits:
     """Read the file; if it can't be read, allow nothing, since its limits are unknown."""
     try:
         given = json.loads(path.read_bytes())
-        if not isinstance(given, dict) or given.keys() - KEYS:
-            raise ValueError(f"it holds an object with {' and '.join(sorted(KEYS))} at most")
+        if not isinstance(given, dict) or given.keys() - {*Limits._fields}:
+            raise ValueError(f"it holds an object with {', '.join(Limits._fields)} at most")
         return Limits(**{kind: _patterns(kind, value) for kind, value in given.items()})
     except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)

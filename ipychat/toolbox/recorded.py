@@ -1,0 +1,97 @@
+"""What MCP servers said of their tools, kept beside the answers: a replay starts no server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ipychat import config
+from ipychat.errors import StoreError
+from ipychat.messages import ToolCall
+from ipychat.store import replay
+from ipychat.store.answers import Receipt
+from ipychat.text import schemas
+from ipychat.toolbox import mcp
+from ipychat.toolbox.decisions import Pending
+from ipychat.toolbox.servers import Server
+from ipychat.toolbox.tool import Failed, Json, Tool
+
+
+async def tools(name: str) -> list[Tool]:
+    """Return the tools of a server, `mcp:NAME`, or one of them, `mcp:NAME.TOOL`.
+
+    Where they are recorded, the server is only started for a call that is not.
+    """
+    receipt = Receipt.of({"tools of": name})
+    looks = bool(config.cassette()) and config.replay() in {"auto", "replay"}
+    if kept := await replay.find_step(receipt, is_kept=looks, what="list of this server's tools"):
+        return [_tool(one) for one in _definitions(kept)]
+    found = await mcp.tools_of(name, allowed=allowed)
+    if config.cassette():
+        await replay.keep_step(receipt, {"tools": [_definition(one) for one in found]})
+    return found
+
+
+def _definition(tool: Tool) -> Json:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "schema": tool.schema,
+        "reads": tool.reads,
+    }
+
+
+def _definitions(kept: Mapping[str, Any]) -> list[Json]:
+    """Return what is kept, which anyone may have written: only what could come from a server."""
+    found = []
+    for one in kept.get("tools", ()):
+        match one:
+            case {"name": str(name), "description": str(), "schema": dict(), "reads": bool()} if (
+                name.startswith(mcp.PREFIX)
+            ):
+                found.append(one)
+            case _:
+                raise StoreError("The tools of an MCP server were not stored by ipychat.")
+    return found
+
+
+def _tool(kept: Json) -> Tool:
+    schema: Json = kept["schema"]
+
+    def read(arguments: Json) -> Mapping[str, Any]:
+        schemas.check(schema, arguments)
+        return arguments
+
+    async def run(arguments: Mapping[str, Any]) -> Any:
+        [live] = await mcp.tools_of(kept["name"], allowed=allowed)
+        if live.hash != tool.hash:
+            raise Failed(f"The server says something else of {live.name} now: record it again.")
+        return await live.run(live.read(dict(arguments)))
+
+    # that it only reads is the server's word, which the cassette may have changed: ask
+    tool = Tool(kept["name"], kept["description"], schema, read, run)
+    return tool
+
+
+async def allowed(server: Server) -> bool:
+    """Ask the user whether a server of the folder's may be started."""
+    from ipychat.toolbox import decisions
+
+    tool = Tool(
+        f"{mcp.PREFIX}{server.name}",
+        f"Start this server, which {server.source} names. The file came with this folder.",
+        {"type": "object", "properties": {}, "row": server.hash},
+        lambda arguments: arguments,
+        _not_run,
+        ask=True,
+    )
+    shown: Json = {"command": server.where}
+    if server.variables:
+        shown["reads of the environment"] = ", ".join(server.variables)
+    pending = Pending(tool, ToolCall("", tool.name, ""), shown)
+    verdict = await decisions.decide(pending, "ask", config.current().ask)
+    return verdict.decision in {"once", "always"}
+
+
+async def _not_run(_: Mapping[str, Any]) -> None:
+    raise AssertionError("a server is no tool")
