@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Usage as Usage,
     )
     from ipychat.toolbox.functions import tool as tool
+    from ipychat.toolbox.given import tools as tools
 
 __version__ = "0.1.0"
 
@@ -66,6 +67,7 @@ _HOMES = {
     "secrets": "ipychat.secrets",
     "stream": "ipychat.chat.conversations",
     "tool": "ipychat.toolbox.functions",
+    "tools": "ipychat.toolbox.given",
 }
 __all__ = ["providers", *sorted(_HOMES)]  # noqa: PLE0604 - a test compares it with the names that exist
 

@@ -79,19 +79,6 @@ def in_front(run: Run) -> Iterator[None]:
             signal.signal(signal.SIGINT, _before or signal.default_int_handler)
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt, for code that blocks the loop of an awaited cell."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # a subshell's thread gets no signals
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def stop_those_in_front(*_: object) -> None:
     """Stop every answer that a cell is waiting for, as an interrupt does."""
     for run in tuple(_in_front):

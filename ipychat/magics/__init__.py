@@ -32,6 +32,7 @@ CLASSES = {
         "chat_audit", "chat_cassette", "chat_continue", "chat_fix", "chat_fork", "chat_history",
         "chat_keep", "chat_new", "chat_receipt", "chat_undo",
     ),
+    "tools.ToolMagics": ("chat_approve", "chat_tools"),
     "models.ModelMagics": ("chat_login", "chat_models", "chat_setup", "chat_usage", "chat_use"),
 }  # fmt: skip
 """The magics of each class."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipychat import config
 from ipychat.magics.flags import flag_names
 from ipychat.magics.settings import FORMATS
 
@@ -26,6 +27,8 @@ NAMES_WANTED = {
     **dict.fromkeys(("-t", "--to", "--with"), "variable"),
     **dict.fromkeys(("--file", "--image", "--export"), "file"),
     **dict.fromkeys(("-f", "--format"), "format"),
+    "--tools": "tool",
+    "--approve": "approval",
 }
 """What is named behind a flag."""
 EXPRESSION = re.compile(r"\{\{(?:(?!\}\}).)*?([\w.]*)$", re.DOTALL)
@@ -81,7 +84,6 @@ def _candidates(session: Session, magic: str, words: list[str], word: str) -> tu
 
 def _models(session: Session, word: str) -> list[str]:
     """List aliases and models, in the order of every list; by its own name what is typed of it."""
-    from ipychat import config
     from ipychat.catalog import offers, ranking
 
     aliases = sorted(one for one in config.current().aliases if one.startswith(word))
@@ -126,6 +128,15 @@ def _variables(session: Session, word: str) -> list[str]:
     return sorted(one for one in namespace.of(session.shell) if one.startswith(word))
 
 
+def _tools(session: Session, word: str) -> list[str]:
+    """List what may stand behind `--tools`, behind its last comma."""
+    from ipychat.toolbox import offers
+
+    before, comma, begun = word.rpartition(",")
+    names = ["kernel", *(one.name for one in offers.offers(session.shell))]
+    return [f"{before}{comma}{one}" for one in names if one.startswith(begun)]
+
+
 def _files(_session: Session, word: str) -> list[str]:
     folder, _, _ = word.rpartition("/")
     base = Path(folder or ("/" if word.startswith("/") else ".")).expanduser()
@@ -144,5 +155,7 @@ _OF: dict[str, Callable[[Session, str], list[str]]] = {
     "conversation": _chats,
     "variable": _variables,
     "file": _files,
+    "tool": _tools,
+    "approval": lambda _session, word: [o for o in config.APPROVALS if o.startswith(word)],
     "format": lambda _session, word: [one for one in FORMATS if one.startswith(word)],
 }

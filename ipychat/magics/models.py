@@ -187,7 +187,7 @@ def _ask_for_key(account: Account) -> str:
 
 def _ask(how: Callable[[str], str], question: str, other: str = "name it on the line") -> str:
     """Prompt the user for input; the kernel waits, as for every input."""
-    from ipychat.kernel.run import interruptible
+    from ipychat.wire.aside import interruptible
 
     try:
         with interruptible():

@@ -10,11 +10,11 @@ from typing import Any, NotRequired, TypeVar, overload
 
 from ipychat.errors import UsageError
 from ipychat.text import schemas, words
-from ipychat.toolbox.tool import Json, Tool
+from ipychat.toolbox.tool import MARK, Json, Tool
+from ipychat.wire import aside
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MARK = "__ipychat_tool__"
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 NAMED_SCHEMAS = {"properties", "$defs"}
 """Keywords whose keys are names of the user's, not keywords."""
@@ -81,7 +81,8 @@ def _made(function: Any, name: str | None) -> Tool:
     async def run(arguments: Mapping[str, Any]) -> Any:
         if mark.thread and not is_async:
             return await asyncio.to_thread(function, **arguments)
-        value = function(**arguments)
+        with aside.interruptible():  # as where a cell runs it
+            value = function(**arguments)
         return await value if inspect.isawaitable(value) else value
 
     made = Tool(name, inspect.getdoc(function) or "", schema, read, run)

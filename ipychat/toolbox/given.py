@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from ipychat import config
 from ipychat.errors import UsageError
 from ipychat.text import words
-from ipychat.toolbox import decisions
+from ipychat.toolbox import decisions, offers
 from ipychat.toolbox.decisions import Approve
-from ipychat.toolbox.tool import Json, Tool, check_names
+from ipychat.toolbox.tool import MARK, Json, Tool, check_names
 
 KERNEL = "kernel"
 WEB = "web"
@@ -137,9 +136,9 @@ def _named(name: str) -> list[tuple[str | None, Any]]:
     """Return the functions of that name: the notebook's, or what a package offers."""
     from ipychat.toolbox import functions
 
-    shell = _shell()
+    shell = notebook()
     known = shell.user_ns if shell else {}
-    if name not in known and (offered := offers().get(name)):
+    if name not in known and (offered := offers.packages().get(name)):
         return [(None, one) for one in _functions(offered.load())]
     return [(name, functions.find(name, known))]
 
@@ -148,9 +147,9 @@ def _kernel(name: str) -> list[Tool]:
     """Return the tools of the kernel, or the one that is named."""
     from ipychat.toolbox import kernel
 
-    if (shell := _shell()) is None:
+    if (shell := notebook()) is None:
         raise UsageError("The tools of the kernel need a notebook or IPython.")
-    known = {one.name: one for one in kernel.Reading(shell).tools()}
+    known = {one.name: one for one in kernel.tools(shell)}
     if name == KERNEL:
         return [*known.values()]
     if name not in known:
@@ -158,7 +157,7 @@ def _kernel(name: str) -> list[Tool]:
     return [known[name]]
 
 
-def _shell() -> Any:
+def notebook() -> Any:
     """Return the running IPython, if there is one."""
     ipython = sys.modules.get("IPython")
     return ipython and ipython.get_ipython()
@@ -166,22 +165,20 @@ def _shell() -> Any:
 
 def missing(names: Iterable[str]) -> set[str]:
     """Return which of the names the notebook doesn't know."""
-    shell = _shell()
+    shell = notebook()
     return {*names} - (shell.user_ns.keys() if shell else {*()})
-
-
-def offers() -> dict[str, EntryPoint]:
-    """Return the tools that installed packages offer, by name."""
-    return {one.name: one for one in entry_points(group="ipychat.tools")}
 
 
 def _functions(offered: Any) -> list[Any]:
     """Return what an entry point offers: functions, or one that returns a list of them."""
-    from ipychat.toolbox import functions
-
     if isinstance(offered, list | tuple):
         return [*offered]
     returned = getattr(offered, "__annotations__", {}).get("return", "")
-    if not hasattr(offered, functions.MARK) and "list" in str(returned).lower():
+    if not hasattr(offered, MARK) and "list" in str(returned).lower():
         return [*offered()]
     return [offered]
+
+
+def tools() -> offers.Offers:
+    """List what a model could be given here."""
+    return offers.offers(notebook())

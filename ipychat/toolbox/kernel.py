@@ -21,6 +21,11 @@ BUDGET = 4_000
 KINDS = {"name": "string", "n": "integer"}
 
 
+def tools(shell: Any) -> list[Tool]:
+    """Return the kernel's tools."""
+    return Reading(shell).tools()
+
+
 class Reading:
     """The tools of one shell that change nothing. What they can't do, they say in a ValueError."""
 

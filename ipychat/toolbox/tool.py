@@ -14,6 +14,8 @@ from ipychat.messages import ImagePart, TextPart
 
 Json: TypeAlias = dict[str, Any]
 
+MARK = "__ipychat_tool__"
+"""The attribute of a function that says more of it as a tool."""
 MAX_WIRE_NAME = 64
 """Characters of a tool's name that every service accepts."""
 HASH_DIGITS = 8

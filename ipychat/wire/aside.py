@@ -6,8 +6,10 @@ Nobody joins the thread: an interrupt ends the wait immediately, and the process
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -39,3 +41,16 @@ def start(work: Callable[..., T], *given: Any) -> Future[T]:
 async def wait(future: Future[T]) -> T:
     """Wait for started work, first come, first served; cancelling one wait affects no other."""
     return await asyncio.wrap_future(future)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt, for code that blocks the loop of an awaited cell."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # a subshell's thread gets no signals
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

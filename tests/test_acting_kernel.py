@@ -1,0 +1,165 @@
+"""Tools in a real kernel and at a terminal: asked by a prompt, interrupted like a cell, kept."""
+
+import time
+
+import pytest
+
+from tests.acting import COMPLETIONS
+from tests.watch import Watch, slowness
+
+pytestmark = pytest.mark.kernel
+
+DEFINE = """
+import asyncio, time
+def add(a: int, b: int = 1) -> int:
+    "Add two numbers."
+    return a + b
+async def slow() -> str:
+    "Wait for a moment."
+    await asyncio.sleep(0.05)
+    return "waited"
+def fail() -> None:
+    "Fail."
+    raise LookupError("nothing there")
+def block() -> None:
+    "Never end."
+    print("blocks", flush=True)
+    while True:
+        time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def acting(notebook, service):
+    """A notebook with functions, and a function that asks with the model's rounds."""
+    notebook.run(DEFINE)
+
+    def ask(*rounds, flags="--no-history --tools add,slow,fail,block", answers=(), **how):
+        service.on(COMPLETIONS.path, COMPLETIONS.script(*rounds))
+        notebook.answers = [*answers]
+        return notebook.run(f"%%chat {flags}\nDo it", **how)
+
+    notebook.ask = ask
+    return notebook
+
+
+def steps(kernel):
+    """What became of the calls of the last answer."""
+    return kernel.value("[(s.tool, s.decision, s.error, s.text) for s in _.steps]")
+
+
+def test_each_call_is_asked_about_by_a_prompt(acting):
+    ran = acting.ask(
+        [("add", {"a": 2, "b": 3})],
+        [("add", {"a": 5}), ("slow", {})],
+        "It is **5**.",
+        answers=["what?", "y", "e", '{"a": "x"}', "e", '{"a": 7}', "n because no"],
+    )
+    assert ran.status == "ok", ran.error
+    shown = ran.outputs[0]["data"]
+    assert "add(a=2, b=3) · you allowed it" in shown["text/plain"]
+    assert "It is <strong>5</strong>." in shown["text/html"]
+    kinds = [one["type"] for one in shown["application/vnd.ipychat.answer+json"]["parts"]]
+    assert kinds == ["step", "step", "step", "text"]
+    said = steps(acting)
+    assert said[0] == ["add", "once", False, "5"]
+    assert said[1][:3] == ["add", "edited", False]
+    assert said[1][3].endswith("8")
+    assert said[2] == ["slow", "refused", True, "It was refused: no"]
+
+
+def test_what_is_always_allowed_is_not_asked_again_until_it_is_revoked(acting):
+    acting.ask([("add", {"a": 1})], "Done", answers=["a"])
+    acting.ask([("add", {"a": 2})], "Done")
+    assert steps(acting) == [["add", "always", False, "3"]]
+    assert acting.run("%chat_approve").stdout.startswith("1. add\n")
+    assert acting.run("%chat_approve revoke 1").stdout == "add asks again.\n"
+    acting.ask([("add", {"a": 3})], "Done", answers=["n"])
+    assert steps(acting)[-1][1] == "refused"
+
+
+def test_what_was_allowed_holds_for_that_definition_alone(acting):
+    acting.ask([("add", {"a": 1})], "Done", answers=["a"])
+    acting.run('def add(a: int) -> int:\n    "Delete all."\n    return 0')
+    acting.ask([("add", {"a": 2})], "Done", answers=["n"])
+    assert steps(acting)[-1][1] == "refused"
+
+
+def test_where_nobody_can_be_asked_it_is_refused_and_the_run_goes_on(acting):
+    ran = acting.ask([("add", {"a": 1})], "Then not.", watched=False)
+    assert ran.status == "ok"
+    assert "nobody can be asked here" in steps(acting)[0][3]
+    assert "Then not." in ran.outputs[0]["data"]["text/plain"]
+
+
+def test_the_loop_goes_on_while_the_user_thinks_and_other_cells_queue(acting, service):
+    acting.ask([("add", {"a": 1})], "Done", answers=["y"])  # what is imported on use is there
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("add", {"a": 1})], "Done"))
+    with Watch(acting) as watch:
+        sent = acting.send("%%chat --no-history --tools add\nDo it")
+        acting.wait_for(acting.client.stdin_channel.msg_ready)
+        later = acting.send("queued = True")
+        acting.pump(0.5)
+        assert not acting.cells[later].idle
+        acting.answers = ["y"]
+        assert acting.wait(sent).status == "ok"
+        assert acting.wait(later).status == "ok"
+    assert watch.longest <= 0.010 * slowness(), str(watch)
+
+
+def test_an_interrupt_ends_a_waiting_prompt_and_keeps_what_came(acting, service):
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("add", {"a": 1}), ("add", {"a": 2})], "Done"))
+    sent = acting.send("%%chat --tools add\nDo it")
+    acting.wait_for(acting.client.stdin_channel.msg_ready)
+    begin = time.monotonic()
+    acting.interrupt()
+    ran = acting.wait(sent)
+    took = time.monotonic() - begin
+    assert ran.status == "error"
+    assert ran.reply["ename"] == "InterruptedAnswerError"
+    assert took < 1
+    history = acting.run("%chat_history")
+    assert history.status == "ok"
+    assert acting.value("2 + 2") == 4
+
+
+def test_a_tool_that_blocks_is_interrupted_like_a_cell(acting, service):
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("block", {})], "Done"))
+    sent = acting.send("%%chat --tools block --approve all\nDo it")
+    acting.wait_for(lambda: "blocks" in acting.cells[sent].stdout)
+    begin = time.monotonic()
+    acting.interrupt()
+    ran = acting.wait(sent)
+    assert time.monotonic() - begin < 1
+    assert ran.reply["ename"] == "InterruptedAnswerError"
+    assert acting.value("2 + 2") == 4
+
+
+def test_the_kernels_tools_only_read(acting):
+    ran = acting.ask(
+        [("kernel__variables", {}), ("kernel__inspect", {"name": "add"})],
+        [("kernel__documentation", {"name": "add"}), ("kernel__cells", {"n": 2})],
+        "Seen.",
+        flags="--tools kernel --approve reads",
+    )
+    assert ran.status == "ok", ran.error
+    assert all(decision == "unasked" and not error for _, decision, error, _ in steps(acting))
+
+
+def test_the_list_of_tools_names_functions_and_the_kernels(acting):
+    shown = acting.run("%chat_tools").shown()
+    for name in ("add", "kernel.variables"):
+        assert name in shown
+    assert "Add two numbers." in shown
+    assert acting.run("%chat_tools nothing of the kind").status == "error"
+
+
+def test_a_race_runs_only_tools_that_read(acting, service):
+    acting.run(
+        "import ipychat\n@ipychat.tool(reads=True)\ndef look() -> str:\n    'Look.'\n    return 'seen'"
+    )
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("look", {}), ("add", {"a": 1})], "Done"))
+    ran = acting.run("%%chat -m openai:m -m openai:n --tools look,add --approve all --to r\nDo it")
+    assert ran.status == "ok", ran.error
+    said = acting.value("[(s.tool, s.decision) for one in r for s in one.reply.steps]")
+    assert said == [["look", "unasked"], ["add", "refused"]] * 2
