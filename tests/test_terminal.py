@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.acting import COMPLETIONS
 from tests.loopback import END, HANG, answer, chunk, head
 from tests.protocols import PROTOCOLS, completion, sse
 
@@ -525,3 +526,33 @@ def test_leaving_makes_no_noise(terminal, service, before):
     status, said = one.exit()
     assert status == 0
     assert not NOISE.search(said), said
+
+
+def test_a_tool_is_asked_about_by_keys_at_the_prompt(prompt_toolkit, service):
+    shell = prompt_toolkit
+    service.on(
+        COMPLETIONS.path, COMPLETIONS.script([("add", {"a": 2})], [("add", {"a": 3})], "Five.")
+    )
+    shell.run("add = lambda a: a + 1; add.__annotations__['a'] = int; add.__name__ = 'add'")
+    shell.begin("%chat --tools add Do it")
+    shell.wait_for("refuse:")
+    shell._child.send("y\r")
+    shell.wait_for("a=3")
+    shell.wait_for("refuse:")
+    shell._child.send("n because no\r")
+    said = shell.wait_for_prompt()
+    assert "Five." in said
+    assert "refused: no" in said
+    results = COMPLETIONS.results(service.asked(COMPLETIONS.path)[-1].json)
+    assert results == ["3", "It was refused: no"]
+
+
+def test_an_interrupt_at_the_keys_ends_the_answer(prompt_toolkit, service):
+    shell = prompt_toolkit
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("add", {"a": 2})], "Five."))
+    shell.run("add = lambda a: a + 1; add.__name__ = 'add'")
+    shell.begin("%chat --tools add Do it")
+    shell.wait_for("refuse:")
+    shell.interrupt("Ctrl-C")
+    assert "InterruptedAnswerError" in shell.wait_for_prompt()
+    assert "4" in shell.run("2 + 2")
