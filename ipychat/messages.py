@@ -652,10 +652,16 @@ class FinishReason:
 
 MAX_ANSWER = "max_answer"
 """Why an answer ended that is longer than the setting of that name allows."""
+MAX_STEPS = "max_steps"
+"""Why a run ended that has called as many tools as it may."""
+MAX_COST = "max_cost"
+"""Why a run ended that has cost as much as it may."""
 CUT_OFF = {
     "length": "Cut off: the model reached its limit of tokens",
     "content_filter": "Cut off by the service's content filter",
     MAX_ANSWER: "Cut off: the answer reached the size that IPyChat.max_answer allows",
+    MAX_STEPS: "Stopped at the limit of tool calls",
+    MAX_COST: "Stopped at the limit of its cost",
 }
 """By the reason for which an answer ended: what is said of one that is not whole."""
 

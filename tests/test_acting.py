@@ -8,10 +8,11 @@ import pytest
 
 import ipychat
 from ipychat import config
-from ipychat.chat import acting, conversations
+from ipychat.chat import acting, continuation, conversations
 from ipychat.errors import NotRecordedError, UsageError
-from ipychat.messages import ImagePart, Step, Text
+from ipychat.messages import ImagePart, Place, Step, Text
 from ipychat.toolbox import given as toolbox
+from ipychat.toolbox.decisions import Verdict
 from tests.acting import COMPLETIONS, SPEAKERS
 from tests.loopback import Service, answer
 
@@ -285,3 +286,57 @@ async def test_a_kept_run_replays_without_running_anything(service, tmp_path, mo
     with pytest.raises(NotRecordedError, match="No result of this tool call"):
         await ipychat.ask("Count", **how)
     assert ran == [1, 2]
+
+
+async def test_rows_run_their_tools_and_a_second_run_asks_for_what_is_missing(service):
+    ran = []
+
+    def look(n: int) -> int:
+        """Look."""
+        ran.append(n)
+        if len(ran) == 12:
+            raise asyncio.CancelledError
+        return n
+
+    def respond(received):
+        row = received.json["messages"][0]["content"].split()[-1]
+        return COMPLETIONS.script([("look", {"n": int(row)})], f"Row {row}")(received)
+
+    service.on(COMPLETIONS.path, respond)
+    how = {"model": "openai:m", "tools": [look], "approve": "all", "concurrency": 4}
+    with pytest.raises(asyncio.CancelledError):
+        await ipychat.map(range(20), "Look at {{it}}", **how)
+    results = await ipychat.map(range(20), "Look at {{it}}", **how)
+    assert [row.value for row in results] == [f"Row {n}" for n in range(20)]
+    assert {*ran} == {*range(20)}
+    assert len(ran) <= 20 + 4
+
+
+async def test_rows_are_decided_about_once(service):
+    asked = []
+
+    async def decide(pending):
+        asked.append(pending.tool.name)
+        return Verdict("once", pending.arguments)
+
+    config.use(config.current()._replace(ask=decide))
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("add", {"a": 1})], "Done"))
+    await ipychat.map(range(5), "{{it}}", model="openai:m", tools=[add])
+    assert asked == ["add"]
+    told = [COMPLETIONS.results(one.json) for one in service.asked(COMPLETIONS.path)]
+    assert told.count(["2"]) == 5
+
+
+async def test_a_limited_run_goes_on(service):
+    rounds = [[("add", {"a": n})] for n in range(3)]
+    service.on(COMPLETIONS.path, COMPLETIONS.script(*rounds, "Done"))
+    how = {"model": "openai:m", "tools": [add], "approve": "all", "chat": "long"}
+    first = await ipychat.ask("Count", max_steps=2, **how)
+    assert first.finish == "max_steps"
+    talk = ipychat.conversation("long")
+    assert continuation.is_cut_off(talk.turns[-1])
+    turn = talk.begin(continuation.question(talk, Place("long")))
+    async for _ in turn.events():
+        pass
+    assert turn.reply.text == "Done"
+    assert [step.text for step in turn.reply.steps] == ["3"]

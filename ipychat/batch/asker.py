@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ipychat.batch.pace import Pace
 from ipychat.catalog import lists, registry, routes
+from ipychat.chat.acting import Acting, answering
 from ipychat.chat.answer import Answer
 from ipychat.errors import (
     AnswerError,
@@ -108,7 +109,7 @@ class Asker:
         again, asked = request, _Attempts()
         while True:
             error: ChatError
-            answer = Answer(self._sent(again))
+            answer = answering(self._sent(again))
             try:
                 tokens = lists.estimate_tokens(again)
                 await self._pace.turn(tokens)
@@ -160,7 +161,7 @@ class Asker:
             options.pop("response_format", None)
         return replace(request, options=MappingProxyType(options))
 
-    async def _listen(self, answer: Answer) -> None:
+    async def _listen(self, answer: Answer | Acting) -> None:
         is_first = True
         async with contextlib.aclosing(answer.events(keeps=False)) as events:
             async for _ in events:

@@ -37,6 +37,7 @@ from ipychat.store import ledger, replay
 from ipychat.store.answers import Receipt
 from ipychat.text import schemas
 from ipychat.text.schemas import Schema
+from ipychat.toolbox import given
 
 LOOKUP_BATCH = 64
 """Rows looked up together."""
@@ -526,7 +527,21 @@ async def map(  # noqa: A001 - ipychat.map
     )  # fmt: skip
     if schema is not None:
         await schemas.load(schema)
+    how = replace(how, options=await with_tools(how))
     return await Batch(data, template, how).run()
+
+
+async def with_tools(how: How) -> dict[str, Any]:
+    """Return the options of a run with its tools, about which the user was asked, once.
+
+    Raises UsageError where they could not run: on other machines.
+    """
+    options = await given.take(how.options)
+    if (tools := options.get(given.GIVEN)) is None:
+        return options
+    if how.executor is not None or config.current().dask:
+        raise UsageError("Tools run in this kernel: rows with tools can't be sent to a cluster.")
+    return {**options, given.GIVEN: await given.decided(tools)}
 
 
 def plan(data: Any, template: rows.Template, **given: Any) -> Plan:

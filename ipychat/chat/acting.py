@@ -22,6 +22,8 @@ from ipychat.chat.answer import Answer
 from ipychat.errors import ChatError, PolicyError, ServiceTimeoutError, UsageError
 from ipychat.messages import (
     GAP,
+    MAX_COST,
+    MAX_STEPS,
     Event,
     FinishReason,
     Notice,
@@ -43,8 +45,6 @@ from ipychat.wire import policy
 
 E = TypeVar("E", bound=Event)
 
-MAX_STEPS = "max_steps"
-MAX_COST = "max_cost"
 MISSING = (
     "The steps so far were kept from an earlier run; they had set names that this kernel does not "
     "know: {}. From here on tools run."
@@ -62,14 +62,15 @@ class Acting:
 
     def __init__(self, request: Question) -> None:
         self._given: Given = request.given
-        tools = MappingProxyType({**request.options, "tools": self._given.to_option()})
-        self._answer = Answer(dataclasses.replace(request, options=tools))
+        self._first = request
+        self._answer = Answer(request)
         """The answer to the newest request."""
-        self._first = self._answer.request
         self._done: list[Reply] = []
         """Earlier answers of the run, each with its steps."""
         self._steps: list[Step] = []
         """Those of the newest answer."""
+        self._keeps = True
+        """Whether what comes is kept, and what was kept is looked for."""
         self._count = 0
         self._made: set[str] = set()
         """Names of the notebook that steps had set which were taken from earlier ones."""
@@ -86,6 +87,7 @@ class Acting:
 
     async def events(self, *, keeps: bool = True) -> AsyncGenerator[Event, None]:
         """Yield the events of the whole run, FinishReason last; see `Answer.events`."""
+        self._keeps = keeps
         self._check_price()
         try:
             while self._finish is None:
@@ -211,7 +213,7 @@ class Acting:
 
     async def _step(self, call: ToolCall, tool: Tool | None) -> Step:
         """Take what became of the call earlier, or carry it out now."""
-        if kept := await kept_steps.find(self._answer, call, tool):
+        if self._keeps and (kept := await kept_steps.find(self._answer, call, tool)):
             self._made |= {*kept.made}
             return kept
         if self._made and (missing := toolbox.missing(self._made)):
@@ -221,7 +223,7 @@ class Acting:
         step = await self._act(call, tool)
         took = time.monotonic() - begin - (self._thinking - before)
         step = dataclasses.replace(step, seconds=round(took, 3))
-        if fault := await kept_steps.keep(self._answer, step, tool):
+        if self._keeps and (fault := await kept_steps.keep(self._answer, step, tool)):
             self.add(Notice(fault))
         return step
 

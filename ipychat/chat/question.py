@@ -60,6 +60,8 @@ def question(
     tools = named.pop(GIVEN, None)
     switches = {name: bool(named.pop(name)) for name in OUR_OPTIONS & named.keys()}
     given = {**named, **extra}
+    if tools is not None:
+        given["tools"] = tools.to_option()
     for name, value in given.items():
         if name in {"model", "messages"}:
             raise UsageError(f"{name} is not a provider's option but an argument of its own.")

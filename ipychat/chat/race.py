@@ -22,6 +22,7 @@ from ipychat.messages import Event, FinishReason, ModelId, Place, Prompt, Reply,
 from ipychat.store import replay
 from ipychat.text import tables
 from ipychat.text.characters import shortened
+from ipychat.toolbox import given as toolbox
 
 HEADS = ("model", "first text", "whole", "tokens in", "tokens out", "cost", "answer")
 SHOWN_CHARACTERS = 160
@@ -215,6 +216,7 @@ async def compare(
     for name in names:
         await resolve.ready(name)
     place = Place(talk.name if chat is not None else None)
+    options = await toolbox.take(talk.with_tools(options), only_reads=True)
     turn = talk.begin(
         *(
             talk.question(prompt, model=name, system=system, place=place, options=options)

@@ -28,6 +28,7 @@ from ipychat.errors import ChatError, UsageError
 from ipychat.kernel import notebook
 from ipychat.kernel.run import Run
 from ipychat.messages import FilePart, ImagePart, Message, Part, Place, Question, TextPart
+from ipychat.toolbox.given import GIVEN, take
 from ipychat.wire import aside
 
 TICK = 0.04
@@ -162,15 +163,15 @@ class Exchange:
         along: Iterable[dict[str, Any]] = (),
     ) -> None:
         parts = [await self._part(**one) for one in along]
-        self._ask(Message.asking(text, [*parts, *_parts(files, buffers)]))
+        await self._ask(Message.asking(text, [*parts, *_parts(files, buffers)]))
 
-    def _do_again(self, turn: str) -> None:
+    async def _do_again(self, turn: str) -> None:
         old = self._turn(turn)
-        self._ask(old.question[-1], old)
+        await self._ask(old.question[-1], old)
 
-    def _do_edit(self, turn: str, text: str) -> None:
+    async def _do_edit(self, turn: str, text: str) -> None:
         old = self._turn(turn)
-        self._ask(_edited(old.question[-1], text), old)
+        await self._ask(_edited(old.question[-1], text), old)
 
     def _do_stop(self) -> None:
         running = [turn for turn in self.conversation.turns if turn.state == "running"]
@@ -267,15 +268,20 @@ class Exchange:
 
     # -- asking
 
-    def _ask(self, question: Message, old: Turn | None = None) -> None:
+    async def _ask(self, question: Message, old: Turn | None = None) -> None:
         """Ask; in the place of `old`, if that is given, and as it was asked."""
         _let_go(old)
+        options = {**self._options, "extra": self._as_before(old)}
+        if old and old.request.given:
+            options[GIVEN] = old.request.given
+        else:
+            options = await take(self.conversation.with_tools(options))
         asked = self.conversation.question(
             question,
             system=old.system if old else None,
             place=self._place(old),
             instead_of=old,
-            options={**self._options, "extra": self._as_before(old)},
+            options=options,
         )
         self._start(asked, old)
 

@@ -6,6 +6,7 @@ import ast
 import re
 import typing
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ipychat.errors import UsageError
@@ -40,8 +41,10 @@ async def run(session: Session, template: str, flags: Namespace) -> Results | Pl
     plan is returned. If interrupted, stores what is finished, and raises InterruptedAnswerError.
     """
     from ipychat.batch import Batch, How
+    from ipychat.batch.run import with_tools
     from ipychat.display import progress
     from ipychat.kernel import notebook
+    from ipychat.kernel.awaiting import stoppable
     from ipychat.kernel.run import Run, in_front
     from ipychat.magics.flags import options_of
     from ipychat.text import schemas
@@ -67,6 +70,7 @@ async def run(session: Session, template: str, flags: Namespace) -> Results | Pl
         progress=progress.shown(publish, watched=notebook.is_watched(shell)),
         options={name: one for name, one in options_of(flags).items() if one is not None},
     )
+    how = replace(how, options=await stoppable(with_tools(how)))
     batch = Batch(data, _template(template, scope), how)
     if flags.dry_run:
         return batch.plan()

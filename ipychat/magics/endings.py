@@ -24,10 +24,12 @@ def ending(reply: Reply) -> str:
     """Say how an answer ended; empty if it ended normally."""
     if reply.finish in {"stop", "tool_calls", None}:
         return ""
-    from ipychat.messages import MAX_ANSWER
+    from ipychat.messages import MAX_ANSWER, MAX_COST, MAX_STEPS
 
     advice = {
         "length": " --max-tokens sets it; %chat_continue goes on.",
+        MAX_STEPS: " --max-steps sets it; %chat_continue goes on.",
+        MAX_COST: " --max-cost sets it; %chat_continue goes on.",
         MAX_ANSWER: f" It is {_size(config.current().max_answer)}.",
     }.get(reply.finish, "")
     return f"{reply.cut_off or f'Ended with: {reply.finish}'}.{advice}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from ipychat import config
 from ipychat.errors import UsageError
+from ipychat.messages import ToolCall
 from ipychat.text import words
 from ipychat.toolbox import decisions, offers
 from ipychat.toolbox.decisions import Approve
@@ -54,6 +55,7 @@ def _name_of(own: Json) -> str:
     return str(function.get("name", "") if isinstance(function, Mapping) else own.get("name", ""))
 
 
+EVERY = "in every row"
 GIVEN = "given"
 """The option in which `take` puts what it has read."""
 
@@ -182,3 +184,19 @@ def _functions(offered: Any) -> list[Any]:
 def tools() -> offers.Offers:
     """List what a model could be given here."""
     return offers.offers(notebook())
+
+
+async def decided(given: Given) -> Given:
+    """Ask about each tool once, for a run of many questions; a call is then asked about no more."""
+    allowed: dict[str, str | bool] = {}
+    for tool in given.tools:
+        if not callable(given.approve):
+            call = ToolCall("", tool.wire_name, "{}")
+            asked = replace(tool, ask=True) if callable(tool.ask) else tool
+            pending = decisions.Pending(asked, call, {EVERY: "whatever the model chooses"})
+            verdict = await decisions.decide(pending, given.approve, config.current().ask)
+            refused = verdict.decision == "refused"
+            allowed[tool.wire_name] = verdict.reason if refused else True
+    if callable(given.approve):
+        return given
+    return replace(given, approve=lambda call: allowed[call.name])

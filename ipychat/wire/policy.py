@@ -111,10 +111,9 @@ def check_command(*command: str) -> None:
 
 def _check(name: str, kind: str, what: str, *, own: bool = False, also: Iterable[str] = ()) -> None:
     """Raise PolicyError if neither `name` nor another matches a limit and it is not our own."""
-    names = [name, *also]
     for whose, limits in _limits():  # a file that can't be read forbids our own, too
         patterns: tuple[str, ...] | None = getattr(limits, kind)
-        if not any(_fits(one, patterns) for one in names) and not own:
+        if not (own or _fits(name, patterns) or any(_fits(one, patterns) for one in also)):
             raise PolicyError(
                 f"{whose} does not allow {what}.\n"
                 f"Allowed are: {', '.join(patterns or ()) or 'none'}."
@@ -149,7 +148,7 @@ def _limits() -> list[tuple[str, Limits]]:
         version = files.version(path)
     except OSError as error:
         raise _unreadable(path, error.strerror) from None
-    own = Limits(*(getattr(settings, kind) for kind in Limits._fields))
+    own = Limits(*[getattr(settings, kind) for kind in Limits._fields])
     if own.allowed_hosts is not None:
         own = own._replace(allowed_hosts=tuple(map(str.lower, own.allowed_hosts)))
     found = [("%config IPyChat", own)]
