@@ -236,13 +236,17 @@ def masked(value: Any) -> Any:
     """Return a JSON value with every known secret in its texts replaced."""
     match value:
         case str():
-            return value if len(value) < MIN_LENGTH else mask_url(value)
+            if len(value) < MIN_LENGTH:
+                return value
+            return mask_url(value) if ";" in value else mask(value)
         case None | bool() | int() | float():
             return value
         case dict():
             return {
                 name if len(name) < MIN_LENGTH else mask(name): (
-                    one if type(one) in WITHOUT_TEXT else masked(one)  # records have many
+                    one  # records have many
+                    if type(one) in WITHOUT_TEXT or (type(one) is str and len(one) < MIN_LENGTH)
+                    else masked(one)
                 )
                 for name, one in zip(map(str, value), value.values(), strict=True)
             }

@@ -133,7 +133,9 @@ def _recorded(name: str) -> ModelId | None:
     before, colon, _ = name.partition(":")
     if colon and registry.is_known(before):
         return None
-    model = ModelId.parse(replay.meaning(name) or "")
+    if (meaning := replay.meaning(name)) is None:
+        return None
+    model = ModelId.parse(meaning)
     if not registry.is_known(model.provider) or not RECORDED_NAME.fullmatch(model.name):
         return None
     try:

@@ -542,6 +542,8 @@ def bundle(
 
 def _unanswered(reply: Reply) -> list[ToolCall]:
     """Return the calls of which nothing came: the caller runs those tools."""
+    if not reply.tool_calls:
+        return []
     known = {step.call for step in reply.steps}
     return [call for call in reply.tool_calls if call not in known]
 
@@ -564,7 +566,7 @@ def _pieces(reply: Reply) -> Iterator[str | Step]:
 
 def _said(reply: Reply) -> list[answer.Part | None]:
     """Return an answer's texts and steps as parts."""
-    if not reply.steps:
+    if not (reply.tool_calls and reply.steps):
         return [answer.text(_shown(reply.text[:MAX_SHOWN]))]
     return [
         answer.text(_shown(one)) if isinstance(one, str) else steps.part(one)
@@ -589,7 +591,7 @@ async def _with_steps(reply: Reply, format: str, work: _Work) -> _Body:  # noqa:
 
 async def _final_data(end: _Ending, work: _Work, finished: str | None = None) -> dict[str, Any]:
     text = _shown(end.reply.text[:MAX_SHOWN])
-    if end.reply.steps:
+    if end.reply.tool_calls and end.reply.steps:
         body = await _with_steps(end.reply, end.format, work)
         reasoning = await _finished(_shown(end.reply.reasoning[:MAX_SHOWN]), work)
         return end.bundle(body, reasoning)

@@ -208,7 +208,9 @@ class ChatMagics(Magics):
             None if flags.no_history else conversation, background=flags.background
         )
         options = conversation.with_tools(flags_.options_of(flags))
-        options = await stoppable(given.take(options, only_reads=bool(is_race)))
+        reading = given.take(options, only_reads=bool(is_race))
+        waits_for_tools = options["tools"] or config.current().tools
+        options = await (stoppable(reading) if waits_for_tools else reading)
         questions = [
             conversation.question(
                 message,

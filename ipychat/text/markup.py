@@ -398,7 +398,7 @@ def _spans(tokens: Iterable[tuple[Any, str]]) -> str:
     """Write tokens as spans, merging neighbours of one class; uncoloured text gets no span."""
     written: list[str] = []
     for kind, run in groupby(tokens, lambda token: _token_class(token[0])):
-        text = escape("".join(text for _, text in run), quote=False)
+        text = escape("".join([text for _, text in run]), quote=False)
         written.append(f'<span class="{kind}">{text}</span>' if kind else text)
     return "".join(written)
 
