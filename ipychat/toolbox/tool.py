@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ipychat.errors import UsageError
+from ipychat.messages import ImagePart, TextPart
 
 Json: TypeAlias = dict[str, Any]
 
@@ -17,6 +18,24 @@ MAX_WIRE_NAME = 64
 """Characters of a tool's name that every service accepts."""
 HASH_DIGITS = 8
 NOT_IN_NAMES = re.compile(r"[^\w-]", re.ASCII)
+
+
+class Failed(Exception):  # noqa: N818 - it is a result, told to the model
+    """A tool failed. The model is told this: text, and pictures that were made before."""
+
+    def __init__(self, *parts: TextPart | ImagePart) -> None:
+        super().__init__("\n".join(part.text for part in parts if isinstance(part, TextPart)))
+        self.parts = parts
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What became of code that ran."""
+
+    parts: tuple[TextPart | ImagePart, ...]
+    """What it showed."""
+    made: tuple[str, ...] = ()
+    """Names of the notebook to which it gave a value; changes within a value are not seen."""
 
 
 @dataclass(frozen=True, slots=True)
