@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from ipychat import config, secrets
+from ipychat.toolbox import nested
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,6 +48,8 @@ class _Loaded:
             HistoryMagics(self._session),
             ModelMagics(self._session),
         ]
+        for magics in self._magics:
+            _keep_to_the_user(magics)
         self._awaiting = Awaiting(shell, self._waiting_names())
         self._interrupts = Interrupts(shell)
         kernel = getattr(shell, "kernel", None)
@@ -195,6 +200,25 @@ def remove(shell: InteractiveShell) -> None:
     """Remove the magics from `shell`, if they are loaded."""
     if loaded := _loaded.pop(id(shell), None):
         loaded.remove()
+
+
+def _keep_to_the_user(magics: Any) -> None:
+    """Let magics refuse what a model's code asks of them."""
+    for kind in magics.magics.values():
+        for name, magic in kind.items():
+            kept = _kept(magic.__func__, name)
+            if hasattr(magic, "awaited"):
+                kept.awaited = _kept(magic.awaited, name)  # type: ignore[attr-defined] # as `waits` does
+            kind[name] = MethodType(kept, magics)
+
+
+def _kept(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def keep(*args: Any) -> Any:
+        nested.refuse(f"%{name}")
+        return function(*args)
+
+    return keep
 
 
 def _forget_type(formatter: Any, module: str, name: str) -> None:

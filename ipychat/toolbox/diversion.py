@@ -12,6 +12,7 @@ import contextlib
 import contextvars
 import functools
 import getpass
+import os
 import sys
 import threading
 import tokenize
@@ -22,15 +23,15 @@ from IPython.core import page
 
 from ipychat.context import attachments
 from ipychat.errors import UsageError
-from ipychat.toolbox import nested
+from ipychat.toolbox import nested, programs
 from ipychat.toolbox.shown import Shown
 
 SHOW = "_showtraceback"
 """IPython's method that displays every traceback."""
-ASKS = "nobody can answer it while a model's code runs. Put the value into the code."
+ASKS = "Nobody can answer input() while a model's code runs: put the value into the code."
 EXIT = "exit() would end the user's session: code that a model runs can't do that."
 NEXT_CELL = "Code that a model runs can't change a cell: the tool kernel.propose puts one below."
-DEBUGGER = "No debugger opened: nobody can answer it while a model's code runs.\n"
+DEBUGGER = "No debugger was opened: nobody can answer it while a model's code runs."
 
 
 @contextlib.contextmanager
@@ -38,14 +39,17 @@ def diverted(shell: Any, shown: Shown, code: str) -> Iterator[None]:
     """Divert what the code of the run `shown` shows, and refuse what it may not ask or end."""
     start, named = threading.Thread.start, shell.compile.format_code_name
     with contextlib.ExitStack() as stack:
+        stack.callback(shown.close)
 
         def divert(held: Any, name: str, inside: Callable[..., Any]) -> None:
             stack.enter_context(_stand_in(shown, held, name, inside))
 
         stack.enter_context(shell.display_trap)  # else IPython would set its hook over ours
         divert(sys, "displayhook", functools.partial(_show_value, shell, shown, code))
+        drain = stack.enter_context(_programs(shell, shown))
         for stream in {id(one): one for one in (sys.stdout, sys.stderr)}.values():
-            divert(stream, "write", shown.write)  # handlers of logs hold the streams themselves
+            # its method, since handlers of logs hold the stream itself
+            divert(stream, "write", functools.partial(_write, shown, drain, os.getpid()))
         divert(shell.display_pub, "publish", functools.partial(_show, shown))
         divert(shell.display_pub, "clear_output", lambda *_, **__: shown.clear())
         divert(shell, SHOW, lambda _kind, _error, lines: shown.fail(lines))
@@ -55,8 +59,9 @@ def diverted(shell: Any, shown: Shown, code: str) -> Iterator[None]:
         if shell.system != shell.system_piped:  # a terminal's, which sys.stdout would not see
             divert(shell, "system", shell.system_piped)
         for held, name in _ways_to_ask(shell):
-            divert(held, name, _refusing(f"{name.strip('_')}: {ASKS}"))
-        divert(shell, "debugger", lambda **_: shown.write(DEBUGGER))
+            divert(held, name, _refusing(ASKS))
+        for held, name in ((shell, "debugger"), (sys, "breakpointhook")):
+            divert(held, name, lambda *_, **__: shown.fail([DEBUGGER]))
         if hasattr(shell, "ask_exit"):
             divert(shell, "ask_exit", _refusing(EXIT))
         divert(shell, "set_next_input", _refusing(NEXT_CELL))
@@ -69,6 +74,7 @@ def _stand_in(shown: Shown, held: Any, name: str, inside: Callable[..., Any]) ->
     before, is_own = getattr(held, name), name in vars(held)
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         reached = inside if nested.current() is shown and shown.is_open else before
         return reached(*args, **kwargs)
 
@@ -81,6 +87,25 @@ def _stand_in(shown: Shown, held: Any, name: str, inside: Callable[..., Any]) ->
                 setattr(held, name, before)
             else:
                 delattr(held, name)
+
+
+@contextlib.contextmanager
+def _programs(shell: Any, shown: Shown) -> Iterator[Callable[[], None]]:
+    """Divert what programs write, where this diverts nothing else."""
+    if getattr(shell, "kernel", None) is None or os.name != "posix":
+        yield lambda: None
+        return
+    with programs.diverted(shown) as drain:
+        yield drain
+
+
+def _write(shown: Shown, drain: Callable[[], None], process: int, text: str) -> int:
+    """Show what code prints, behind what its programs wrote before."""
+    __tracebackhide__ = True
+    if os.getpid() != process:  # a fork has the pipe alone
+        return os.write(1, text.encode(errors="replace"))
+    drain()
+    return shown.write(text)
 
 
 def _ways_to_ask(shell: Any) -> list[tuple[Any, str]]:
@@ -105,10 +130,9 @@ def _start_inside(start: Callable[[threading.Thread], None], thread: threading.T
     start(thread)
 
 
-def _show(
-    shown: Shown, data: dict[str, Any], *_: Any, transient: Any = None, **__: Any
-) -> None:
+def _show(shown: Shown, data: dict[str, Any], *_: Any, transient: Any = None, **__: Any) -> None:
     """Show what is displayed, in the place of what had its id."""
+    __tracebackhide__ = True
     shown.display(data, (transient or {}).get("display_id"))
 
 

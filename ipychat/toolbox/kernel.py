@@ -19,6 +19,7 @@ ROW_BUDGET = 100
 """Characters that describe one of many values."""
 BUDGET = 4_000
 """Characters that describe a single value."""
+EMPTY = inspect.Parameter.empty
 KINDS = {"name": "string", "n": "integer", "code": "string", "note": "string"}
 
 
@@ -90,13 +91,13 @@ def _described(name: str, value: Any, budget: int) -> str:
 
 def tool_of(method: Callable[..., Any], **parameters: str) -> Tool:
     """Return a method as one of the kernel's tools; `parameters` says what each one takes."""
-    signature = inspect.signature(method).parameters
+    taken = inspect.signature(method).parameters
     schema = {
         "type": "object",
         "properties": {
             name: {"type": KINDS[name], "description": said} for name, said in parameters.items()
         },
-        "required": [name for name in parameters if signature[name].default is inspect.Parameter.empty],
+        "required": [name for name in parameters if taken[name].default is EMPTY],
         "additionalProperties": False,
     }
 

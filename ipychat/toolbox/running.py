@@ -53,7 +53,7 @@ class FailedRun(Failed):
         """The names that it had made before."""
 
 
-class InterruptedRun(InterruptedAnswerError):
+class InterruptedRunError(InterruptedAnswerError):
     """The user interrupted the code.
 
     What waits for the tool ends with this, and not with a KeyboardInterrupt: out of a task of the
@@ -102,11 +102,9 @@ class Running:
                     error = await self._execute(code)
             except KeyboardInterrupt as interrupt:  # it came between the code and IPython's own
                 error = interrupt
-            finally:
-                shown.is_open = False
         ran = Ran(shown.parts() or (TextPart(QUIET),), self._made(before))
         if interrupts:
-            raise InterruptedRun(ran)
+            raise InterruptedRunError(ran)
         if error is not None:
             raise FailedRun(ran)
         return ran
@@ -167,9 +165,12 @@ def _kept(shell: Any) -> Iterator[None]:
     states.append((shell.displayhook, "exec_result", shell.displayhook.exec_result))
     numbers = shell.compile._filename_map  # noqa: SLF001 - the public way in makes texts of them
     numbered = {**numbers}
+    trace = sys.gettrace()
     try:
         yield
     finally:
+        if sys.gettrace() is not trace:  # a debugger's that could ask nobody
+            sys.settrace(trace)
         for names, values, which in kept:
             for name in which:
                 names.pop(name, None)

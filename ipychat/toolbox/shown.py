@@ -45,6 +45,7 @@ class Shown:
 
     def write(self, text: str) -> int:
         """Take text as it comes from a stream. Raises TooMuchOutputError."""
+        __tracebackhide__ = True
         if not isinstance(text, str):
             raise TypeError(f"write() takes text, not {type(text).__name__}.")
         self._put(text)
@@ -52,6 +53,7 @@ class Shown:
 
     def display(self, data: Mapping[str, Any], display_id: str | None = None) -> None:
         """Take a display in all its forms. Raises TooMuchOutputError."""
+        __tracebackhide__ = True
         self._put(_read(data), self._places.get(display_id or ""))
         if display_id:
             self._places.setdefault(display_id, len(self._parts) - 1)
@@ -70,14 +72,18 @@ class Shown:
         self._places.clear()
         self._characters = self._pictures = 0
 
+    def close(self) -> None:
+        """Take nothing more: the run has ended."""
+        self.is_open = False
+
     def parts(self) -> tuple[TextPart | ImagePart, ...]:
         """Return all of it as a model is told of it."""
         parts: list[TextPart | ImagePart] = []
-        for is_text, group in groupby(self._parts, lambda part: isinstance(part, str)):
-            if is_text:
-                parts += filter(lambda part: part.text.strip(), [TextPart(_plain(group))])
-            else:
-                parts += group  # type: ignore[arg-type] # the pictures
+        for kind, group in groupby(self._parts, type):
+            if kind is not str:
+                parts += [one for one in group if isinstance(one, ImagePart)]
+            elif (text := _plain(group)).strip():
+                parts.append(TextPart(text))
         texts = [part.text for part in parts if isinstance(part, TextPart)]
         if sum(map(len, texts)) <= results.MAX_RESULT:
             return tuple(parts)
@@ -86,6 +92,7 @@ class Shown:
 
     def _put(self, part: Part, place: int | None = None) -> None:
         """Add a part, or put it into the place of an earlier one."""
+        __tracebackhide__ = True
         if isinstance(part, str):
             part = part[: MAX_TEXT + 1 - self._characters]
         if place is None:
@@ -109,6 +116,7 @@ class Shown:
 
 
 def _stop(what: str) -> NoReturn:
+    __tracebackhide__ = True
     raise TooMuchOutputError(f"The code showed {what}, and was stopped.")
 
 
