@@ -35,8 +35,13 @@ LAST_VALUES = ("_", "__", "___")
 """Names under which IPython keeps the last values."""
 LAST_ERROR = ("last_type", "last_value", "last_traceback", "last_exc")
 """Names under which `sys` keeps the last error."""
-OF_THE_CELL = ("last_execution_succeeded", "last_execution_result")
-"""What the shell knows of the cell that ran last."""
+OF_THE_CELL = (
+    "last_execution_succeeded",
+    "last_execution_result",
+    "exec_result",
+    "_in_post_execute",
+)
+"""What the shell, its display hook and its publisher know of the running cell, or of the last."""
 
 _turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
     weakref.WeakKeyDictionary()
@@ -121,10 +126,10 @@ class Running:
         result = await shell.run_cell_async(
             code, store_history=False, transformed_cell=cell, preprocessing_exc_tuple=failed
         )
-        if task and task.cancelling() > cancelled:  # IPython, or the code, took it for an error
-            raise asyncio.CancelledError
         shell.events.trigger("post_execute")  # as after a cell: this is when plots are shown
         shell.events.trigger("post_run_cell", result)
+        if task and task.cancelling() > cancelled:  # IPython, or the code, took it for an error
+            raise asyncio.CancelledError
         error: BaseException | None = result.error_before_exec or result.error_in_exec
         return error
 
@@ -161,8 +166,12 @@ def _kept(shell: Any) -> Iterator[None]:
         (names, {name: names[name] for name in which if name in names}, which)
         for names, which in ((shell.user_ns, LAST_VALUES), (vars(sys), LAST_ERROR))
     ]
-    states = [(shell, name, getattr(shell, name)) for name in OF_THE_CELL]
-    states.append((shell.displayhook, "exec_result", shell.displayhook.exec_result))
+    states = [
+        (held, name, getattr(held, name))
+        for held in (shell, shell.displayhook, shell.display_pub)
+        for name in OF_THE_CELL
+        if hasattr(held, name)
+    ]
     numbers = shell.compile._filename_map  # noqa: SLF001 - the public way in makes texts of them
     numbered = {**numbers}
     trace = sys.gettrace()
@@ -195,6 +204,7 @@ def _interruptible(shown: Shown) -> Iterator[list[int]]:
     task, before = asyncio.current_task(), signal.getsignal(signal.SIGINT)
 
     def handle(signum: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
         # in another task, also in one of the code's, it would end the loop
         if nested.current() is shown and shown.is_open and asyncio.current_task() is task:
             came.append(signum)
