@@ -61,7 +61,7 @@ def ways_out(shell):
         *(name in vars(one) for one, name in held),
         *("stand_in" in repr(stream.write) for stream in (sys.stdout, sys.stderr)),
         sys.displayhook, sys.breakpointhook, sys.gettrace(), threading.Thread.start,
-        signal.getsignal(signal.SIGINT), input, getattr(sys, "last_value", None),
+        signal.getsignal(signal.SIGINT), input,
         shell.displayhook.exec_result, shell.last_execution_result, os.fstat(1), os.fstat(2),
     ]  # fmt: skip
 
@@ -357,8 +357,8 @@ def test_a_display_that_is_updated_stands_in_its_place():
 def test_too_many_pictures_end_the_code_and_the_first_are_kept():
     one = shown.Shown()
     with pytest.raises(shown.TooMuchOutputError, match="more than 16 pictures"):
-        for _ in range(100):
-            one.display({"image/png": PNG})
+        for n in range(100):
+            one.display({"image/png": PNG + bytes([n])})
     assert len(one.parts()) == shown.MAX_PICTURES
 
 
@@ -380,9 +380,9 @@ def test_of_a_display_a_model_is_told_what_it_can_read(data, said):
 
 def test_long_texts_among_pictures_are_bounded_together():
     one = shown.Shown()
-    for _ in range(10):
+    for n in range(10):
         one.write("x" * 50_000)
-        one.display({"image/png": PNG})
+        one.display({"image/png": PNG + bytes([n])})
     text, *pictures = one.parts()
     assert len(text.text) < results.MAX_RESULT + 100
     assert len(pictures) == 10
@@ -452,10 +452,12 @@ def test_in_a_kernel_output_error_and_displays_come_back_and_the_cell_shows_noth
 
 @pytest.mark.kernel
 def test_plots_come_back_and_those_of_the_cell_stay_its_own(caller):
+    pytest.importorskip("matplotlib")
     assert caller("import matplotlib.pyplot as plt\nplt.plot([1, 2]);") == ["Ran", [PICTURE]]
     two = "plt.plot([1])\nplt.show()\nprint('between')\nplt.figure()\nplt.plot([2]);"
     assert caller(two) == ["Ran", [PICTURE, "between\n", PICTURE]]
-    assert caller("fig, ax = plt.subplots()\nplt.close(fig)\nfig") == ["Ran", [PICTURE]]
+    assert caller("fig, ax = plt.subplots()\nfig") == ["Ran", [PICTURE]], "once"
+    assert caller("ax = plt.subplot()\nax") == ["Ran", ["<Axes: >\n", PICTURE]]
     kind, parts = caller("plt.plot([1])\n1 / 0")
     assert (kind, len(parts), parts[1]) == ("FailedRun", 2, PICTURE)
     ran = caller.kernel.run(
@@ -533,6 +535,10 @@ def test_no_chat_magic_works_in_it(caller):
     ):
         kind, [said] = caller(f"import ipychat\n{code}")
         assert "Asking a model is the user's" in said, said
+    for code in ("%config IPyChat.model = 'a:b'", "%unload_ext ipychat", "%reload_ext ipychat"):
+        _, [said] = caller(code)
+        assert "code that a model runs can't use it" in said
+    assert caller.kernel.run("%config IPyChat.model").shown() == ""
     assert caller.kernel.run("%chat_jobs").status == "ok"
 
 
@@ -619,6 +625,28 @@ def test_an_interrupt_of_awaiting_code_ends_the_cell_that_waits(caller):
     assert caller("print('as before')") == ["Ran", ["as before\n"]]
 
 
+ANSWER = """\
+from ipychat.kernel.run import Run, in_front
+async def answer(code):
+    run = Run(call(code=code))
+    with in_front(run):
+        await run.wait()
+    raise RuntimeError(f"interrupted: {run.interrupted}")
+"""
+
+
+@pytest.mark.kernel
+def test_an_interrupt_ends_an_answer_that_waits_for_the_tool(caller):
+    assert caller.kernel.run(ANSWER).status == "ok"
+    for code, said in (
+        ("time.sleep(60)", "InterruptedRunError: Interrupted while a tool ran code."),
+        ("await asyncio.sleep(60)", "RuntimeError: interrupted: True"),
+    ):
+        ran = interrupted(caller.kernel, f"print('begun', flush=True)\nawait answer({code!r})")
+        assert ran.reply["ename"] + ": " + ran.reply["evalue"] == said
+        assert caller("print('as before')") == ["Ran", ["as before\n"]]
+
+
 @pytest.mark.kernel
 def test_after_runs_an_interrupt_of_an_answer_is_in_one_line_as_before(caller, shared):
     _, service = shared
@@ -658,7 +686,7 @@ def terminal(tmp_path):
     from tests.test_terminal import Terminal
 
     module = tmp_path / "calls.py"
-    module.write_text(f"from IPython import get_ipython\n{CALL}")
+    module.write_text(f"from IPython import get_ipython\n{CALL}\nANSWER = {ANSWER!r}\n")
     env = {
         **os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "TERM": "dumb",
         "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
@@ -694,5 +722,11 @@ def test_in_a_terminal_it_is_the_same(terminal):
         re.sub(r"\^C", "", said).strip()
         == "InterruptedRunError: Interrupted while a tool ran code."
     )
+    assert terminal.run("exec(ANSWER)") == "\n"
+    terminal.begin("await answer('await asyncio.sleep(60)')")
+    time.sleep(0.5)
+    terminal.interrupt("Ctrl-C")
+    assert "interrupted: True" in terminal.wait_for_prompt()
+    assert "['Ran', ['a\\n']]" in call("print('a')")
     propose = "said = await call('propose', code='print(7)'); print(get_ipython().rl_next_input)"
     assert terminal.run(propose) == "print(7)\n\n"

@@ -198,6 +198,7 @@ def install(shell: InteractiveShell, gateway: Callable[[], Awaitable[str]]) -> N
 
 def remove(shell: InteractiveShell) -> None:
     """Remove the magics from `shell`, if they are loaded."""
+    nested.refuse("%unload_ext ipychat")
     if loaded := _loaded.pop(id(shell), None):
         loaded.remove()
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ipychat.config import Endpoint
 
 from ipychat import config
+from ipychat.toolbox import nested
 
 DEFAULT = config.Config()
 FORMATS = ("markdown", "text", "code", "json", "html")
@@ -166,6 +167,11 @@ class IPyChat(Configurable):
         }  # what is no user's to set
         self.observe(lambda _: self.put_in_force(), names=_names())
         self.put_in_force()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _names():
+            nested.refuse("%config IPyChat")
+        super().__setattr__(name, value)
 
     @validate("proxy")
     def _registered(self, proposal: Any) -> Any:

@@ -138,7 +138,8 @@ def _show(shown: Shown, data: dict[str, Any], *_: Any, transient: Any = None, **
 
 def _code_name(shell: Any, named: Callable[[str], Any], file: str) -> Any:
     """Name code in a traceback: the run's own has no number, and IPython would give it the next."""
-    is_ours = shell.compile._filename_map.get(file) == shell.execution_count  # noqa: SLF001 - as above
+    numbers = shell.compile._filename_map  # noqa: SLF001 - the public way in makes texts of them
+    is_ours = numbers.get(file) == shell.execution_count
     return ("Your", "code") if is_ours else named(file)
 
 
@@ -152,10 +153,10 @@ def _show_value(shell: Any, shown: Shown, code: str, value: Any = None) -> None:
     if value is None or _ends_in_semicolon(shell, code):
         return
     data, _ = shell.display_formatter.format(value)
-    if len(data) == 1:  # a terminal's formatter draws nothing
+    if getattr(shell, "kernel", None) is None:  # a terminal's formatter draws nothing
         with contextlib.suppress(Exception):  # drawing is the value's own code
             data["image/png"] = attachments.drawn(value) or b""
-    if data:  # none of what has displayed itself
+    if data:  # else it has displayed itself
         shown.display(data)
 
 

@@ -77,11 +77,12 @@ class Shown:
         self.is_open = False
 
     def parts(self) -> tuple[TextPart | ImagePart, ...]:
-        """Return all of it as a model is told of it."""
+        """Return all of it as a model is told of it: a picture that came twice, once."""
         parts: list[TextPart | ImagePart] = []
         for kind, group in groupby(self._parts, type):
             if kind is not str:
-                parts += [one for one in group if isinstance(one, ImagePart)]
+                pictures = [one for one in group if isinstance(one, ImagePart)]
+                parts += [one for one in dict.fromkeys(pictures) if one not in parts]
             elif (text := _plain(group)).strip():
                 parts.append(TextPart(text))
         texts = [part.text for part in parts if isinstance(part, TextPart)]
