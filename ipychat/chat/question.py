@@ -53,7 +53,7 @@ def question(
     need not know. `taken` are the names of the caller's own arguments, for suggestions if an option
     is unknown.
     """
-    nested.refuse("Asking a model")
+    nested.refuse("ask a model")
     own = read_messages(prompt)
     head = (Message("system", system),) if system else ()
     named = {name: value for name, value in options.items() if value is not None}

@@ -198,7 +198,7 @@ def install(shell: InteractiveShell, gateway: Callable[[], Awaitable[str]]) -> N
 
 def remove(shell: InteractiveShell) -> None:
     """Remove the magics from `shell`, if they are loaded."""
-    nested.refuse("%unload_ext ipychat")
+    nested.refuse("unload ipychat")
     if loaded := _loaded.pop(id(shell), None):
         loaded.remove()
 
@@ -216,7 +216,7 @@ def _keep_to_the_user(magics: Any) -> None:
 def _kept(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(function)
     def keep(*args: Any) -> Any:
-        nested.refuse(f"%{name}")
+        nested.refuse(f"use %{name}")
         return function(*args)
 
     return keep

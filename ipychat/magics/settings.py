@@ -170,7 +170,7 @@ class IPyChat(Configurable):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _names():
-            nested.refuse("%config IPyChat")
+            nested.refuse("change %config IPyChat")
         super().__setattr__(name, value)
 
     @validate("proxy")

@@ -31,7 +31,7 @@ def current() -> object:
     return _run.get()
 
 
-def refuse(what: str) -> None:
-    """Raise UsageError if a model's code is running."""
+def refuse(deed: str) -> None:
+    """Raise UsageError if a model's code is running; `deed` is what it can't do."""
     if _run.get() is not None:
-        raise UsageError(f"{what} is the user's: code that a model runs can't use it.")
+        raise UsageError(f"Code that a model runs can't {deed}: only the user can.")

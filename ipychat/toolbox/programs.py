@@ -16,6 +16,7 @@ from ipychat.toolbox.shown import Shown, TooMuchOutputError
 
 DESCRIPTORS = (1, 2)
 CHUNK = 1 << 16
+THREAD_NAME = "ipychat-programs"
 
 
 @contextlib.contextmanager
@@ -50,7 +51,7 @@ class _Pipe:
             os.dup2(begin, descriptor)
         os.close(begin)
         # a program that nobody reads from would wait, and the code for it
-        threading.Thread(target=self._follow, daemon=True).start()
+        threading.Thread(target=self._follow, name=THREAD_NAME, daemon=True).start()
 
     def drain(self) -> None:
         """Take what is there."""

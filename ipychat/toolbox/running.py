@@ -89,7 +89,7 @@ class Running:
         Returns what it prints and displays, its plots, and the value of its last expression.
         input() can't be answered.
         """
-        nested.refuse("kernel.run")
+        nested.refuse("call a tool")
         async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             return await self._run(whole(code))
 
