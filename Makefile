@@ -20,7 +20,7 @@ COVERED = ipychat.wire ipychat.store ipychat.providers.provider ipychat.provider
 
 FLOORS = .venv/floors/bin/python
 FLOOR_TESTS = magics display terminal panel contract openai anthropic gemini ollama koala autonomous \
-	robocoders http store transcripts conversations markup gateway login hostile
+	robocoders http store transcripts conversations markup gateway login hostile running
 
 .DELETE_ON_ERROR:
 .PHONY: help quick test slow tests notebooks floors demo docs check fix bench wheel record ui

@@ -163,3 +163,53 @@ def test_a_race_runs_only_tools_that_read(acting, service):
     assert ran.status == "ok", ran.error
     said = acting.value("[(s.tool, s.decision) for one in r for s in one.reply.steps]")
     assert said == [["look", "unasked"], ["add", "refused"]] * 2
+
+
+def test_code_runs_in_the_notebook_and_its_error_and_plot_are_told(acting):
+    ran = acting.ask(
+        [("kernel__run", {"code": "made = 21 * 2\nprint('now', made)\nmade"})],
+        [("kernel__run", {"code": "1 / 0"})],
+        [("kernel__run", {"code": "import matplotlib.pyplot as plt\n_ = plt.plot([1, 2])"})],
+        [("kernel__run", {"code": "%chat_approve"}), ("kernel__run", {"code": "input('Name?')"})],
+        "It is 42.",
+        flags="--no-history --tools kernel.run --approve all",
+    )
+    assert ran.status == "ok", ran.error
+    said = acting.value("[(s.error, s.text, len(s.result), list(s.made)) for s in _.steps]")
+    assert said[0][:2] == [False, "now 42\n42\n"]
+    assert said[0][3] == ["made"]
+    assert said[1][0]
+    assert "ZeroDivisionError" in said[1][1]
+    assert acting.value("any(type(p).__name__ == 'ImagePart' for s in _.steps for p in s.result)")
+    assert all(error for error, *_ in said[3:])
+    assert acting.value("made") == 42
+    assert len(ran.outputs) <= 6
+    assert all("ZeroDivisionError" not in str(one.get("traceback", "")) for one in ran.outputs)
+
+
+def test_code_that_blocks_is_interrupted_like_a_cell(acting, service):
+    code = {"code": "print('blocks')\nwhile True: pass"}
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("kernel__run", code)], "Done"))
+    sent = acting.send("%%chat --tools kernel.run --approve all\nDo it")
+    acting.wait_for(lambda: service.asked(COMPLETIONS.path))
+    acting.pump(1)
+    begin = time.monotonic()
+    acting.interrupt()
+    ran = acting.wait(sent)
+    assert time.monotonic() - begin < 1
+    assert ran.reply["ename"] == "InterruptedAnswerError"
+    shown = acting.run(
+        "import ipychat; print(ipychat.conversation().turns[-1].reply.steps[0].text)"
+    )
+    assert "blocks" in shown.stdout
+    assert "interrupted" in shown.stdout
+
+
+def test_a_proposal_stands_below_and_does_not_run(acting):
+    ran = acting.ask(
+        [("kernel__propose", {"code": "x = 1"})],
+        "Look below.",
+        flags="--no-history --tools kernel.propose",
+    )
+    assert ran.next_input == "x = 1"
+    assert "x" not in acting.value("list(globals())")

@@ -99,6 +99,8 @@ REMEMBERED = {
         "_found": "addresses of servers that were found",
     },
     "toolbox.mcp": {"_running": "MCP servers that run, or start, by loop"},
+    "toolbox.nested": {"_run": "the run whose code is running, by context"},
+    "toolbox.running": {"_turns": "whose code runs now, by loop"},
     "chat.conversations": {"_live": "the conversations, by notebook and name"},
     "chat.journal": {"_left": "records that wait for a lock"},
     "chat.waiting": {"_waiting": "tasks that wait for an answer"},
@@ -258,9 +260,12 @@ def test_loading_the_extension_imports_the_magics_and_no_more():
         "print(json.dumps([one for one in sys.modules if one.startswith('ipychat')]))"
     )
     rooms = {name.partition(".")[2].partition(".")[0] for name in loaded}
-    assert rooms <= {"", "_lazy", "chat", "config", "errors", "kernel", "magics", "secrets", "text"}
-    assert {name for name in loaded if name.startswith(("ipychat.chat.", "ipychat.text."))} <= {
-        "ipychat.chat.waiting", "ipychat.text.characters", "ipychat.text.words"
+    assert rooms <= {"", "_lazy", "chat", "config", "errors", "kernel", "magics", "secrets", "text",
+                     "toolbox"}  # fmt: skip
+    few = ("ipychat.chat.", "ipychat.text.", "ipychat.toolbox.")
+    assert {name for name in loaded if name.startswith(few)} <= {
+        "ipychat.chat.waiting", "ipychat.text.characters", "ipychat.text.words",
+        "ipychat.toolbox.nested"
     }  # fmt: skip
 
 

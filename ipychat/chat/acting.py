@@ -19,7 +19,13 @@ from ipychat import config
 from ipychat.catalog import routes
 from ipychat.chat import kept_steps
 from ipychat.chat.answer import Answer
-from ipychat.errors import ChatError, PolicyError, ServiceTimeoutError, UsageError
+from ipychat.errors import (
+    ChatError,
+    InterruptedAnswerError,
+    PolicyError,
+    ServiceTimeoutError,
+    UsageError,
+)
 from ipychat.messages import (
     GAP,
     MAX_COST,
@@ -266,30 +272,24 @@ class Acting:
                 value = await tool.run(read)
             made = getattr(value, "made", ())
             result = await asyncio.to_thread(results.parts_of, value)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, InterruptedAnswerError) as error:
+            ran = getattr(error, "ran", None)
+            result = (*(ran.parts if ran else ()), TextPart("The user interrupted it."))
+            self._take(
+                _done(call, tool, verdict, result, failed=True, made=ran.made if ran else ())
+            )
             # the tool has ended; what ends the rest is whoever handles interrupts
             signal.raise_signal(signal.SIGINT)
             await asyncio.Event().wait()
             raise
         except Failed as error:
             failed, result = True, error.parts
+            made = getattr(error, "made", ())
         except TimeoutError:
             failed, result = True, (TextPart("It took too long, and was ended."),)
         except Exception as error:  # noqa: BLE001 - anyone may have written the tool
             failed, result = True, (TextPart(results.bounded(_fault(error))),)
-        arguments = json.dumps(verdict.arguments, ensure_ascii=False)
-        if verdict.decision == "edited":
-            result = (TextPart(f"The user changed the arguments; it ran with {arguments}"), *result)
-        return Step(
-            call,
-            tool.name,
-            arguments,
-            _masked(result),
-            failed,
-            verdict.decision,
-            verdict.reason,
-            made=made,
-        )
+        return _done(call, tool, verdict, result, failed=failed, made=made)
 
     # -- the reply
 
@@ -382,6 +382,31 @@ def _refused(call: ToolCall, tool: Tool | None, why: str, verdict: Verdict | Non
         error=True,
         decision="refused",
         reason=verdict.reason if verdict else "",
+    )
+
+
+def _done(
+    call: ToolCall,
+    tool: Tool,
+    verdict: Verdict,
+    result: Result,
+    *,
+    failed: bool,
+    made: tuple[str, ...],
+) -> Step:
+    """Return the step of a tool that ran; the model is told if other arguments ran than its own."""
+    arguments = json.dumps(verdict.arguments, ensure_ascii=False)
+    if verdict.decision == "edited":
+        result = (TextPart(f"The user changed the arguments; it ran with {arguments}"), *result)
+    return Step(
+        call,
+        tool.name,
+        arguments,
+        _masked(result),
+        failed,
+        verdict.decision,
+        verdict.reason,
+        made=made,
     )
 
 

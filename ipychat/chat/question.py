@@ -23,6 +23,7 @@ from ipychat.messages import (
 )
 from ipychat.providers.provider import read_messages
 from ipychat.text import words
+from ipychat.toolbox import nested
 from ipychat.toolbox.given import GIVEN, TERMS
 
 NOWHERE = Place()
@@ -53,6 +54,7 @@ def question(
     need not know. `taken` are the names of the caller's own arguments, for suggestions if an option
     is unknown.
     """
+    nested.refuse("ask a model")
     own = read_messages(prompt)
     head = (Message("system", system),) if system else ()
     named = {name: value for name, value in options.items() if value is not None}

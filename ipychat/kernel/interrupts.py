@@ -53,17 +53,20 @@ class Interrupts:
         if _in_main_thread() and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, self._before)
 
-    def _begin(self, _info: Any = None) -> None:
+    def _begin(self, info: Any = None) -> None:
         if not _in_main_thread():
             return  # a subshell's thread gets no signals
+        if info is not None and not info.store_history:
+            return  # code that runs within a cell
         if _is_cell(task := _current_task()):
             self._cell = task
         if (before := signal.getsignal(signal.SIGINT)) != self._handle:
             self._before = before
             signal.signal(signal.SIGINT, self._handle)
 
-    def _end(self, _result: Any) -> None:
-        if self._custom is not None and _in_main_thread():
+    def _end(self, result: Any) -> None:
+        is_cell = result.info is None or result.info.store_history
+        if is_cell and self._custom is not None and _in_main_thread():
             self._shell.custom_exceptions, self._shell.CustomTB = self._custom
             self._interrupt = self._custom = None
 

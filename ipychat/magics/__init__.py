@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import sys
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from ipychat import config, secrets
@@ -103,6 +104,7 @@ class _Loaded:
         if home not in self._magics:
             module, _, cls = home.partition(".")
             made = getattr(import_module(f"{__name__}.{module}"), cls)(self._session)
+            _keep_to_the_user(made)
             self._magics[home] = made
             self._shell.register_magics(made)
         return self._magics[home].magics[kind][name]
@@ -247,8 +249,32 @@ def install(shell: InteractiveShell, gateway: Callable[[], Awaitable[str]]) -> N
 
 def remove(shell: InteractiveShell) -> None:
     """Remove the magics from `shell`, if they are loaded."""
+    from ipychat.magics.settings import keep_to_the_user
+
+    keep_to_the_user("unload ipychat")
     if loaded := _loaded.pop(id(shell), None):
         loaded.remove()
+
+
+def _keep_to_the_user(magics: Any) -> None:
+    """Let magics refuse what a model's code asks of them."""
+    for kind in magics.magics.values():
+        for name, magic in kind.items():
+            kept = _kept(magic.__func__, name)
+            if hasattr(magic, "awaited"):
+                kept.awaited = _kept(magic.awaited, name)  # type: ignore[attr-defined] # as `waits` does
+            kind[name] = MethodType(kept, magics)
+
+
+def _kept(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    from ipychat.magics.settings import keep_to_the_user
+
+    @wraps(function)
+    def keep(*args: Any) -> Any:
+        keep_to_the_user(f"use %{name}")
+        return function(*args)
+
+    return keep
 
 
 def _forget_type(formatter: Any, module: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +210,11 @@ class IPyChat(Configurable):
         self.observe(lambda _: self.put_in_force(), names=_names())
         self.put_in_force()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _names():
+            keep_to_the_user("change %config IPyChat")
+        super().__setattr__(name, value)
+
     @validate("proxy")
     def _registered(self, proposal: Any) -> Any:
         from ipychat import secrets
@@ -265,6 +271,12 @@ class IPyChat(Configurable):
             from ipychat.store import files
 
             files.absolute(cassette)  # keeps its place, wherever the notebook goes
+
+
+def keep_to_the_user(deed: str) -> None:
+    """Raise UsageError if a model's code is running; `deed` is what it can't do."""
+    if nested := sys.modules.get("ipychat.toolbox.nested"):  # else no such code has run
+        nested.refuse(deed)
 
 
 def _are_texts(given: Any) -> bool:

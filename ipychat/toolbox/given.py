@@ -147,11 +147,11 @@ def _named(name: str) -> list[tuple[str | None, Any]]:
 
 def _kernel(name: str) -> list[Tool]:
     """Return the tools of the kernel, or the one that is named."""
-    from ipychat.toolbox import kernel
+    from ipychat.toolbox import running
 
     if (shell := notebook()) is None:
         raise UsageError("The tools of the kernel need a notebook or IPython.")
-    known = {one.name: one for one in kernel.tools(shell)}
+    known = {one.name: one for one in running.tools(shell)}
     if name == KERNEL:
         return [*known.values()]
     if name not in known:

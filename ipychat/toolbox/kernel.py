@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -18,12 +19,8 @@ ROW_BUDGET = 100
 """Characters that describe one of many values."""
 BUDGET = 4_000
 """Characters that describe a single value."""
-KINDS = {"name": "string", "n": "integer"}
-
-
-def tools(shell: Any) -> list[Tool]:
-    """Return the kernel's tools."""
-    return Reading(shell).tools()
+EMPTY = inspect.Parameter.empty
+KINDS = {"name": "string", "n": "integer", "code": "string", "note": "string"}
 
 
 class Reading:
@@ -92,13 +89,15 @@ def _described(name: str, value: Any, budget: int) -> str:
     return values.summarise(name, value, budget)
 
 
-def _tool(method: Callable[..., str], **parameters: str) -> Tool:
+def tool_of(method: Callable[..., Any], **parameters: str) -> Tool:
+    """Return a method as one of the kernel's tools; `parameters` says what each one takes."""
+    taken = inspect.signature(method).parameters
     schema = {
         "type": "object",
         "properties": {
             name: {"type": KINDS[name], "description": said} for name, said in parameters.items()
         },
-        "required": [*parameters],
+        "required": [name for name in parameters if taken[name].default is EMPTY],
         "additionalProperties": False,
     }
 
@@ -106,8 +105,13 @@ def _tool(method: Callable[..., str], **parameters: str) -> Tool:
         schemas.check(schema, arguments)
         return arguments
 
-    async def run(arguments: Mapping[str, Any]) -> str:
-        return method(**arguments)
+    async def run(arguments: Mapping[str, Any]) -> Any:
+        value = method(**arguments)
+        return await value if inspect.isawaitable(value) else value
 
     name, description = f"kernel.{method.__name__}", inspect.getdoc(method) or ""
-    return Tool(name, description, schema, read, run, reads=True, beside=True)
+    return Tool(name, description, schema, read, run)
+
+
+def _tool(method: Callable[..., str], **parameters: str) -> Tool:
+    return replace(tool_of(method, **parameters), reads=True, beside=True)

@@ -73,9 +73,9 @@ def packages() -> dict[str, EntryPoint]:
 def _of_the_kernel(shell: Any) -> Iterator[Offer]:
     if shell is None:
         return
-    from ipychat.toolbox import kernel
+    from ipychat.toolbox import running
 
-    for tool in kernel.tools(shell):
+    for tool in running.tools(shell):
         yield Offer(tool.name, _first_line(tool.description), "the kernel", _state(tool.reads))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ipychat.context import attachments, values
 from ipychat.messages import Image, ImagePart, TextPart
 from ipychat.text.characters import harmless
+from ipychat.toolbox.tool import Ran
 
 MAX_RESULT = 50_000
 """Characters of a result that a model is told; the rest is cut, and it is told so."""
@@ -19,6 +20,8 @@ NOTHING = "It returned nothing."
 
 def parts_of(value: Any) -> tuple[TextPart | ImagePart, ...]:
     """Return a result as parts of a message."""
+    if isinstance(value, Ran):
+        return parts_of(value.parts)
     if isinstance(value, TextPart):
         return (TextPart(bounded(value.text)),)
     if isinstance(value, ImagePart):

@@ -32,6 +32,16 @@ class Failed(Exception):  # noqa: N818 - the model reads its name
 
 
 @dataclass(frozen=True, slots=True)
+class Ran:
+    """What became of code that ran."""
+
+    parts: tuple[TextPart | ImagePart, ...]
+    """What it showed."""
+    made: tuple[str, ...] = ()
+    """Names of the notebook to which it gave a value; changes within a value are not seen."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
     """A tool that a model may call. `run` takes the arguments that `read` returned."""
 
