@@ -87,6 +87,7 @@ def measure() -> Iterator[Figure | str]:
         page = jupyter.open("x.ipynb", "%load_ext ipychat", "%chat_panel")
         lab.run(page, 0)
         lab.run(page, 1)
+        page.locator(".ic-panel [role=log]").wait_for()
         first, stop = [], []
         for number in range(RUNS + 1):
             left: list[float] = []

@@ -170,7 +170,7 @@ class Step:
     def of_record(cls, call: ToolCall, record: Mapping[str, Any]) -> Step:
         """Read what `to_record` wrote; raises TypeError for a field of another type."""
         check_fields(record, _STEP)
-        result = tuple(map(_parse_part, record["result"]))
+        result = read_result(record["result"])
         if record["decision"] not in get_args(Decision):
             raise TypeError("decision")
         given = {**record, "call": call, "result": result, "made": tuple(record.get("made", ()))}
@@ -389,6 +389,17 @@ def _parse_part(part: Any) -> Part:
         case {"type": kind}:
             raise UsageError(f"A part of type {kind!r} can't be sent: text, image_url, file can.")
     raise UsageError(f"A part of a message is a dict with a type, not {type(part).__name__}.")
+
+
+def read_result(recorded: Any) -> Result:
+    """Read texts and pictures as their `to_dict` wrote them. Raises TypeError for others."""
+    parts = _parse_content(recorded)
+    if isinstance(parts, str):
+        raise TypeError("parts")
+    found = tuple(part for part in parts if isinstance(part, TextPart | ImagePart))
+    if len(found) < len(parts):
+        raise TypeError("parts")
+    return found
 
 
 def _parse_file(name: str, url: str) -> FilePart:

@@ -340,3 +340,19 @@ async def test_a_limited_run_goes_on(service):
         pass
     assert turn.reply.text == "Done"
     assert [step.text for step in turn.reply.steps] == ["3"]
+
+
+@pytest.mark.parametrize("name", ["anthropic", "gemini", "responses"])
+async def test_a_services_own_search_is_asked_for_in_its_words(service, name):
+    speaker = SPEAKERS[name]
+    reply = await ask(service, [("add", {"a": 1})], "Found.", speaker=speaker, tools=[add, "web"])
+    assert reply.text == "Found."
+    assert acting.SEARCHES in reply.notices
+    [*_, search] = service.asked(speaker.path)[0].json["tools"]
+    assert "earch" in json.dumps(search)
+
+
+async def test_a_service_without_a_search_is_told_before_anything_is_sent(service):
+    with pytest.raises(UsageError, match="can't search the web"):
+        await ask(service, "Found.", tools=["web"])
+    assert not service.asked(COMPLETIONS.path)

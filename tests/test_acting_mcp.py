@@ -8,10 +8,11 @@ import pytest
 
 import ipychat
 from ipychat import config
-from ipychat.errors import PolicyError, StoreError
-from ipychat.toolbox import mcp
+from ipychat.errors import PolicyError, StoreError, UsageError
+from ipychat.toolbox import mcp, recorded
 from tests.acting import COMPLETIONS
 from tests.test_acting import service as service  # noqa: PLC0414 - a fixture
+from tests.test_mcp import npm
 
 pytestmark = pytest.mark.heavy
 
@@ -75,6 +76,12 @@ async def test_a_cassette_in_which_somebody_changed_the_list_of_tools_is_refused
         await ask(service)
 
 
+async def test_a_resource_that_is_not_there_is_told_in_a_sentence(service):
+    use(mcp={"everything": npm("everything")})
+    with pytest.raises(UsageError, match="demo://nowhere can't be read"):
+        await recorded.resource("mcp:everything/demo://nowhere")
+
+
 async def test_a_folders_server_is_not_started_unasked(service, tmp_path, monkeypatch):
     started = tmp_path / "started"
     row = {"command": sys.executable, "args": ["-c", f"open({str(started)!r}, 'w')"]}
@@ -84,3 +91,14 @@ async def test_a_folders_server_is_not_started_unasked(service, tmp_path, monkey
         await ask(service, tools=["mcp:theirs"])
     assert not started.exists()
     assert not service.asked(COMPLETIONS.path)
+
+
+async def test_a_resource_goes_along_and_is_recorded(service, tmp_path):
+    use(mcp={"everything": npm("everything")}, cassette=str(tmp_path / "__chat__"), replay="auto")
+    live = await recorded.resource("mcp:everything/demo://resource/static/document/features.md")
+    await mcp.close_all()
+    use(mcp={}, replay="replay")
+    again = await recorded.resource("mcp:everything/demo://resource/static/document/features.md")
+    assert again == live
+    with pytest.raises(ipychat.ChatError):
+        await recorded.resource("mcp:everything/demo://another")

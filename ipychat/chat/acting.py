@@ -55,6 +55,7 @@ MISSING = (
     "The steps so far were kept from an earlier run; they had set names that this kernel does not "
     "know: {}. From here on tools run."
 )
+SEARCHES = "The service may search the web itself; what its searches cost is not in the sum."
 INTERRUPTED = "It was not run: the user interrupted the answer."
 
 
@@ -95,6 +96,8 @@ class Acting:
         """Yield the events of the whole run, FinishReason last; see `Answer.events`."""
         self._keeps = keeps
         self._check_price()
+        if self._given.web:
+            yield self.add(Notice(SEARCHES))
         try:
             while self._finish is None:
                 async with contextlib.aclosing(self._answer.events(keeps=keeps)) as given:

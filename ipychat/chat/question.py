@@ -62,8 +62,6 @@ def question(
     tools = named.pop(GIVEN, None)
     switches = {name: bool(named.pop(name)) for name in OUR_OPTIONS & named.keys()}
     given = {**named, **extra}
-    if tools is not None:
-        given["tools"] = tools.to_option()
     for name, value in given.items():
         if name in {"model", "messages"}:
             raise UsageError(f"{name} is not a provider's option but an argument of its own.")
@@ -77,6 +75,8 @@ def question(
             ) from None
     meant, recorded = resolve.resolve_question(model)
     route = routes.find(meant, given)
+    if tools is not None:
+        given["tools"] = tools.to_option(route.provider.web)
     _check_names(meant, route, named, taken)
     if (level := given.get("effort")) and level not in config.EFFORTS:
         raise UsageError(
@@ -105,6 +105,8 @@ def _check_tools(made: Question) -> None:
     card = routes.card(made)
     if not routes.of(made).provider.takes_tools or (card and card.tools is False):
         raise UsageError(f"{made.model} takes no tools. %chat_models tools lists models that do.")
+    if made.given.web and routes.of(made).provider.web is None:
+        raise UsageError(f"{made.model} can't search the web: its service has no tool for that.")
 
 
 def _with_effort(made: Question) -> Question:

@@ -53,7 +53,7 @@ class ChatMagics(Magics):
         action="append",
         default=[],
         metavar="NAME",
-        help="Send a summary of a value of the notebook; may be repeated.",
+        help="Send a summary of a value, or an MCP server's resource: mcp:SERVER/URI. Repeatable.",
     )
     @flag(
         "--cells",
@@ -77,7 +77,7 @@ class ChatMagics(Magics):
         action="append",
         default=[],
         metavar="NAMES",
-        help="Functions of yours, kernel, an MCP server as mcp:NAME; with commas, and repeatable.",
+        help="Functions of yours, kernel, mcp:SERVER, web; with commas, and repeatable.",
     )
     @flag(
         "--approve",

@@ -57,6 +57,12 @@ class Questions:
         from ipychat.wire import aside
 
         for name in flags.with_:
+            if name.startswith("mcp:"):
+                from ipychat.toolbox import recorded
+
+                for part in await stoppable(recorded.resource(name)):
+                    yield part
+                continue
             yield TextPart(values.summarise(name, self._value(name)))
         if flags.cells > 0:
             yield TextPart(cells.cells_text(cells.last(self._shell, flags.cells)))

@@ -14,6 +14,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ipychat.errors import UsageError
@@ -67,6 +68,7 @@ class Anthropic(HttpService):
     url_variables = ("ANTHROPIC_BASE_URL",)
     key_variables = KEY_VARIABLES["anthropic"]
     default_model = "claude-sonnet-5-5"
+    web = MappingProxyType({"type": "web_search_20250305", "name": "web_search"})
     known_options = frozenset({
         "cache_control", "container", "effort", "context_management", "inference_geo",
         "max_completion_tokens", "max_tokens", "mcp_servers", "metadata", "output_config",

@@ -10,6 +10,7 @@ import mimetypes
 import re
 from collections.abc import Iterable, Mapping
 from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -73,6 +74,7 @@ class Gemini(HttpService):
     url_variables = ("GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
     key_variables = KEY_VARIABLES["gemini"]
     default_model = "gemini-flash-latest"
+    web = MappingProxyType({"googleSearch": {}})
     known_options = frozenset({
         "cachedContent", "effort", "generationConfig", "labels", "max_completion_tokens",
         "max_tokens", "response_format", "safetySettings", "serviceTier", "stop", "store",

@@ -186,6 +186,8 @@ class AsyncGeneratorProvider:
     """The environment's names for a root of the user's own; read when it is needed."""
     takes_hints: ClassVar[bool] = False
     """Whether it accepts `Hints`, in the option `hints`."""
+    web: ClassVar[Mapping[str, Any] | None] = None
+    """The service's own tool that searches the web, as its requests have it."""
     takes_tools: ClassVar[bool] = True
     """Whether its models can be given tools."""
     known_options: ClassVar[frozenset[str]] = COMMON_OPTIONS

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ipychat.errors import ServiceError, UsageError
@@ -48,6 +49,7 @@ class Responses(OpenAIService):
     """`openai:…` at OpenAI's own addresses, and any service for which it is chosen."""
 
     protocol = "responses"
+    web = MappingProxyType({"type": "web_search"})
     known_options = COMMON_OPTIONS | OPTIONS | MISSING
 
     @classmethod

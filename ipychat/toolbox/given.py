@@ -36,6 +36,8 @@ class Given:
     max_cost: float | None = None
     only_reads: bool = False
     """Whether nothing else may run, as in a race."""
+    web: bool = False
+    """Whether the service may search the web itself."""
 
     def find(self, wire_name: str) -> Tool | None:
         """Return the tool of that name."""
@@ -45,9 +47,10 @@ class Given:
         """Whether the caller runs the tool of that name."""
         return any(_name_of(one) == wire_name for one in self.own)
 
-    def to_option(self) -> list[Json]:
-        """Return the tools as providers take them."""
-        return [*(one.to_dict() for one in self.tools), *self.own]
+    def to_option(self, web: Mapping[str, Any] | None) -> list[Json]:
+        """Return the tools as providers take them; `web` is the service's own search."""
+        searches = [dict(web)] if self.web and web else []
+        return [*(one.to_dict() for one in self.tools), *self.own, *searches]
 
 
 def _name_of(own: Json) -> str:
@@ -87,6 +90,8 @@ async def read(
         return None
     found: dict[str, Tool] = {}
     for one in named:
+        if one == WEB:
+            continue
         for tool in await _tools_of(one):
             before = found.setdefault(tool.name, tool)
             if before is not tool and not (isinstance(one, str) and before.hash == tool.hash):
@@ -101,6 +106,7 @@ async def read(
         decisions.check(settings.approve if approve is None else approve),
         steps,
         max_cost,
+        web=WEB in named,
     )
 
 
@@ -125,8 +131,6 @@ async def _tools_of(given: Any) -> list[Tool]:
             return [given]
         case str() if given.startswith(MCP):
             return await recorded.tools(given)
-        case str() if given == WEB:
-            raise UsageError("Services' own tools can't be used yet.")
         case str() if given.partition(".")[0] == KERNEL:
             return _kernel(given)
         case str():

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ipychat import config
-from ipychat.errors import StoreError
-from ipychat.messages import ToolCall
+from ipychat.errors import StoreError, UsageError
+from ipychat.messages import Result, ToolCall, read_result
 from ipychat.store import replay
 from ipychat.store.answers import Receipt
 from ipychat.text import schemas
@@ -30,6 +30,24 @@ async def tools(name: str) -> list[Tool]:
     if config.cassette():
         await replay.keep_step(receipt, {"tools": [_definition(one) for one in found]})
     return found
+
+
+async def resource(name: str) -> Result:
+    """Return what a resource holds, `mcp:NAME/URI`; where that is recorded, as it was then."""
+    server, slash, uri = name.removeprefix(mcp.PREFIX).partition("/")
+    if not slash:
+        raise UsageError(f"{name} names no resource: write mcp:{server}/URI.")
+    receipt = Receipt.of({"resource": name})
+    looks = bool(config.cassette()) and config.replay() in {"auto", "replay"}
+    if kept := await replay.find_step(receipt, is_kept=looks, what="resource of this name"):
+        return read_result(kept.get("parts"))
+    try:
+        parts = await mcp.resource(server, uri, allowed=allowed)
+    except Failed as error:
+        raise UsageError(f"{name} can't be read: {error}") from None
+    if config.cassette():
+        await replay.keep_step(receipt, {"parts": [part.to_dict() for part in parts]})
+    return parts
 
 
 def _definition(tool: Tool) -> Json:
