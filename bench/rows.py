@@ -51,6 +51,7 @@ class Part:
 APPENDED = "read, append every 50 ms"
 SPLIT = "split + `json.loads`"
 OVER_HTTP = "raw aiohttp, split + `json.loads`"
+NO_TOOLS = "a question without tools"
 RELAY = "a relay of bytes"
 ASKED_AND_KEPT = "raw aiohttp, a file each"
 
@@ -159,6 +160,16 @@ PARTS = {
             Row("the fastest's first text", "ms", "asked alone", times=1.2),
             Row("the others are closed after", "ms", goal=100),
             Row("the others are closed after, at most", "ms", goal=100),
+        ),
+    ),
+    "acting": Part(
+        "Tools",
+        "CPU of a question whose model calls a function that does nothing, with the request that "
+        "tells the result; the floor is a question without tools.",
+        (
+            Row("a step and its request", "CPU ms", NO_TOOLS, times=4, goal=5),
+            Row("a step and its request, kept in a cassette", "CPU ms", NO_TOOLS, times=9, goal=8),
+            Row("a question with a tool that is not called", "CPU ms", NO_TOOLS, times=2.5),
         ),
     ),
     "batch": Part(

@@ -9,6 +9,7 @@ import pytest
 import ipychat
 from ipychat import config
 from ipychat.chat import acting, continuation, conversations
+from ipychat.display import request
 from ipychat.errors import NotRecordedError, UsageError
 from ipychat.messages import ImagePart, Place, Step, Text
 from ipychat.toolbox import given as toolbox
@@ -356,3 +357,14 @@ async def test_a_service_without_a_search_is_told_before_anything_is_sent(servic
     with pytest.raises(UsageError, match="can't search the web"):
         await ask(service, "Found.", tools=["web"])
     assert not service.asked(COMPLETIONS.path)
+
+
+async def test_the_hashes_of_a_run_are_those_of_what_is_kept(service, tmp_path):
+    config.use(config.current()._replace(cassette=str(tmp_path / "__chat__"), replay="auto"))
+    reply = await ask(service, [("add", {"a": 1})], [("picture", {})], "Done")
+    shown = request.receipt(reply, None)["text/plain"]
+    hashes = [line.split()[-1] for line in shown.splitlines() if " request" in line]
+    assert len(hashes) == 2
+    kept = {one.stem for one in (tmp_path / "__chat__").glob("*.json")}
+    assert {reply.hash, *hashes} <= kept
+    assert len(kept - {"names"}) == 3 + 2, "three requests and two results"

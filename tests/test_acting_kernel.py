@@ -213,3 +213,23 @@ def test_a_proposal_stands_below_and_does_not_run(acting):
     )
     assert ran.next_input == "x = 1"
     assert "x" not in acting.value("list(globals())")
+
+
+def test_the_receipt_shows_the_run_with_the_hash_of_each_request(acting, service):
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("add", {"a": 1})], [("slow", {})], "Done"))
+    assert acting.run("%%chat --tools add,slow --approve all\nDo it").status == "ok"
+    shown = acting.run("%chat_receipt").shown()
+    lines = [line.split() for line in shown.splitlines() if line.startswith(("├", "└"))]
+    assert [line[1] for line in lines] == ["step", "request", "step", "request"]
+    assert "add(a=1)" in shown
+    hashes = {line[2] for line in lines if line[1] == "request"}
+    assert len(hashes) == 2
+    assert all(len(one) == 64 for one in hashes)
+
+
+def test_a_background_answer_opens_no_prompt(acting, service):
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("add", {"a": 1})], "Then not."))
+    acting.run("%%chat --background --tools add --to r\nDo it")
+    acting.run("%chat_jobs wait")
+    assert acting.value("[s.decision for s in r.steps]") == ["refused"]
+    assert not acting.client.stdin_channel.msg_ready()

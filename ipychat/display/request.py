@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
 from ipychat import secrets
 from ipychat.catalog import firewall, lists, receipts, routes
+from ipychat.display import steps
 from ipychat.messages import (
     FilePart,
     ImagePart,
@@ -60,6 +63,7 @@ def receipt(reply: Reply, receipt: Receipt | None) -> dict[str, str]:
         ("usage", str(reply.usage or "not counted")),
         *([("cached", "an earlier answer: nothing was sent")] if reply.cached else []),
         ("hash", reply.hash or "none: it is older than receipts"),
+        *_run(reply),
     ]
     if receipt:
         return _bundle("This was asked:", rows, reply.request, receipt)
@@ -68,6 +72,25 @@ def receipt(reply: Reply, receipt: Receipt | None) -> dict[str, str]:
         "text/html": f"<div>{tables.html(rows)}<em>{note}</em></div>",
         "text/plain": f"{tables.plain(rows)}\n\n{note}",
     }
+
+
+def _run(reply: Reply) -> Iterator[tuple[str, str]]:
+    """Yield a row for each request of a run after the first, with its hash, and for each step."""
+    if not reply.steps:
+        return
+    make = receipts.receipts(reply.request)
+    sent = [*reply.request.messages]
+    is_known = make(sent).hash == reply.hash  # else what stood before it has changed
+    told = iter(reply.steps)
+    for number, (message, following) in enumerate(itertools.pairwise(reply.messages)):
+        sent.append(message)
+        if message.role == "tool":
+            yield "├ step", steps.line(next(told))
+            if following.role == "assistant":
+                hash_ = make(sent).hash if is_known else "not known any more"
+                yield ("└ " if number == len(reply.messages) - 2 else "├ ") + "request", hash_
+    for step in told:
+        yield "└ step", steps.line(step)
 
 
 def _bundle(

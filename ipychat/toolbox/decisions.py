@@ -37,6 +37,8 @@ class Pending:
     """As the model wrote them."""
     cell: str | None = None
     """The cell that asked the question."""
+    background: bool = False
+    """Whether that cell has ended: no prompt can be shown in it any more."""
 
     @property
     def where(self) -> str:
