@@ -283,7 +283,8 @@ def test_system_prompt_parameters_and_files_go_along(opened, service):
     opened.locator(".ic-settings summary").click()
     opened.get_by_label("System prompt", exact=True).fill("Be brief.")
     opened.get_by_label("Temperature").fill("0.5")
-    opened.get_by_label("Temperature").press("Escape")
+    opened.get_by_label("Effort").select_option("low")
+    opened.get_by_label("Effort").press("Escape")
     files = opened.locator(".ic-panel input[type=file]")
     files.set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": b"x,y"})
     expect(opened.locator(".ic-panel")).to_contain_text("a.csv")
@@ -293,6 +294,7 @@ def test_system_prompt_parameters_and_files_go_along(opened, service):
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
     assert [part["type"] for part in body["messages"][1]["content"]] == ["text", "text"]
     assert body["temperature"] == 0.5
+    assert body["reasoning_effort"] == "low"
 
 
 def test_the_picker_says_what_is_missing(opened):

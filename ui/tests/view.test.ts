@@ -290,7 +290,12 @@ test("the system prompt and the parameters are set, and shown to be", () => {
   temperature.value = "0.5";
   temperature.dispatchEvent(new Event("change"));
   expect(host.last("options")).toMatchObject({ options: { temperature: 0.5 } });
-  host.tell({ kind: "sync", info: { ...INFO, system: "Be brief." } });
+  const effort = get(".ic-settings select") as HTMLSelectElement;
+  effort.value = "high";
+  effort.dispatchEvent(new Event("change"));
+  expect(host.last("options")).toMatchObject({ options: { temperature: 0.5, effort: "high" } });
+  host.tell({ kind: "sync", info: { ...INFO, system: "Be brief.", options: { effort: "low" } } });
+  expect(effort.value).toBe("low");
   const settings = get(".ic-settings") as HTMLDetailsElement;
   expect(settings.hasAttribute("data-set")).toBe(true);
   settings.open = true;

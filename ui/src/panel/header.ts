@@ -9,6 +9,9 @@ const OPTIONS = [
   { name: "max_tokens", label: "Max tokens", limits: { min: 1, step: 1 } },
 ];
 
+const EFFORTS = ["none", "low", "medium", "high", "max"];
+const UNSET = "the model's own";
+
 /** A name not taken yet: "main" → "main-2". */
 function another(name: string, taken: string[]) {
   const stem = name.replace(/-\d+$/, "") || "chat";
@@ -239,6 +242,7 @@ export class Settings {
   readonly el: HTMLDetailsElement;
   private readonly system: HTMLTextAreaElement;
   private readonly numbers: { name: string; label: string; input: HTMLInputElement }[];
+  private readonly effort: HTMLSelectElement;
   /** Fields that were edited, and whose values are not sent yet. */
   private readonly edited = new Set<EventTarget | null>();
 
@@ -261,12 +265,18 @@ export class Settings {
       input: h("input", {
         class: "ic-field",
         type: "number",
-        placeholder: "the model's own",
+        placeholder: UNSET,
         ...limits,
         oninput,
         onchange,
       }),
     }));
+    this.effort = h(
+      "select",
+      { class: "ic-field", onchange },
+      h("option", { value: "", text: UNSET }),
+      ...EFFORTS.map((level) => h("option", { value: level, text: level })),
+    );
     const words = "System prompt and parameters";
     const summary = h("summary", { class: "ic-ib", "aria-label": words, title: words }, icon("settings"));
     const close = (event: KeyboardEvent) => {
@@ -284,6 +294,7 @@ export class Settings {
         { class: "ic-popup" },
         h("label", {}, "System prompt", this.system),
         ...this.numbers.map(({ label, input }) => h("label", {}, label, input)),
+        h("label", {}, "Effort", this.effort),
       ),
     );
     this.update();
@@ -291,13 +302,17 @@ export class Settings {
   private send() {
     for (const { input } of this.numbers) this.edited.delete(input);
     const set = this.numbers.filter(({ input }) => input.value !== "" && input.validity.valid);
-    const options = Object.fromEntries(set.map(({ name, input }) => [name, input.valueAsNumber]));
+    const options: Record<string, number | string> = Object.fromEntries(
+      set.map(({ name, input }) => [name, input.valueAsNumber]),
+    );
+    if (this.effort.value) options.effort = this.effort.value;
     this.store.act("options", { options });
   }
   update() {
     const { system, options } = this.store.info;
-    const fields: [HTMLInputElement | HTMLTextAreaElement, string][] = [
+    const fields: [HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement, string][] = [
       [this.system, system ?? ""],
+      [this.effort, String(options.effort ?? "")],
       ...this.numbers.map(({ name, input }): [HTMLInputElement, string] => [
         input,
         String(options[name] ?? ""),

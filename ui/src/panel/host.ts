@@ -24,7 +24,7 @@ export interface Info {
   title: string;
   model: string;
   system: string | null;
-  options: Record<string, number>;
+  options: Record<string, number | string>;
   busy: boolean;
 }
 
