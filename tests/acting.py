@@ -8,6 +8,11 @@ from typing import Any
 from tests.loopback import Received, answer
 from tests.protocols import completion, message_event, sse
 
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
+)
+"""A PNG."""
 Call = tuple[str, Any]
 """A tool's name on the wire, and its arguments: a dict, or a text that is no JSON."""
 Round = str | Sequence[Call]

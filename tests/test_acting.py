@@ -14,13 +14,8 @@ from ipychat.errors import NotRecordedError, UsageError
 from ipychat.messages import ImagePart, Place, Step, Text
 from ipychat.toolbox import given as toolbox
 from ipychat.toolbox.decisions import Verdict
-from tests.acting import COMPLETIONS, SPEAKERS
+from tests.acting import COMPLETIONS, PIXEL, SPEAKERS
 from tests.loopback import Service, answer
-
-PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
-    "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
-)
 
 
 @pytest.fixture

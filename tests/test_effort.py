@@ -7,17 +7,23 @@ import pytest
 import ipychat
 from ipychat import config, errors
 from ipychat.catalog import lists, registry, routes
-from ipychat.messages import ModelId
+from ipychat.messages import FilePart, ImagePart, Message, ModelId
 from ipychat.providers.anthropic import Anthropic
 from ipychat.providers.gemini import Gemini
 from ipychat.providers.ollama import Ollama
 from ipychat.providers.openai import OpenAI
 from ipychat.providers.provider import Card, Hints, read_messages
 from ipychat.providers.responses import Responses
+from tests.acting import PIXEL
 from tests.loopback import answer
 from tests.protocols import PROTOCOLS, completion, sse
 
 pytestmark = pytest.mark.usefixtures("sessions")
+
+
+def look(n: int) -> int:
+    """Look."""
+    return n
 
 
 def written(cls, model="m", hints=None, **options):
@@ -211,7 +217,27 @@ async def test_an_effort_of_its_own_comes_before_the_setting(service_, knows):
     assert service_.requests[-1].json["reasoning"]["effort"] == "low"
 
 
-@pytest.mark.parametrize("flags", [{}, {"temperature": 0.5}, {"max_tokens": 9}, {"effort": "low"}])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        {"temperature": 0.5},
+        {"max_tokens": 9},
+        *({"effort": level} for level in config.EFFORTS),
+        {"system": "Be brief."},
+        {"timeout": 5.0},
+        {"cached": True},
+        {"large": True},
+        {"allow_secrets": True},
+        {"tools": [look], "approve": "all"},
+        {"tools": [look, "web"], "approve": "all", "effort": "low", "max_tokens": 9},
+        {"image": True},
+        {"file": True},
+    ],
+    ids=lambda flags: " ".join(
+        f"{key} {one}" if isinstance(one, str) else key for key, one in flags.items()
+    ),
+)
 @pytest.mark.parametrize("name", ["openai", "anthropic", "gemini"])
 async def test_the_defaults_take_what_a_cell_can_say_or_it_is_told(service_, name, flags):
     """By the rules of the services: no sampling at the newest models, no word that is not theirs."""
@@ -222,11 +248,13 @@ async def test_the_defaults_take_what_a_cell_can_say_or_it_is_told(service_, nam
     protocol = next(p for p in PROTOCOLS if p.provider.protocol == spoken.protocol)
     path = spoken.path(model.name).partition("?")[0]
     service_.on(f"/v1beta{path}" if name == "gemini" else path, protocol.whole("Hi"))
+    along = [ImagePart.of_bytes(PIXEL, "image/png")] if flags.get("image") else []
+    along += [FilePart("a.txt", b"words", "text/plain")] if flags.get("file") else []
+    given = {key: one for key, one in flags.items() if key not in {"image", "file"}}
     try:
-        await ipychat.ask("?", model=str(model), **flags)
+        await ipychat.ask([Message.asking("?", along)], model=str(model), **given)
     except errors.UsageError:
-        assert card.sampling
-        assert "temperature" in flags
+        assert (card.sampling and "temperature" in flags) or flags.get("effort") == "none"
         return
     body = json.dumps(service_.requests[-1].json)
     assert "reasoning_effort" not in body

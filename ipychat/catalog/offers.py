@@ -166,6 +166,7 @@ def _facts(card: Card | None) -> str:
     said += ["tools"] if card.tools else []
     if card.input is not None and card.output is not None:
         said.append(f"${card.input:g} / ${card.output:g}")
+    said += [f"retires {card.retires}"] if card.retires else []
     return " · ".join(said)
 
 
