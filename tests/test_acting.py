@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -363,3 +367,57 @@ async def test_the_hashes_of_a_run_are_those_of_what_is_kept(service, tmp_path):
     kept = {one.stem for one in (tmp_path / "__chat__").glob("*.json")}
     assert {reply.hash, *hashes} <= kept
     assert len(kept - {"names"}) == 3 + 2, "three requests and two results"
+
+
+ROWS = """
+import asyncio, os, signal, sys
+import ipychat
+runs, kills = sys.argv[1], sys.argv[2] == "kill"
+
+def look(n: int) -> int:
+    "Look."
+    with open(runs, "a") as file:
+        file.write(f"{n}\\n")
+    if kills and len(open(runs).readlines()) == 100:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+how = {"model": "openai:m", "tools": [look], "approve": "all", "concurrency": 16}
+results = asyncio.run(ipychat.map(range(200), "Look at {{it}}", **how))
+print(sum(row.is_answered for row in results))
+"""
+
+
+@pytest.mark.heavy
+def test_two_hundred_rows_killed_at_half_run_few_tools_twice(service, tmp_path):
+    def respond(received):
+        row = received.json["messages"][0]["content"].split()[-1]
+        return COMPLETIONS.script([("look", {"n": int(row)})], f"Row {row}")(received)
+
+    service.on(COMPLETIONS.path, respond)
+    runs = tmp_path / "runs"
+    env = {
+        **os.environ,
+        "OPENAI_BASE_URL": service.url,
+        "OPENAI_API_KEY": "sk-a-key-of-the-tests",
+        "IPYCHAT_HOME": str(tmp_path / "home"),
+    }
+
+    def run(how):
+        command = [sys.executable, "-c", ROWS, str(runs), how]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    assert run("kill").returncode == -signal.SIGKILL
+    again = run("go on")
+    assert again.stdout == "200\n", again.stderr
+    numbers = runs.read_text().split()
+    assert {*map(int, numbers)} == {*range(200)}
+    assert len(numbers) <= 200 + 16
+
+
+async def test_an_administrators_limits_stand_above_what_was_allowed(service):
+    config.use(config.current()._replace(allowed_tools=("kernel.*",)))
+    reply = await ask(service, [("add", {"a": 1})], "Done", approve=lambda call: True)
+    [step] = reply.steps
+    assert step.decision == "refused"
+    assert "does not allow the tool add" in step.text
