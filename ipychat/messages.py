@@ -751,14 +751,23 @@ class Reply:
         for part in self.parts:
             if isinstance(part, Step):
                 if said:
-                    told.append(Message("assistant", _without_gap(said), origin=self.origin))
+                    told.append(self._message(said, is_first=not told))
                     said = []
                 told.append(part.to_message())
             else:
                 said.append(part)
         if said:
-            told.append(Message("assistant", _without_gap(said), origin=self.origin))
+            told.append(self._message(said, is_first=not told))
         return tuple(told)
+
+    def _message(self, said: list[Part], *, is_first: bool) -> Message:
+        """Return the message of one answer of the run, as its service sent it."""
+        match said:
+            case [TextPart(text), *rest] if not is_first:
+                text = text.removeprefix(GAP)
+                content = (TextPart(text), *rest) if rest else text
+                return Message("assistant", content, origin=self.origin)
+        return Message("assistant", tuple(said), origin=self.origin)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -859,14 +868,6 @@ class Reply:
 
 GAP = "\n\n"
 """What stands between the texts before and after a step."""
-
-
-def _without_gap(parts: list[Part]) -> tuple[Part, ...]:
-    """Return the parts of an answer as its service sent them."""
-    match parts:
-        case [TextPart(text), *rest] if text.startswith(GAP):
-            return (TextPart(text.removeprefix(GAP)), *rest)
-    return tuple(parts)
 
 
 def _text_of(parts: Iterable[Part]) -> str:

@@ -20,6 +20,7 @@ from ipychat.toolbox import given as toolbox
 from ipychat.toolbox.decisions import Verdict
 from tests.acting import COMPLETIONS, PIXEL, SPEAKERS
 from tests.loopback import Service, answer
+from tests.protocols import completion
 
 
 @pytest.fixture
@@ -100,6 +101,32 @@ async def test_texts_before_and_after_steps_are_one_answer(service):
     assert [type(one).__name__ for one in seen] == ["ToolCall", "Step", "Text", "FinishReason"]
     assert isinstance(seen[1], Step)
     assert "".join(one.text for one in seen if isinstance(one, Text)) == "It is 2."
+
+
+async def test_words_before_a_call_and_after_it_are_paragraphs(service):
+    talking = [completion({"content": "I look."}), *COMPLETIONS.call([("c0", "add", '{"a": 1}')])]
+    service.on(
+        COMPLETIONS.path,
+        lambda received: (
+            answer(*COMPLETIONS.say("It is 2. Really."))
+            if COMPLETIONS.results(received.json)
+            else answer(*talking)
+        ),
+    )
+    how = {"tools": [add], "approve": "all", "model": "openai:m", "chat": "words"}
+    seen = [one.text async for one in ipychat.events("Add", **how) if isinstance(one, Text)]
+    talk = ipychat.conversation("words")
+    assert "".join(seen) == talk.turns[0].text == "I look.\n\nIt is 2. Really."
+    await ipychat.ask("Sure?", model="openai:m", chat="words")
+    contents = [one["content"] for one in service.asked(COMPLETIONS.path)[-1].json["messages"]]
+    assert contents == ["Add", "I look.", "2", "It is 2. Really.", "Sure?"]
+
+
+async def test_calls_beyond_the_limit_are_not_run(service):
+    calls = [("add", {"a": n}) for n in range(5)]
+    reply = await ask(service, calls, "Done", max_steps=3)
+    assert [step.text for step in reply.steps] == ["1", "2", "3", acting.OVER, acting.OVER]
+    assert reply.finish == "max_steps"
 
 
 async def test_calls_that_only_read_run_side_by_side(service):

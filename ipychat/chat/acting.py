@@ -56,6 +56,7 @@ MISSING = (
     "know: {}. From here on tools run."
 )
 SEARCHES = "The service may search the web itself; what its searches cost is not in the sum."
+OVER = "It was not run: the limit of calls was reached."
 INTERRUPTED = "It was not run: the user interrupted the answer."
 
 
@@ -100,10 +101,12 @@ class Acting:
             yield self.add(Notice(SEARCHES))
         try:
             while self._finish is None:
+                wants_gap = any(one.text for one in self._done)
                 async with contextlib.aclosing(self._answer.events(keeps=keeps)) as given:
                     async for event in given:
-                        if type(event) is Text and self._needs_gap:
+                        if wants_gap and type(event) is Text:
                             yield Text(GAP)
+                            wants_gap = False
                         if type(event) is not FinishReason:
                             yield event
                 calls = self._answer.reply().tool_calls
@@ -113,6 +116,7 @@ class Acting:
                 async with contextlib.aclosing(self._carry_out(calls)) as steps:
                     async for step in steps:
                         yield step
+                self._settle(OVER)
                 self._finish = self._limit()
                 if self._finish is None:
                     self._go_on()
@@ -122,15 +126,9 @@ class Acting:
                 error.reply = self.reply()
             raise
         finally:
-            self._settle()
+            self._settle(INTERRUPTED)
 
     # -- from one request to the next
-
-    @property
-    def _needs_gap(self) -> bool:
-        """Whether the text that comes is the first of its answer, below another's."""
-        is_first = len(self._answer.reply().text) == 0
-        return is_first and any(one.text for one in self._done)
 
     def _go_on(self) -> None:
         """Make the next request, which has the results."""
@@ -176,7 +174,7 @@ class Acting:
                 "max_steps limits the calls."
             )
 
-    def _settle(self) -> None:
+    def _settle(self, why: str) -> None:
         """Answer the calls that were not carried out: no service takes calls without results."""
         newest = self._answer.reply()
         if not newest.finish:  # the answer itself was cut off: its calls are not sent again
@@ -184,7 +182,7 @@ class Acting:
         known = {step.call.id for step in self._steps}
         for call in newest.tool_calls:
             if call.id not in known and not self._given.is_own(call.name):
-                self._take(_refused(call, self._given.find(call.name), INTERRUPTED))
+                self._take(_refused(call, self._given.find(call.name), why))
 
     # -- steps
 
@@ -197,6 +195,9 @@ class Acting:
         try:
             for call in calls:
                 tool = self._given.find(call.name)
+                self._count += 1
+                if self._count > self._given.max_steps:
+                    break  # `_settle` says so
                 if tool is not None and tool.beside and tool.reads:
                     beside.append(asyncio.ensure_future(self._step(call, tool)))
                     continue
@@ -217,7 +218,6 @@ class Acting:
 
     def _take(self, step: Step) -> Step:
         self._steps.append(step)
-        self._count += 1
         return step
 
     async def _step(self, call: ToolCall, tool: Tool | None) -> Step:
@@ -303,7 +303,7 @@ class Acting:
 
     def left(self) -> Reply:
         """Return the reply of a run that was cut off; see `Answer.left`."""
-        self._settle()
+        self._settle(INTERRUPTED)
         newest = self._answer.reply()
         return self._sum(newest if newest.finish else self._answer.left())
 
