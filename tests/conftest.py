@@ -1,3 +1,4 @@
+import asyncio
 import gc
 import itertools
 import logging
@@ -5,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,22 @@ def _look_for_programs(event, details):
 
 
 sys.addaudithook(_look_for_programs)  # make quick is for tests that start nothing
+
+
+_begin = asyncio.BaseEventLoop.__init__
+_repr = asyncio.BaseEventLoop.__repr__
+
+
+def _begin_loop(loop):
+    _begin(loop)
+    frames = itertools.islice(traceback.walk_stack(sys._getframe(1)), 8)
+    at = [f"{Path(one.f_code.co_filename).name}:{line}" for one, line in frames]
+    loop._made = f"{os.environ.get('PYTEST_CURRENT_TEST')}, {' < '.join(at)}"
+
+
+# a loop that is left open is only noticed when it is collected, in some later test
+asyncio.BaseEventLoop.__init__ = _begin_loop
+asyncio.BaseEventLoop.__repr__ = lambda loop: f"{_repr(loop)} made by {loop.__dict__.get('_made')}"
 
 
 def pytest_collection_finish():
