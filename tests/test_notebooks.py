@@ -30,6 +30,12 @@ def _refuse(event, args):
 sys.addaudithook(_refuse)
 """
 
+NO_RUN = """
+from ipychat.toolbox import running
+
+running.Running._run = None
+"""
+
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
@@ -78,6 +84,20 @@ def test_a_notebook_shows_the_same_to_the_byte_without_a_key_and_a_network(
     monkeypatch.setenv("IPYCHAT_MODEL", "openai:something-else")
     assert outputs(run(elsewhere / name)) == outputs(nbformat.read(FOLDER / name, 4))
     assert not (tmp_path / "home").exists(), "a replay keeps nothing"
+
+
+def test_a_replay_of_tools_runs_neither_functions_nor_code(elsewhere):
+    path = elsewhere / "tools.ipynb"
+    notebook = nbformat.read(path, 4)
+    ran = 'raise AssertionError("this ran")'
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code[0].source += f"\n\n{NO_RUN}"
+    bodies = ["    if fruit not in counts:", "    counts[fruit] -= count", "    count = json.loads"]
+    for body in bodies:
+        [cell] = [cell for cell in code if body in cell.source]
+        cell.source = cell.source.replace(body, f"    {ran}\n{body}")
+    nbformat.write(notebook, path)
+    assert outputs(run(path)) == outputs(nbformat.read(FOLDER / "tools.ipynb", 4))
 
 
 def test_no_answer_is_kept_for_two_notebooks():

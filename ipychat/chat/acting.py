@@ -342,7 +342,8 @@ class Acting:
             notices=tuple(notice for one in several for notice in one.notices),
             finish=self._finish,
             usage=_total(usages),
-            seconds=round(time.monotonic() - self._begin, 3),
+            # of its parts, so that a replay gives the same
+            seconds=round(sum(one.seconds for one in several) + _seconds_of(several), 3),
             first_text=first.first_text,
             thought_for=sum(one.thought_for for one in several),
             at=first.at,
@@ -358,6 +359,11 @@ def _after(gap: str, parts: tuple[Any, ...]) -> Iterator[Any]:
             gap = ""
         else:
             yield part
+
+
+def _seconds_of(replies: list[Reply]) -> float:
+    """Return how long the tools took; calls that ran side by side count one by one."""
+    return sum(step.seconds for one in replies for step in one.steps)
 
 
 def _total(usages: list[Usage]) -> Usage | None:

@@ -95,8 +95,8 @@ async def decide(pending: Pending, approve: Approve, ask: Ask | None) -> Verdict
 
 def _why(tool: Tool, approve: str) -> str:
     if tool.ask is not None:
-        return "the tool says that nobody need be asked"
-    return f"it only reads, and --approve {approve}"
+        return "it needs no approval"
+    return f"--approve {approve}"
 
 
 def _read(answer: Any, arguments: Json) -> Verdict:
