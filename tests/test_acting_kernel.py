@@ -1,5 +1,6 @@
 """Tools in a real kernel and at a terminal: asked by a prompt, interrupted like a cell, kept."""
 
+import json
 import time
 
 import pytest
@@ -233,3 +234,25 @@ def test_a_background_answer_opens_no_prompt(acting, service):
     acting.run("%chat_jobs wait")
     assert acting.value("[s.decision for s in r.steps]") == ["refused"]
     assert not acting.client.stdin_channel.msg_ready()
+
+
+def test_a_prompt_says_what_it_asks(acting, service):
+    """About a call, a tool in every row, and a server that came with the folder."""
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("add", {"a": 1})], "Done"))
+    row = json.dumps({"mcpServers": {"theirs": {"command": "no-program", "args": ["${MY_PIN}"]}}})
+    acting.run(
+        f"import os, tempfile\nos.chdir(tempfile.mkdtemp())\nopen('.mcp.json', 'w').write({row!r})"
+    )
+    cells = {
+        "%%chat --no-history --tools add\nDo it": "The model wants to run add(a=1)\n[y] once, [a] always, [e] edit,",
+        "%%chat --each [1] --tools add\n{{it}}": "May the model run add in every row, with any arguments?\n[y] once, [a] always, [n",
+        "%chat --no-history --tools mcp:theirs Do it": "Start the MCP server theirs?",
+    }
+    for cell, asks in cells.items():
+        sent = acting.send(cell)
+        acting.wait_for(acting.client.stdin_channel.msg_ready)
+        prompt = acting.client.stdin_channel.get_msg(timeout=1)["content"]["prompt"]
+        acting.client.input("n")
+        acting.wait(sent)
+        assert prompt.startswith(asks)
+    assert "no-program ${MY_PIN}\nIt reads from the environment: MY_PIN" in prompt

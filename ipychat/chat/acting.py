@@ -257,7 +257,9 @@ class Acting:
         except PolicyError as error:
             return Verdict("refused", arguments, str(error))
         if self._given.only_reads and not tool.reads:
-            return Verdict("refused", arguments, "in a race only tools run that only read")
+            return Verdict(
+                "refused", arguments, "where several models answer, only tools run that only read"
+            )
         begin = time.monotonic()
         try:
             place = self._first.place

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_SHOWN = 4_000
 """Characters of arguments that a prompt shows."""
 KEYS = "[y] once, [a] always, [e] edit, [n because …] refuse"
+KEYS_WITHOUT_EDIT = "[y] once, [a] always, [n because …] refuse"
 
 
 class Approval:
@@ -47,7 +48,10 @@ class Approval:
 
     async def _prompt(self, pending: Pending) -> Verdict:
         arguments = pending.arguments
-        asked = f"{described(pending.tool.name, arguments)}\n{KEYS}: "
+        if pending.asks:
+            asked = f"{shapes.mask(harmless(pending.asks))}\n{KEYS_WITHOUT_EDIT}: "
+        else:
+            asked = f"The model wants to run {described(pending.tool.name, arguments)}\n{KEYS}: "
         fault = ""
         while True:
             said = (await prompts.line(self._shell, f"{fault}{asked}")).strip()
@@ -60,7 +64,7 @@ class Approval:
                 case "n" | "no":
                     reason = rest.strip().removeprefix("because").strip()
                     return Verdict("refused", pending.arguments, reason or "the user refused it")
-                case "e" | "edit":
+                case "e" | "edit" if not pending.asks:
                     fault, arguments = await self._edited(pending, arguments)
                     if not fault:
                         return Verdict("edited", arguments)

@@ -79,5 +79,5 @@ def _chosen(words: list[str], known: list[Allowed]) -> list[Allowed]:
         case ["revoke", number] if number.isdigit() and 1 <= int(number) <= len(known):
             return [known[int(number) - 1]]
         case ["revoke", number]:
-            raise UsageError(f"There is no number {number}: {len(known)} are always allowed.")
+            raise UsageError(f"There is no number {number}: %chat_approve lists what is allowed.")
     raise UsageError("%chat_approve lists what is always allowed; %chat_approve revoke N ends it.")

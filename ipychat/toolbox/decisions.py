@@ -19,8 +19,8 @@ from ipychat.store import files
 from ipychat.toolbox.tool import Json, Tool
 
 NOBODY = (
-    "nobody can be asked here. --approve reads (in Python approve='reads') lets tools run that "
-    "only read, --approve all lets every tool run"
+    "nobody can be asked here. --approve reads (in Python approve='reads') runs tools that only "
+    "read, --approve all runs every tool"
 )
 ALLOWED = "allowed.json"
 IN_KERNEL = {"kernel.run"}
@@ -39,6 +39,8 @@ class Pending:
     """The cell that asked the question."""
     background: bool = False
     """Whether that cell has ended: no prompt can be shown in it any more."""
+    asks: str = ""
+    """What the user is asked, where it is not about a single call."""
 
     @property
     def where(self) -> str:

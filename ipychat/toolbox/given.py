@@ -197,7 +197,9 @@ async def decided(given: Given) -> Given:
         if not callable(given.approve):
             call = ToolCall("", tool.wire_name, "{}")
             asked = replace(tool, ask=True) if callable(tool.ask) else tool
-            pending = decisions.Pending(asked, call, {EVERY: "whatever the model chooses"})
+            asks = f"May the model run {tool.name} in every row, with any arguments?"
+            said = {EVERY: "whatever the model chooses"}
+            pending = decisions.Pending(asked, call, said, asks=asks)
             verdict = await decisions.decide(pending, given.approve, config.current().ask)
             refused = verdict.decision == "refused"
             allowed[tool.wire_name] = verdict.reason if refused else True

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ipychat import _lazy, requirements
 from ipychat.errors import MissingRequirementsError, PolicyError, UsageError
 from ipychat.messages import ImagePart, TextPart
+from ipychat.store import files
 from ipychat.text import schemas, words
 from ipychat.text.characters import harmless, shortened
 from ipychat.toolbox import results, servers as rows
@@ -154,7 +155,8 @@ async def _used(name: str, allowed: Allowed) -> tuple[Server, Connection]:
         if not await allowed(server):
             raise PolicyError(
                 f"The MCP server {server.name} was not allowed: {server.source} stands in this "
-                "folder, and may not be yours."
+                "folder, and may not be yours.\nRun the cell where you can be asked, or copy its "
+                f"row into {files.home() / rows.HOME_FILE}."
             )
     return server, await _connected(server)
 

@@ -104,9 +104,14 @@ async def allowed(server: Server) -> bool:
         ask=True,
     )
     shown: Json = {"command": server.where}
+    asks = (
+        f"Start the MCP server {server.name}? Its row came with this folder, in {server.source}:\n"
+        f"    {server.where}"
+    )
     if server.variables:
         shown["reads of the environment"] = ", ".join(server.variables)
-    pending = Pending(tool, ToolCall("", tool.name, ""), shown)
+        asks = f"{asks}\nIt reads from the environment: {', '.join(server.variables)}"
+    pending = Pending(tool, ToolCall("", tool.name, ""), shown, asks=asks)
     verdict = await decisions.decide(pending, "ask", config.current().ask)
     return verdict.decision in {"once", "always"}
 
