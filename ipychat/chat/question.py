@@ -104,7 +104,7 @@ def _check_tools(made: Question) -> None:
     """Raise UsageError for a model that takes no tools."""
     card = routes.card(made)
     if not routes.of(made).provider.takes_tools or (card and card.tools is False):
-        raise UsageError(f"{made.model} takes no tools. %chat_models tools lists models that do.")
+        raise UsageError(f"{made.model} takes no tools. %chat_models marks the models that do.")
     if made.given.web and routes.of(made).provider.web is None:
         raise UsageError(f"{made.model} can't search the web: its service has no tool for that.")
 

@@ -97,8 +97,8 @@ def check_names(tools: list[Tool]) -> None:
     for tool in tools:
         other = seen.setdefault(tool.wire_name, tool)
         if other is not tool:
-            both = tool.name if tool.name == other.name else f"{other.name} and {tool.name}"
+            both = "" if tool.name == other.name else f": {other.name} and {tool.name}"
             raise UsageError(
-                f"Two tools are called {tool.wire_name}: {both}.\n"
+                f"Two tools are called {tool.wire_name}{both}.\n"
                 "Give one of them another name: @ipychat.tool(name=…)."
             )
