@@ -214,7 +214,7 @@ async def test_names_on_the_wire_are_short_enough_and_told_apart():
     assert len(long.wire_name) == 64
     assert long.wire_name != other.wire_name
     check_names([one, long, other])
-    with pytest.raises(errors.UsageError, match="Two tools are called act: act"):
+    with pytest.raises(errors.UsageError, match="Two tools are called act\\."):
         check_names([await made(act), await made(act)])
 
 
