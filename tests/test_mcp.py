@@ -147,7 +147,7 @@ def test_the_configuration_takes_only_what_is_a_row():
     settings.mcp = {"time": {"command": "uvx", "args": ["mcp-server-time"], "timeout": 5}}
     assert rows()["time"].where == "uvx mcp-server-time"
     wrong = {
-        "has either a command or a url": [{}, {"command": "a", "url": "http://b"}, 3],
+        "needs a command or a url, and not both": [{}, {"command": "a", "url": "http://b"}, 3],
         "args .* list of texts": [{"command": "a", "args": "b"}],
         "env .* dict of texts": [{"command": "a", "env": {"A": 1}}],
         "url .* web address": [{"url": "file:///etc/passwd"}],
@@ -199,9 +199,9 @@ def test_a_pipe_in_place_of_the_folders_file_blocks_nothing(tmp_path, monkeypatc
 
 async def test_a_wrong_row_is_listed_with_what_is_wrong(in_home):
     in_home(a={"args": []}, b={"command": "x"}, c={"command": "y", "disabled": True, "other": 1})
-    assert "either a command or a url" in rows()["a"].fault
+    assert "needs a command or a url" in rows()["a"].fault
     assert [*rows()] == ["a", "b"]
-    with pytest.raises(errors.UsageError, match=r"either a command or a url\.\nIts row stands in"):
+    with pytest.raises(errors.UsageError, match=r"a command or a url, and not both\.\nIts row stands in"):
         await mcp.tools_of("a", allowed=never)
 
 

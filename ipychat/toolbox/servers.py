@@ -141,7 +141,7 @@ def fault(name: object, row: object) -> str | None:
             "letters, digits, _ and - only."
         )
     if not isinstance(row, Mapping) or ("command" in row) == ("url" in row):
-        return f"The MCP server {name} has either a command or a url."
+        return f"The MCP server {name} needs a command or a url, and not both."
     for key, (fits, wanted) in FIELDS.items():
         if key in row and not fits(row[key]):
             return f"The {key} of the MCP server {name} is {wanted}."
