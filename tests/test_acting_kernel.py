@@ -256,3 +256,12 @@ def test_a_prompt_says_what_it_asks(acting, service):
         acting.wait(sent)
         assert prompt.startswith(asks)
     assert "no-program ${MY_PIN}\nIt reads from the environment: MY_PIN" in prompt
+
+
+def test_a_function_is_found_by_the_name_that_models_know(acting):
+    acting.run(
+        "import ipychat\n@ipychat.tool(name='sum_of')\ndef total(a: int) -> int:\n    return a"
+    )
+    acting.ask([("sum_of", {"a": 3})], "Done", flags="--no-history --tools sum_of --approve all")
+    assert steps(acting) == [["sum_of", "unasked", False, "3"]]
+    assert "sum_of" in acting.run("%chat_tools").shown()

@@ -201,7 +201,9 @@ async def test_a_wrong_row_is_listed_with_what_is_wrong(in_home):
     in_home(a={"args": []}, b={"command": "x"}, c={"command": "y", "disabled": True, "other": 1})
     assert "needs a command or a url" in rows()["a"].fault
     assert [*rows()] == ["a", "b"]
-    with pytest.raises(errors.UsageError, match=r"a command or a url, and not both\.\nIts row stands in"):
+    with pytest.raises(
+        errors.UsageError, match=r"a command or a url, and not both\.\nIts row stands in"
+    ):
         await mcp.tools_of("a", allowed=never)
 
 

@@ -144,6 +144,8 @@ def _named(name: str) -> list[tuple[str | None, Any]]:
 
     shell = notebook()
     known = shell.user_ns if shell else {}
+    if name not in known:  # perhaps what `@ipychat.tool(name=…)` calls one
+        known = {**known, **offers.functions(shell)}
     if name not in known and (offered := offers.packages().get(name)):
         return [(None, one) for one in _functions(offered.load())]
     return [(name, functions.find(name, known))]

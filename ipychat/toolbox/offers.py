@@ -54,12 +54,15 @@ def offers(shell: Any) -> Offers:
 
 
 def functions(shell: Any) -> dict[str, Any]:
-    """Return the functions that were defined in the notebook, or said to be tools."""
+    """Return the functions that were defined in the notebook, or said to be tools.
+
+    Each has the name by which models know it.
+    """
     from ipychat.context import namespace
 
     known = namespace.of(shell) if shell else {}
     return {
-        name: one
+        getattr(getattr(one, MARK, None), "name", None) or name: one
         for name, one in known.items()
         if inspect.isfunction(one) and (one.__module__ == "__main__" or hasattr(one, MARK))
     }
