@@ -687,6 +687,8 @@ class CellView:
         self._tail = ""
         self._at = 0
         """Of the text, what stands in parts that have ended, as the page counts it."""
+        self._steps = 0
+        """How many are shown."""
         self._live_id = os.urandom(8).hex()
         self._left_out = 0
         self._done_source: list[str] = []
@@ -925,7 +927,7 @@ class CellView:
                 *answer.notices([self.header, *self._above]),
                 answer.reasoning(newest, at, seconds=self._thinking_time),
                 answer.text(tail, self._at),
-                steps.part(step) if step else None,
+                {**steps.part(step), "at": self._at, "number": self._steps} if step else None,
                 *answer.notices(self._below),
             ],
             live=self._live_id,
@@ -945,6 +947,7 @@ class CellView:
             self._end_part(_shown(self._tail))
         self._draw(self._lead() + steps.html(step), self._parts("", step))
         self._end_part("")
+        self._steps += 1
         self._open = self._tail = ""
 
     async def _finish_lead(self, work: _Work) -> None:

@@ -38,6 +38,7 @@ class Desk {
       this.store = new Store(connection);
       this.view = new View(this.store, el);
     } else if (!this.view) this.node.replaceChildren(this.notice());
+    this.view?.look();
   }
 
   private notice() {
@@ -61,6 +62,9 @@ class Desk {
   follow(chat: string) {
     this.draw();
     if (this.store?.info.chat !== chat) this.store?.act("chat", { name: chat });
+  }
+  toCard(): boolean {
+    return this.view?.toCard() ?? false;
   }
   focus() {
     if (this.view) this.view.focus();

@@ -137,7 +137,19 @@ function activate(
     isEnabled: withCell((_, cell) => isQuestion(cell.model.sharedModel.getSource())) as () => boolean,
     execute: withCell((notebook) => NotebookActions.run(notebook.content, notebook.sessionContext)),
   });
-  for (const command of ["show", "ask-about-cell", "explain", "fix", "continue", "again"])
+  app.commands.addCommand("ipychat:decide", {
+    label: "Go to the Decision That Waits",
+    caption: "Go to the tool call that waits to be allowed or refused",
+    isEnabled: () => here() !== null,
+    execute: () => {
+      const notebook = here();
+      const connection = notebook && connections.get(notebook);
+      if (!connection?.cards.waiting.size || connection.inCells.focus()) return;
+      show();
+      dock.desk?.toCard();
+    },
+  });
+  for (const command of ["show", "decide", "ask-about-cell", "explain", "fix", "continue", "again"])
     palette?.addItem({ command: `ipychat:${command}`, category: CATEGORY });
 }
 
