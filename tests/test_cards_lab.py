@@ -32,6 +32,8 @@ PIXEL = bytes.fromhex(
     "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
 )
 %load_ext ipychat'''
+GRACE = 700
+"""Milliseconds after which a key is meant for a card that has taken the focus itself."""
 QUESTION = "%%chat --no-history --tools add --tools execute --tools draw\nDo it"
 CODE = "import pandas as pd\n\nframe = pd.DataFrame({'a': [1, 2]})  # two rows\nframe.describe()"
 HURT = "</pre><img src=x onerror='window.hurt = 1'><script>window.hurt = 2</script>"
@@ -180,7 +182,7 @@ def test_what_runs_is_edited(opened, service):
     button(asked, "Run").click()
     expect(asked).to_contain_text("Done.")
     expect(summaries(asked)).to_have_text("execute(1 + 1) · you changed it")
-    assert results(service) == ["executed 1 + 1"]
+    assert "executed 1 + 1" in str(results(service))
 
 
 def test_a_refusal_has_a_reason(opened, service):
@@ -209,7 +211,7 @@ def test_by_keyboard_alone_while_an_editor_keeps_the_focus(opened, service):
     card(cell(opened, 1)).wait_for()
     opened.evaluate(ENTER, 2)
     keys.type("yan")
-    assert lab.sources(opened)[2].startswith("yan") or "yan" in lab.sources(opened)[2]
+    assert "yan" in lab.sources(opened)[2]
     expect(card(opened)).to_have_count(1)
     keys.press("Control+Alt+y")
     expect(card(opened)).to_be_focused()
@@ -221,22 +223,21 @@ def test_by_keyboard_alone_while_an_editor_keeps_the_focus(opened, service):
     expect(button(opened, "Run")).to_be_focused()
     keys.press("Enter")
     expect(card(opened)).to_contain_text("Add two numbers.")
-    keys.press("Control+Alt+y")
     expect(card(opened)).to_be_focused()
     keys.press("Enter")
     expect(button(opened, "Once")).to_be_enabled()
-    opened.wait_for_timeout(700)  # in which a key counts as meant for what had the focus
+    opened.wait_for_timeout(GRACE)
     keys.press("y")
     expect(summaries(opened)).to_have_count(2)
-    keys.press("Control+Alt+y")
     expect(card(opened)).to_be_focused()
-    opened.wait_for_timeout(700)
+    opened.wait_for_timeout(GRACE)
     keys.press("n")
     keys.type("because")
     keys.press("Enter")
     expect(summaries(opened)).to_have_count(3)
-    keys.press("Control+Alt+y")
-    opened.wait_for_timeout(700)
+    expect(card(opened)).to_contain_text("Draw a picture.")
+    expect(card(opened)).to_be_focused()
+    opened.wait_for_timeout(GRACE)
     keys.press("a")
     expect(cell(opened, 1)).to_contain_text("Done.")
     expect(summaries(opened)).to_have_text(
@@ -272,10 +273,11 @@ def test_two_notebooks_have_their_own(opened, jupyter, service):
     opened.evaluate(OPEN, "other-notebook.ipynb")
     opened.wait_for_function(lab.IDLE)
     load(opened)
-    expect(card(opened).locator("visible=true")).to_have_count(0)
+    expect(card(opened)).to_have_count(0)
     script(service, [("execute", {"code": "the other"})], "Done there.")
     begin(opened)
-    expect(card(opened)).to_have_count(2)
+    expect(card(opened)).to_have_count(1)
+    expect(opened.locator(".ic-card")).to_have_count(2)
     button(cell(opened, 1), "Refuse").click()
     opened.keyboard.press("Enter")
     expect(cell(opened, 1)).to_contain_text("Done there.")
@@ -356,7 +358,7 @@ def test_a_card_and_steps_pass_axe(opened, service, theme):
 
 
 def test_a_question_of_the_side_is_decided_at_the_side(opened, service):
-    lab.write(opened, 2, '%config Chat.tools = ["add", "execute"]')
+    lab.write(opened, 2, '%config IPyChat.tools = ["add", "execute"]')
     lab.run(opened, 2)
     script(
         service,
@@ -372,9 +374,10 @@ def test_a_question_of_the_side_is_decided_at_the_side(opened, service):
     opened.wait_for_timeout(600)
     lab.shoot(opened, "card-side")
     assert violations(opened, "#ipychat-dock") == []
-    opened.keyboard.press("Control+Alt+y")
-    expect(card(side(opened))).to_be_focused()
-    button(side(opened), "Once").click()
+    opened.keyboard.press("Shift+Tab")
+    expect(button(side(opened), "Refuse")).to_be_focused()
+    opened.wait_for_timeout(GRACE)
+    opened.keyboard.press("y")
     expect(card(side(opened))).to_contain_text("Add two numbers.")
     button(side(opened), "Once").click()
     expect(log(opened)).to_contain_text("Done.")
@@ -392,7 +395,7 @@ def test_a_question_of_the_side_is_decided_at_the_side(opened, service):
 def test_a_question_of_the_panel_in_an_output_is_decided_there(opened, service):
     lab.write(opened, 2, 'import ipychat\nipychat.panel(chat="below")')
     lab.run(opened, 2)
-    lab.write(opened, 1, '%config Chat.tools = ["add"]')
+    lab.write(opened, 1, '%config IPyChat.tools = ["add"]')
     lab.run(opened, 1)
     script(service, [("add", {"a": 1})], "Done.")
     below = cell(opened, 2)

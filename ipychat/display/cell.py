@@ -734,10 +734,10 @@ class CellView:
                 notices.append(text)
                 self._last_kind = kind
             case ToolCall():
-                self._below.append(steps.waiting(event))
+                self._below.append(steps.waiting(event, steps.MAX_LINE))
                 self._last_kind = ""
             case Step():
-                if (said := steps.waiting(event.call)) in self._below:
+                if (said := steps.waiting(event.call, steps.MAX_LINE)) in self._below:
                     self._below.remove(said)
                 self._new.append(event)
                 self._has_text = True

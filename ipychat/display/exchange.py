@@ -28,6 +28,7 @@ from ipychat.errors import ChatError, UsageError
 from ipychat.kernel import notebook
 from ipychat.kernel.run import Run
 from ipychat.messages import FilePart, ImagePart, Message, Part, Place, Question, TextPart
+from ipychat.toolbox import given
 from ipychat.wire import aside
 
 TICK = 0.04
@@ -99,8 +100,8 @@ class Exchange:
 
     def receive(self, content: Any, buffers: Iterable[Any]) -> None:
         """Take a message, on any thread."""
-        given = [bytes(one) for one in buffers]
-        self._loop.call_soon_threadsafe(lambda: self._begin(self._answer(content, given)))
+        held = [bytes(one) for one in buffers]
+        self._loop.call_soon_threadsafe(lambda: self._begin(self._answer(content, held)))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -162,15 +163,15 @@ class Exchange:
         along: Iterable[dict[str, Any]] = (),
     ) -> None:
         parts = [await self._part(**one) for one in along]
-        self._ask(Message.asking(text, [*parts, *_parts(files, buffers)]))
+        await self._ask(Message.asking(text, [*parts, *_parts(files, buffers)]))
 
-    def _do_again(self, turn: str) -> None:
+    async def _do_again(self, turn: str) -> None:
         old = self._turn(turn)
-        self._ask(old.question[-1], old)
+        await self._ask(old.question[-1], old)
 
-    def _do_edit(self, turn: str, text: str) -> None:
+    async def _do_edit(self, turn: str, text: str) -> None:
         old = self._turn(turn)
-        self._ask(_edited(old.question[-1], text), old)
+        await self._ask(_edited(old.question[-1], text), old)
 
     def _do_stop(self) -> None:
         running = [turn for turn in self.conversation.turns if turn.state == "running"]
@@ -267,15 +268,16 @@ class Exchange:
 
     # -- asking
 
-    def _ask(self, question: Message, old: Turn | None = None) -> None:
+    async def _ask(self, question: Message, old: Turn | None = None) -> None:
         """Ask; in the place of `old`, if that is given, and as it was asked."""
+        options = await given.take(self.conversation.with_tools(self._options))
         _let_go(old)
         asked = self.conversation.question(
             question,
             system=old.system if old else None,
             place=self._place(old),
             instead_of=old,
-            options={**self._options, "extra": self._as_before(old)},
+            options={**options, "extra": self._as_before(old)},
         )
         self._start(asked, old)
 
@@ -295,8 +297,8 @@ class Exchange:
 
     def _as_before(self, old: Turn | None) -> dict[str, Any]:
         """Return the options of an earlier turn that are not set here."""
-        given = old.options if old else {}
-        return {name: value for name, value in given.items() if name not in self._options}
+        before = old.options if old else {}
+        return {name: value for name, value in before.items() if name not in self._options}
 
     # -- to the page
 

@@ -268,11 +268,11 @@ test("steps stand between the texts, while they come and at the end", () => {
   view.draw(answer({ ...live, parts: [text("", 4), step({ at: 4, number: 1, tool: "sub" })] }), Infinity);
   const notice = { type: "notice", text: "Asks" };
   view.draw(answer({ ...live, parts: [notice] }), Infinity);
-  expect(read()).toEqual(["Asks", "One.", "add()3", "sub()3"]);
+  expect(read()).toEqual(["Asks", "One.", "add()result3", "sub()result3"]);
   view.draw(answer({ ...live, parts: [text("\n\nTwo.", 4), notice] }), Infinity);
-  expect(read()).toEqual(["One.", "add()3", "sub()3", "Two.", "Asks"]);
+  expect(read()).toEqual(["One.", "add()result3", "sub()result3", "Two.", "Asks"]);
   view.draw(answer({ parts: [text("One."), step(), step({ tool: "sub" }), text("Two.")] }), Infinity);
-  expect(read()).toEqual(["One.", "add()3", "sub()3", "Two."]);
+  expect(read()).toEqual(["One.", "add()result3", "sub()result3", "Two."]);
 });
 
 test("a panel's turn has its steps where they came", () => {
@@ -290,7 +290,7 @@ test("a panel's turn has its steps where they came", () => {
   const read = [...(view.el.querySelector(".ic-answer")?.children ?? [])].map((one) =>
     one.textContent.trim(),
   );
-  expect(read).toEqual(["One.", "add()3", "Two."]);
+  expect(read).toEqual(["One.", "add()result3", "Two."]);
   expect(store.holds({ ...CARD, cell: "panel-1" })).toBe(true);
   expect(store.holds({ ...CARD, cell: null })).toBe(false);
   store.close();

@@ -21,9 +21,14 @@ export function boxed(code: string, language: string): HTMLElement {
   return box.el;
 }
 
-/** Text as it came, which scrolls where it is long. */
-export const verbatim = (label: string, text: string) =>
-  h("pre", { class: "ic-verbatim", tabindex: 0, role: "group", "aria-label": label, text });
+/** Text as it came, under its name; it scrolls where it is long. */
+export const verbatim = (name: string, text: string) =>
+  h(
+    "div",
+    { class: "ic-code" },
+    h("div", { class: "ic-bar" }, h("span", { class: "ic-language", text: name })),
+    h("pre", { class: "ic-verbatim", tabindex: 0, role: "group", "aria-label": name, text }),
+  );
 
 function brief(code: string, rest: string): string {
   const [first = "", ...more] = code.trim().split("\n");
@@ -53,8 +58,8 @@ function inside(part: StepPart): HTMLElement[] {
   const shown = pictures.filter((one): one is string => typeof one === "string" && PICTURE.test(one));
   return [
     code && boxed(code, languageOf(words(part.tool))),
-    rest && verbatim("Arguments", rest),
-    result && verbatim("Result", result),
+    rest && verbatim("arguments", rest),
+    result && verbatim("result", result),
     ...shown.map((src, index) => h("img", { src, alt: `Picture ${index + 1} of the result` })),
   ].filter((one) => one instanceof HTMLElement);
 }
@@ -71,7 +76,7 @@ export function step() {
       drawn = written;
       const shown = inside(part);
       el.dataset.state = words(part.state);
-      el.replaceChildren(summary(part), ...shown);
+      el.replaceChildren(summary(part), h("div", { class: "ic-inside" }, ...shown));
       if (isFirst) el.open = shown.some((one) => one.matches("img"));
       return true;
     },

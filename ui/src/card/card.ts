@@ -61,6 +61,13 @@ export class CardView {
     this.el.focus({ preventScroll: true });
   }
 
+  /** Has the focus, as the user wants it. */
+  enter() {
+    this.focused = -Infinity;
+    this.el.scrollIntoView({ block: "nearest" });
+    this.el.focus({ preventScroll: true });
+  }
+
   // -- what is shown
 
   private offer() {
@@ -78,7 +85,7 @@ export class CardView {
     const code = card.code && boxed(card.code, languageOf(card.tool));
     if (code) code.querySelector("[data-code='insert']")?.remove();
     this.shown.replaceChildren(
-      ...[code, card.arguments && verbatim("Arguments", card.arguments)].filter((one) => !!one),
+      ...[code, card.arguments && verbatim("arguments", card.arguments)].filter((one) => !!one),
     );
     this.ways.replaceChildren(
       button("Once", "y", "Run it this time", () => this.make({ decision: "once" }), true),
@@ -108,7 +115,7 @@ export class CardView {
     // without others, an empty object is no help
     const areas = [code, code && !card.arguments ? null : rest].filter((one) => one !== null);
     this.shown.replaceChildren(...areas);
-    this.ways.replaceChildren(...this.pair("Run", run));
+    this.ways.replaceChildren(...this.pair("Run", "Run this instead (Ctrl+Enter)", run));
     areas.forEach(fit);
     areas[0]?.focus();
   }
@@ -121,13 +128,13 @@ export class CardView {
       },
     });
     const refuse = () => this.make({ decision: "refused", reason: field.value });
-    this.ways.replaceChildren(field, ...this.pair("Refuse", refuse));
+    this.ways.replaceChildren(field, ...this.pair("Refuse", "Don't run it (Enter)", refuse));
     field.focus();
   }
 
-  private pair(name: string, act: () => void) {
+  private pair(name: string, hint: string, act: () => void) {
     return [
-      h("button", { type: "button", class: "ic-button ic-primary", text: name, onclick: act }),
+      h("button", { type: "button", class: "ic-button ic-primary", text: name, title: hint, onclick: act }),
       h("button", { type: "button", class: "ic-button", text: "Cancel", onclick: () => this.cancel() }),
     ];
   }

@@ -32,8 +32,7 @@ export class CellCards {
   /** Goes to the card that has waited longest. */
   focus(): boolean {
     const { first } = this.shown;
-    first?.el.scrollIntoView({ block: "nearest" });
-    first?.el.focus();
+    first?.enter();
     return first !== undefined;
   }
 

@@ -173,7 +173,7 @@ export class View {
   /** Goes to the card that has waited longest. */
   toCard(): boolean {
     const { first } = this.cards;
-    first?.el.focus();
+    first?.enter();
     return first !== undefined;
   }
   close() {
