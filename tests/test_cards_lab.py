@@ -86,21 +86,22 @@ def load(page):
 
 
 def script(service, *rounds):
-    """Have the model answer with these rounds: calls, with words before them if the first is a text."""
+    """Have the model answer with these rounds: calls, words before them, seconds to wait."""
 
     def respond(received):
         told = len(COMPLETIONS.results(received.json))
         at = 0
         while told > 0:
-            told -= sum(not isinstance(one, str) for one in rounds[at])
+            told -= sum(isinstance(one, tuple) for one in rounds[at])
             at += 1
         if isinstance(said := rounds[at], str):
             return answer(*COMPLETIONS.say(said), content_type=COMPLETIONS.content_type)
         words = [completion({"content": one}) for one in said if isinstance(one, str)]
-        calls = [one for one in said if not isinstance(one, str)]
+        calls = [one for one in said if isinstance(one, tuple)]
+        pauses = [one for one in said if isinstance(one, float)]
         given = [(f"c{at}{i}", name, json.dumps(of)) for i, (name, of) in enumerate(calls)]
         pieces = [*words, *COMPLETIONS.call(given)]
-        return answer(*pieces, content_type=COMPLETIONS.content_type)
+        return [*pauses, *answer(*pieces, content_type=COMPLETIONS.content_type)]
 
     service.on(COMPLETIONS.path, respond)
 
@@ -390,6 +391,47 @@ def test_a_question_of_the_side_is_decided_at_the_side(opened, service):
     opened.evaluate(SHOW)
     expect(log(opened)).to_contain_text("Done.")
     assert opened.evaluate(order) == expected
+
+
+def test_a_notification_leads_to_a_side_that_is_hidden(opened, service):
+    lab.write(opened, 2, '%config IPyChat.tools = ["add"]')
+    lab.run(opened, 2)
+    script(service, [0.5, ("add", {"a": 1})], "Done.")
+    opened.evaluate(SHOW)
+    ask(opened, "Do it")
+    opened.evaluate(HIDE)
+    told = opened.get_by_role("alert").filter(has_text="A model waits for your decision")
+    expect(told).to_be_visible()
+    lab.shoot(opened, "card-hidden")
+    told.get_by_role("button", name="Show").click()
+    expect(card(side(opened))).to_be_focused()
+    button(side(opened), "Once").click()
+    expect(log(opened)).to_contain_text("Done.")
+    expect(told).to_have_count(0)
+
+
+def test_a_notification_leads_to_a_notebook_behind_another(opened, jupyter, service):
+    first = opened.evaluate("() => jupyterapp.shell.currentWidget.context.path")
+    jupyter._write("in-front.ipynb", ("1",))
+    script(service, [1.5, ("add", {"a": 1})], "Done.")
+    lab.run(opened, 1, wait=False)
+    opened.evaluate(OPEN, "in-front.ipynb")
+    opened.get_by_role("button", name="Show", exact=True).click()
+    expect(card(cell(opened, 1))).to_be_focused()
+    assert opened.evaluate("() => jupyterapp.shell.currentWidget.context.path") == first
+    button(opened, "Once").click()
+    expect(cell(opened, 1)).to_contain_text("Done.")
+
+
+def test_a_card_whose_cell_is_deleted_goes_to_the_side(opened, service):
+    script(service, [("add", {"a": 1})], "Done.")
+    begin(opened)
+    opened.evaluate(
+        "() => { jupyterapp.shell.currentWidget.content.model.sharedModel.deleteCell(1); return null }"
+    )
+    opened.get_by_role("button", name="Show", exact=True).click()
+    button(side(opened), "Once").click()
+    expect(opened.locator(".ic-card")).to_have_count(0)
 
 
 def test_a_question_of_the_panel_in_an_output_is_decided_there(opened, service):

@@ -40,6 +40,7 @@ export class CardView {
         class: "ic-card",
         role: "group",
         tabindex: -1,
+        "data-card": card.id,
         "aria-label": titleOf(card),
         "data-lm-suppress-shortcuts": "true", // JupyterLab's shortcuts stay out
         onkeydown: (event: KeyboardEvent) => this.key(event),

@@ -64,6 +64,11 @@ export class Cards {
     }
   }
 
+  /** Has everyone look again at what waits. */
+  tell() {
+    for (const watcher of this.watchers) watcher();
+  }
+
   /** Tells the kernel that a card is in sight, or it would ask in another way. */
   seen(card: Card) {
     if (this.noted.has(card.id)) return;
@@ -97,9 +102,5 @@ export class Cards {
         resolve(GONE);
       }
     });
-  }
-
-  private tell() {
-    for (const watcher of this.watchers) watcher();
   }
 }

@@ -26,7 +26,7 @@ export class Shown {
     cards.watchers.add(this.watcher);
   }
 
-  /** Draws what waits, takes away what does not, and tells the kernel what is in sight. */
+  /** Draws what waits here, takes away what does not, and tells the kernel what is in sight. */
   draw() {
     const { waiting } = this.cards;
     for (const [id, view] of this.views) {
@@ -44,7 +44,7 @@ export class Shown {
       this.views.set(card.id, view);
       this.place.put(card, view.el);
       if (isFree(this.place.around)) view.focus();
-    }
+    } else if (!view.el.isConnected) this.place.put(card, view.el);
     if (isInSight(view.el)) this.cards.seen(card);
   }
 

@@ -60,7 +60,6 @@ export class Connection implements Host {
     });
     notebook.disposed.connect(() => this.drop());
     void sessionContext.ready.then(() => this.open());
-    void notebook.revealed.then(() => this.inCells.draw());
   }
 
   /** Asks the kernel whether it knows ipychat. */

@@ -22,6 +22,10 @@ export class CellCards {
       leave: () => notebook.content.activate(),
     });
     cards.watchers.add(() => this.say());
+    void notebook.revealed.then(() => {
+      notebook.content.model?.cells.changed.connect(() => cards.tell());
+      cards.tell();
+    });
   }
 
   /** Whether the cell that asked is in the notebook. */
@@ -32,13 +36,13 @@ export class CellCards {
   /** Goes to the card that has waited longest. */
   focus(): boolean {
     const { first } = this.shown;
-    first?.enter();
-    return first !== undefined;
-  }
-
-  /** Draws again: the notebook's cells have come. */
-  draw() {
-    this.shown.draw();
+    const { content } = this.notebook;
+    const index = content.widgets.findIndex(({ node }) => !!first && node.contains(first.el));
+    if (!first || index < 0) return false;
+    content.activeCellIndex = index;
+    const enter = () => first.enter();
+    void content.scrollToItem(index).then(enter, enter); // another scroll may come in between
+    return true;
   }
 
   private cellOf(id: string | null) {

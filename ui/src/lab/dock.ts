@@ -63,10 +63,9 @@ class Desk {
     this.draw();
     if (this.store?.info.chat !== chat) this.store?.act("chat", { name: chat });
   }
-  toCard(): boolean {
-    return this.view?.toCard() ?? false;
-  }
+  /** A decision that waits comes before a question that could be asked. */
   focus() {
+    if (this.view?.toCard()) return;
     if (this.view) this.view.focus();
     else this.node.querySelector<HTMLElement>("button")?.focus();
   }

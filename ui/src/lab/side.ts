@@ -7,6 +7,7 @@ import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { along, isCutOff, isQuestion, runBelow } from "./cells";
 import { Connection } from "./connection";
 import { Dock, icon } from "./dock";
+import { Reminder } from "./reminder";
 
 const ID = "jupyter-ipychat:plugin"; // whose settings schema/plugin.json describes
 const CATEGORY = "Chat";
@@ -35,10 +36,20 @@ function activate(
     app.shell.activateById(dock.id);
   };
 
+  const decide = (notebook: NotebookPanel) => {
+    const connection = connections.get(notebook);
+    if (!connection?.cards.waiting.size || connection.inCells.focus()) return;
+    show();
+  };
+
   app.shell.add(dock, "right", { rank: 900, type: "Chat" });
   restorer?.add(dock, dock.id);
   tracker.widgetAdded.connect((_, notebook) => {
     const connection = new Connection(notebook);
+    new Reminder(notebook, connection.cards, () => {
+      if (tracker.currentWidget !== notebook) app.shell.activateById(notebook.id);
+      decide(notebook);
+    });
     connections.set(notebook, connection);
     notebook.disposed.connect(() => connections.delete(notebook));
     connection.changed.connect(anew);
@@ -143,10 +154,7 @@ function activate(
     isEnabled: () => here() !== null,
     execute: () => {
       const notebook = here();
-      const connection = notebook && connections.get(notebook);
-      if (!connection?.cards.waiting.size || connection.inCells.focus()) return;
-      show();
-      dock.desk?.toCard();
+      if (notebook) decide(notebook);
     },
   });
   for (const command of ["show", "decide", "ask-about-cell", "explain", "fix", "continue", "again"])

@@ -36,7 +36,8 @@ function allFacts(turn: Turn): Fact[] {
   if (turn.stale) all.push(["stale", "a question before this one changed after it was answered", "ic-warn"]);
   const end = STATES[state];
   if (end) all.push([end, "", "ic-warn"]);
-  else if (finish && finish !== "stop") all.push([ENDS[finish] ?? finish, "how it ended", "ic-warn"]);
+  else if (finish && finish !== "stop" && state !== "running")
+    all.push([ENDS[finish] ?? finish, "how it ended", "ic-warn"]);
   return all;
 }
 
