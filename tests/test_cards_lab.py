@@ -302,11 +302,20 @@ def test_a_card_goes_with_its_kernel_and_with_its_question(opened, service):
 
 
 def test_hostile_words_run_nothing(opened, service):
-    script(service, [(HURT, {}), ("execute", {"code": HURT, "times": 1}), ("add", {"a": 1})], HURT)
+    script(
+        service,
+        [
+            (HURT, {}),
+            ("execute", {"code": f"{HURT}\nx = 1 # \u202enot shown in another order", "times": 1}),
+            ("add", {"a": 1}),
+        ],
+        HURT,
+    )
     lab.write(opened, 0, TOOLS.replace("Execute code.", HURT.replace("'", "")))
     load(opened)
     asked = begin(opened)
     expect(card(asked)).to_contain_text("onerror")
+    expect(card(asked)).to_contain_text("x = 1 # not shown in another order")
     button(asked, "Edit").click()
     button(asked, "Cancel").click()
     button(asked, "Once").click()

@@ -189,6 +189,15 @@ test("an edit is given up, by a button and by Escape, which then leaves the card
   expect(left).toBe(1);
 });
 
+test("what saves the notebook is passed on to it", () => {
+  show();
+  const keys: string[] = [];
+  here.addEventListener("keydown", ({ key }) => keys.push(key));
+  press(here.querySelector(".ic-card"), "x");
+  press(here.querySelector(".ic-card"), "s", { ctrlKey: true });
+  expect(keys).toEqual(["s"]);
+});
+
 test("it is refused with a reason", () => {
   show();
   button("Refuse").click();

@@ -1,7 +1,7 @@
 /** A call that waits for the user's decision: what would run, and the ways to decide. */
 import { boxed, languageOf, verbatim } from "../answer/step";
 import { useCode } from "../answer/use";
-import { composing, fit, h } from "../dom";
+import { composing, fit, h, passSaving } from "../dom";
 import type { Card, Decided } from "./cards";
 
 const GRACE = 600; // milliseconds in which a key was meant for what had the focus before
@@ -180,6 +180,7 @@ export class CardView {
 
   private key(event: KeyboardEvent) {
     if (event.key === "Escape" && !composing(event)) return this.escape(event);
+    if (passSaving(event, this.el)) return;
     event.stopPropagation(); // or it would be the notebook's
     if ((event.target as Element).matches(EDITABLE) || event.repeat) return;
     if (event.ctrlKey || event.metaKey || event.altKey || this.el.hasAttribute("aria-busy")) return;

@@ -1,7 +1,7 @@
 /** The chat panel: a view of a store, wherever it stands. */
 import { useCode } from "../answer/use";
 import { Shown } from "../card/shown";
-import { h, icon, iconButton } from "../dom";
+import { h, icon, iconButton, passSaving } from "../dom";
 import { Composer } from "./composer";
 import { Chats, Settings } from "./header";
 import type { Along } from "./host";
@@ -355,14 +355,7 @@ export class View {
 
   private key(event: KeyboardEvent) {
     event.stopPropagation(); // or dd would delete the notebook's cell
-    if (event.key === "s" && (event.ctrlKey || event.metaKey) && this.el.parentElement) {
-      event.preventDefault(); // the browser would save its page; the notebook is meant
-      // eslint-disable-next-line @typescript-eslint/no-deprecated -- JupyterLab's shortcuts go by it
-      const { key, code, keyCode, ctrlKey, metaKey } = event;
-      const meant = { key, code, keyCode, ctrlKey, metaKey, bubbles: true, cancelable: true };
-      this.el.parentElement.dispatchEvent(new KeyboardEvent("keydown", meant));
-      return;
-    }
+    if (passSaving(event, this.el)) return;
     if (event.key !== "Escape" || event.isComposing) return;
     event.preventDefault();
     if (this.store.busy) this.store.act("stop");
