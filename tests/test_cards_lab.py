@@ -266,6 +266,36 @@ def test_a_card_outlives_a_reload(opened, service):
     expect(cell(opened, 2)).to_contain_text("Done.")
 
 
+def test_another_tab_shows_it_too_and_the_first_decision_counts(opened, service):
+    script(service, [("add", {"a": 1})], "Done.")
+    begin(opened)
+    lab.save(opened)
+    path = opened.evaluate("() => jupyterapp.shell.currentWidget.context.path")
+    other = opened.context.new_page()
+    other.goto(f"{opened.url.partition('/lab')[0]}/lab/workspaces/other/tree/{path}")
+    button(cell(other, 1), "Once").click()
+    expect(card(other)).to_have_count(0)
+    expect(card(opened)).to_have_count(0)
+    expect(cell(opened, 1)).to_contain_text("Done.")
+    other.close()
+
+
+def test_a_card_far_away_is_found(opened, service):
+    script(service, [1.0, ("add", {"a": 1})], "Done.")
+    lab.run(opened, 1, wait=False)
+    opened.evaluate(
+        "() => { const nb = jupyterapp.shell.currentWidget.content; for (let i = 0; i < 60; i++) nb.model.sharedModel.addCell({cell_type: 'code', source: '1\\n2\\n3'}); return null }"
+    )
+    opened.evaluate(
+        "() => jupyterapp.shell.currentWidget.content.scrollToItem(60).then(() => null)"
+    )
+    opened.get_by_role("button", name="Show", exact=True).click()
+    expect(card(cell(opened, 1))).to_be_focused()
+    expect(card(cell(opened, 1))).to_be_in_viewport()
+    button(opened, "Once").click()
+    expect(cell(opened, 1)).to_contain_text("Done.")
+
+
 def test_two_notebooks_have_their_own(opened, jupyter, service):
     script(service, [("add", {"a": 1})], "Done here.")
     begin(opened)

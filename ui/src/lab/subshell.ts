@@ -2,14 +2,15 @@
 import { type Kernel, KernelMessage } from "@jupyterlab/services";
 
 const KNOWN = "ipychat:kernels";
+const MOST = 40; // kernels that are remembered
 const PATIENCE = 400; // milliseconds in which a kernel that is idle says what it is
 
-const known = () => (sessionStorage.getItem(KNOWN) ?? "").split(" ").filter((id) => id);
+const known = () => (localStorage.getItem(KNOWN) ?? "").split(" ").filter((id) => id);
 
-/** Remembers, also after a reload, whether a kernel knows ipychat and has subshells. */
+/** Remembers, for every tab of this browser, whether a kernel knows ipychat and has subshells. */
 export function remember(id: string, is: boolean) {
   const others = known().filter((one) => one !== id);
-  sessionStorage.setItem(KNOWN, [...others, ...(is ? [id] : [])].join(" "));
+  localStorage.setItem(KNOWN, [...others, ...(is ? [id] : [])].slice(-MOST).join(" "));
 }
 
 /** Whether a kernel that was known before does not say now what it is. */
