@@ -5,7 +5,9 @@ import uuid
 
 import pytest
 
-from tests.protocols import PROTOCOLS
+from tests.acting import COMPLETIONS
+from tests.loopback import answer
+from tests.protocols import PROTOCOLS, completion
 from tests.test_magics import PATH, echo, sent
 from tests.test_panel import Page
 
@@ -20,6 +22,7 @@ class Side(Page):
         self.kernel, self.comm = kernel, uuid.uuid4().hex
         self._taken = len(kernel.comms)
         self._ids = itertools.count(1)
+        self.cards = []
         self.info, self.order, self.heads, self.text, self.acks, self.others = (
             {},
             [],
@@ -46,6 +49,8 @@ class Side(Page):
             if message["comm_id"] == self.comm and message["data"]:
                 self.others.append(message["data"]["kind"])
                 self._apply(message["data"])
+                if message["data"]["kind"] == "card":
+                    self.cards.append(message["data"]["card"])
 
     def close(self):
         self._send("comm_close", data={})
@@ -91,6 +96,36 @@ def test_values_go_along_by_their_names_and_what_is_not_there_is_said(side, serv
     side.do("edit", turn=side.order[0], text="Why @table?")
     side.until_done()
     assert len(sent(service)[-1]["content"]) == 2, "what went along goes along again"
+
+
+def test_a_question_of_the_side_has_tools_which_are_decided_there(side, service):
+    side.kernel.run("def add(a: int, b: int = 1) -> int:\n    return a + b")
+    side.kernel.run("%config IPyChat.tools = ['add']")
+    first = [completion({"content": "🦜 One."}), *COMPLETIONS.call([("c", "add", '{"a": 1}')])]
+    last = COMPLETIONS.say("Two.")
+    service.on(
+        PATH,
+        lambda received: answer(
+            *(last if COMPLETIONS.results(received.json) else first),
+            content_type=COMPLETIONS.content_type,
+        ),
+    )
+    side.do("hello")
+    assert side.do("ask", text="Add", files=[]) is None
+    side.until(lambda: side.cards)
+    [card] = side.cards
+    assert side.do("seen", card=card["id"]) is None
+    assert (card["tool"], card["arguments"]) == ("add", '{\n  "a": 1\n}')
+    assert side.heads[side.order[0]]["place"] == card["cell"]
+    edited = {"decision": "edited", "arguments": {"arguments": '{"a": "x"}'}}
+    assert "can't be run" in side.do("decide", card=card["id"], **edited)
+    assert side.do("decide", card=card["id"], decision="once") is None
+    side.until_done()
+    head = side.heads[side.order[0]]
+    [step] = head["steps"]
+    assert (step["tool"], step["text"], step["said"]) == ("add", "2", "you allowed it")
+    assert step["at"] == len("🦜 One.") + 1, "as the page counts"
+    assert side.text[head["id"]] == "🦜 One.\n\nTwo."
 
 
 def test_a_page_that_comes_back_takes_the_place_of_what_it_had(side, service):

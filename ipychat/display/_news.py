@@ -8,7 +8,8 @@ from typing import Any
 
 from ipychat import secrets
 from ipychat.chat.turn import Turn
-from ipychat.messages import FilePart, Part, Reply, TextPart
+from ipychat.display import answer, steps
+from ipychat.messages import FilePart, Part, Reply, Step, TextPart
 from ipychat.text import shapes
 from ipychat.text.characters import harmless
 
@@ -46,7 +47,10 @@ class Told:
         }
 
     def _new_head(self, turn: Turn, reply: Reply) -> dict[str, Any] | None:
-        known = (turn.state, turn.stale, turn.error, reply.notices, reply.usage, reply.finish)
+        known = (
+            *(turn.state, turn.stale, turn.error, reply.notices, reply.usage, reply.finish),
+            len(reply.steps),
+        )
         if self._heads.get(turn.id) == known:
             return None
         self._heads[turn.id] = known
@@ -74,7 +78,8 @@ def head_of(turn: Turn, reply: Reply) -> dict[str, Any]:
         "files": [_name_of(part) for part in along],
         "model": str(turn.model),
         "at": turn.asked_at,
-        "cell": turn.execution is not None and not (turn.cell or "").startswith(OURS),
+        "cell": turn.execution is not None and not _is_ours(turn),
+        "place": turn.cell if _is_ours(turn) else None,
         "state": turn.state,
         "stale": turn.stale,
         "error": turn.error,
@@ -83,7 +88,24 @@ def head_of(turn: Turn, reply: Reply) -> dict[str, Any]:
         "tokens": [reply.usage.input, reply.usage.output] if reply.usage else None,
         "cost": reply.cost,
         "seconds": round(reply.seconds, 1) if turn.state != "running" else 0,
+        **({"steps": _steps(reply)} if reply.steps else {}),
     }
+
+
+def _is_ours(turn: Turn) -> bool:
+    return (turn.cell or "").startswith(OURS)
+
+
+def _steps(reply: Reply) -> list[dict[str, Any]]:
+    """Return the steps, each with how much of the text stands before it, as the page counts it."""
+    at = 0
+    told: list[dict[str, Any]] = []
+    for part in reply.parts:
+        if isinstance(part, TextPart):
+            at += answer.units(part.text)
+        elif isinstance(part, Step):
+            told.append({**shapes.masked(steps.part(part)), "at": at})
+    return told
 
 
 def _name_of(part: Part) -> str:

@@ -2,7 +2,8 @@
 
 The same for every run of the same answer once it has ended. While it grows, each output of its cell
 carries only its own end of the texts: `at` says how much stands above it, and `live` is what these
-outputs have in common.
+outputs have in common. A step stands in one of them, with its `number`; its `at` is the text above
+it.
 """
 
 from __future__ import annotations

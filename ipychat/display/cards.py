@@ -17,6 +17,7 @@ from ipychat.display.steps import CODE
 from ipychat.errors import UsageError
 from ipychat.messages import Decision
 from ipychat.text import shapes
+from ipychat.text.characters import harmless
 from ipychat.toolbox.decisions import Pending, Verdict
 
 Send = Callable[[dict[str, Any]], None]
@@ -39,19 +40,19 @@ class Card:
         self.verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
     def told(self) -> dict[str, Any]:
-        """Return what a page shows of it; known and likely secrets are masked."""
+        """Return what a page shows of it, in the order in which it runs; secrets are masked."""
         tool, arguments = self.pending.tool, dict(self.pending.arguments)
         code = arguments.pop(CODE, "") if isinstance(arguments.get(CODE, ""), str) else ""
-        card = {
-            "id": self.id,
-            "cell": self.pending.cell,
+        shown = {
             "tool": tool.name,
             "about": tool.description.partition("\n")[0],
             "where": self.pending.where,
             "code": code,
             "arguments": json.dumps(arguments, indent=2, ensure_ascii=False) if arguments else "",
         }
-        return {"kind": "card", "card": shapes.masked(card)}
+        shown = {name: harmless(one) for name, one in shown.items()}
+        card = {"id": self.id, "cell": self.pending.cell, **shapes.masked(shown)}
+        return {"kind": "card", "card": card}
 
 
 def listen(send: Send) -> Callable[[], None]:

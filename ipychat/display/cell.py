@@ -689,6 +689,8 @@ class CellView:
         self._tail = ""
         self._at = 0
         """Of the text, what stands in parts that have ended, as the page counts it."""
+        self._steps = 0
+        """How many are shown."""
         self._live_id = os.urandom(8).hex()
         self._left_out = 0
         self._done_source: list[str] = []
@@ -734,10 +736,10 @@ class CellView:
                 notices.append(text)
                 self._last_kind = kind
             case ToolCall():
-                self._below.append(steps.waiting(event))
+                self._below.append(steps.waiting(event, steps.MAX_LINE))
                 self._last_kind = ""
             case Step():
-                if (said := steps.waiting(event.call)) in self._below:
+                if (said := steps.waiting(event.call, steps.MAX_LINE)) in self._below:
                     self._below.remove(said)
                 self._new.append(event)
                 self._has_text = True
@@ -927,7 +929,7 @@ class CellView:
                 *answer.notices([self.header, *self._above]),
                 answer.reasoning(newest, at, seconds=self._thinking_time),
                 answer.text(tail, self._at),
-                steps.part(step) if step else None,
+                {**steps.part(step), "at": self._at, "number": self._steps} if step else None,
                 *answer.notices(self._below),
             ],
             live=self._live_id,
@@ -947,6 +949,7 @@ class CellView:
             self._end_part(_shown(self._tail))
         self._draw(self._lead() + steps.html(step), self._parts("", step))
         self._end_part("")
+        self._steps += 1
         self._open = self._tail = ""
 
     async def _finish_lead(self, work: _Work) -> None:

@@ -100,8 +100,8 @@ class Exchange:
 
     def receive(self, content: Any, buffers: Iterable[Any]) -> None:
         """Take a message, on any thread."""
-        given = [bytes(one) for one in buffers]
-        self._loop.call_soon_threadsafe(lambda: self._begin(self._answer(content, given)))
+        held = [bytes(one) for one in buffers]
+        self._loop.call_soon_threadsafe(lambda: self._begin(self._answer(content, held)))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -270,12 +270,12 @@ class Exchange:
 
     async def _ask(self, question: Message, old: Turn | None = None) -> None:
         """Ask; in the place of `old`, if that is given, and as it was asked."""
-        _let_go(old)
         options = {**self._options, "extra": self._as_before(old)}
         if old and old.request.given:
             options[GIVEN] = old.request.given
         else:
             options = await take(self.conversation.with_tools(options))
+        _let_go(old)
         asked = self.conversation.question(
             question,
             system=old.system if old else None,
@@ -301,8 +301,8 @@ class Exchange:
 
     def _as_before(self, old: Turn | None) -> dict[str, Any]:
         """Return the options of an earlier turn that are not set here."""
-        given = old.options if old else {}
-        return {name: value for name, value in given.items() if name not in self._options}
+        before = old.options if old else {}
+        return {name: value for name, value in before.items() if name not in self._options}
 
     # -- to the page
 

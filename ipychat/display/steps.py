@@ -29,9 +29,9 @@ _BOX = "border-left:2px solid var(--jp-border-color1,#bbb);padding-left:.6em;mar
 _SUMMARY = "color:var(--jp-ui-font-color2,#767676);font-size:.85em;cursor:pointer"
 
 
-def waiting(call: ToolCall) -> str:
+def waiting(call: ToolCall, most: int = MAX_SHOWN) -> str:
     """Say in a line what the model asks for."""
-    return f"Asks for the tool {call.name}({shortened(_shown(call.arguments), MAX_SHOWN)})"
+    return f"Asks for the tool {call.name}({shortened(_shown(call.arguments), most)})"
 
 
 def line(step: Step) -> str:

@@ -1,4 +1,5 @@
 /** The panel in an output: a widget, shown by whichever front end knows anywidget. */
+import { Cards } from "./card/cards";
 import type { Host, Told, Transcript, Wanted } from "./panel/host";
 import { Store } from "./panel/store";
 import { View } from "./panel/view";
@@ -40,6 +41,7 @@ interface Props {
 const text = (value: unknown) => (typeof value === "string" ? value : "");
 
 class Widget implements Host {
+  readonly cards = new Cards((wanted) => this.send(wanted, []));
   private readonly model: Model;
 
   constructor(model: Model) {
@@ -53,12 +55,19 @@ class Widget implements Host {
     this.model.send(wanted, undefined, buffers);
   }
   listen(told: (message: Told) => void, lost: () => void) {
-    const { model } = this;
-    model.on("msg:custom", told);
-    model.on("comm_live_update", lost);
+    const { model, cards } = this;
+    const receive = (message: Told) => {
+      if (!cards.receive(message)) told(message);
+    };
+    const lose = () => {
+      cards.lose();
+      lost();
+    };
+    model.on("msg:custom", receive);
+    model.on("comm_live_update", lose);
     return () => {
-      model.off("msg:custom", told);
-      model.off("comm_live_update", lost);
+      model.off("msg:custom", receive);
+      model.off("comm_live_update", lose);
     };
   }
   insertCell(source: string, panel: Element) {

@@ -95,3 +95,15 @@ export function fit(area: HTMLTextAreaElement): void {
 /** While an input method composes, Enter and Esc are its keys. */
 // eslint-disable-next-line @typescript-eslint/no-deprecated -- Safari tells it by the code 229 alone
 export const composing = (event: KeyboardEvent): boolean => event.isComposing || event.keyCode === 229;
+
+/** Gives the keys that save to what stands around `el`: the browser would save its page, and the notebook is meant. */
+export function passSaving(event: KeyboardEvent, el: HTMLElement): boolean {
+  if (event.key !== "s" || !(event.ctrlKey || event.metaKey) || !el.parentElement) return false;
+  event.preventDefault();
+  event.stopPropagation();
+  // eslint-disable-next-line @typescript-eslint/no-deprecated -- JupyterLab's shortcuts go by it
+  const { key, code, keyCode, ctrlKey, metaKey } = event;
+  const meant = { key, code, keyCode, ctrlKey, metaKey, bubbles: true, cancelable: true };
+  el.parentElement.dispatchEvent(new KeyboardEvent("keydown", meant));
+  return true;
+}

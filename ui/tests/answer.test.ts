@@ -29,7 +29,7 @@ test.each([
   expect(parse(known)).toBeNull();
 });
 
-test.each(["step", "toString", "__proto__"])("a part of the type %s is not drawn", (type) => {
+test.each(["plan", "toString", "__proto__"])("a part of the type %s is not drawn", (type) => {
   expect(AnswerView.knows(answer({ parts: [{ type, text: "x" }] }))).toBe(false);
 });
 

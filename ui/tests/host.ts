@@ -1,8 +1,10 @@
 /** A page without a kernel: it keeps what is sent, and tells what a test says. */
+import { Cards } from "../src/card/cards";
 import type { Head, Host, Told, Transcript, Wanted } from "../src/panel/host";
 
 export class FakeHost implements Host {
   known = { chat: "main", model: "work:m", busy: false };
+  readonly cards = new Cards((wanted) => this.send(wanted));
   readonly sent: Wanted[] = [];
   readonly inserted: string[] = [];
   readonly written: Transcript[] = [];
@@ -34,10 +36,11 @@ export class FakeHost implements Host {
     this.written.push(transcript);
   }
   tell(message: Told) {
-    this.told(message);
+    if (!this.cards.receive(message)) this.told(message);
   }
   /** The kernel ends. */
   end() {
+    this.cards.lose();
     this.lost();
   }
   /** The newest message of a kind. */
@@ -59,6 +62,7 @@ export const head = (known: Partial<Head>): Head => ({
   finish: "stop",
   stale: false,
   cell: false,
+  place: null,
   notices: [],
   error: null,
   ...known,

@@ -1,5 +1,6 @@
 /** The panel over a host of the tests': what it asks for, and what it shows of what it is told. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { Cards } from "../src/card/cards";
 import type { Along, Head, Host, Told, Wanted } from "../src/panel/host";
 import { hasAll } from "../src/panel/picker";
 import { Store } from "../src/panel/store";
@@ -7,6 +8,7 @@ import { View } from "../src/panel/view";
 
 class Page implements Host {
   readonly known = { chat: "default", model: "openai:m", busy: false };
+  readonly cards = new Cards((wanted) => this.send(wanted));
   readonly sent: Wanted[] = [];
   readonly inserted: string[] = [];
   nearby: Along[] = [];
@@ -54,6 +56,7 @@ const head = (id: string, more: Partial<Head> = {}): Head => ({
   finish: "stop",
   stale: false,
   cell: false,
+  place: null,
   notices: [],
   error: null,
   ...more,

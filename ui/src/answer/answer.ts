@@ -2,8 +2,9 @@
 import { copy } from "../clipboard";
 import { confirm, h, iconButton } from "../dom";
 import { drawFacts, facts } from "./footer";
-import { known, Parts } from "./parts";
-import type { Answer } from "./payload";
+import { grown, known, Parts } from "./parts";
+import type { Answer, Part, StepPart, TextPart } from "./payload";
+import { interleaved, type Placed } from "./step";
 
 const STRANDED = "The kernel ended before this answer did: %chat_history shows what was kept.";
 const ENDED = new Set(["done", "stopped", "failed", "cut off"]);
@@ -16,6 +17,8 @@ export class AnswerView {
   private readonly stranded = h("div", { class: "ic-notice ic-warn ic-stranded", text: STRANDED });
   private told = "";
   private text = "";
+  private whole = ""; // of an answer that grows: its text so far,
+  private readonly steps = new Map<number, Placed>(); // and its steps, each of which is told once
 
   constructor() {
     const copying = iconButton("copy", "Copy answer", async () => {
@@ -56,6 +59,26 @@ export class AnswerView {
         .filter(({ type }) => type === "text")
         .map(({ text }) => String(text))
         .join("\n\n");
-    return this.parts.draw(answer.parts, done, deadline);
+    const parts = answer.live === undefined ? answer.parts : this.gathered(answer.parts);
+    return this.parts.draw(parts, done, deadline);
+  }
+
+  /** The parts of an answer that grows, with the steps that were told before these. */
+  private gathered(parts: Part[]): Part[] {
+    const isSaid = ({ type }: Part) => type === "text" || type === "step";
+    for (const part of parts.filter(isSaid)) {
+      if (part.type === "step") this.note(part as unknown as StepPart);
+      else this.whole = grown(this.whole, part as unknown as TextPart);
+    }
+    if (!this.steps.size) return parts;
+    const steps = [...this.steps].sort(([one], [other]) => one - other).map(([, step]) => step);
+    const first = parts.findIndex(isSaid);
+    const place = first < 0 ? parts.length : first;
+    const rest = parts.slice(place).filter((part) => !isSaid(part));
+    return [...parts.slice(0, place), ...interleaved(this.whole, steps), ...rest];
+  }
+
+  private note({ number, at, ...step }: StepPart) {
+    if (typeof number === "number" && typeof at === "number") this.steps.set(number, { ...step, at });
   }
 }

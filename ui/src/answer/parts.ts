@@ -5,6 +5,7 @@ import { time } from "./footer";
 import { Growing } from "./growing";
 import type { ImagePart, NoticePart, Part, ReasoningPart, SourcePart, TextPart } from "./payload";
 import { ADDRESS, PICTURE } from "./safe";
+import { step } from "./step";
 
 /** One part on the page. `draw` shows it as it is now, until `deadline`; false if something is left. */
 export interface Drawn<P> {
@@ -13,7 +14,7 @@ export interface Drawn<P> {
 }
 
 /** What a text has become that is told from `at` on. */
-const grown = (before: string, { text, at = 0 }: { text: string; at?: number }) =>
+export const grown = (before: string, { text, at = 0 }: { text: string; at?: number }) =>
   at > before.length ? `${before}${before && "\n…\n"}${text}` : before.slice(0, at) + text;
 
 function text(): Drawn<TextPart> {
@@ -98,7 +99,9 @@ function source(): Drawn<SourcePart> {
 }
 
 /** By type; what else an answer may have adds a line here. */
-const KINDS: Record<string, (() => Drawn<never>) | undefined> = { text, reasoning, notice, image, source };
+const KINDS: Record<string, (() => Drawn<never>) | undefined> = {
+  ...{ text, reasoning, notice, image, source, step },
+};
 
 /** Whether each can be drawn: of a known type, and with a text. */
 export const known = (parts: Part[]): boolean =>

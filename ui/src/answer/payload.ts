@@ -42,6 +42,21 @@ export interface SourcePart {
   number: unknown;
 }
 
+/** What the model did; `text` is what came of it. While it grows, `at` is the text before it, `number` which it is. */
+export interface StepPart {
+  type: "step";
+  text: string;
+  tool?: unknown;
+  code?: unknown;
+  arguments?: unknown;
+  pictures?: unknown;
+  state?: unknown;
+  said?: unknown;
+  seconds?: unknown;
+  at?: number;
+  number?: number;
+}
+
 export type Part = { type: string } & Record<string, unknown>;
 
 export interface Footer {

@@ -3,8 +3,11 @@ import type { NotebookPanel } from "@jupyterlab/notebook";
 import type { Kernel } from "@jupyterlab/services";
 import type { JSONObject } from "@lumino/coreutils";
 import { Signal } from "@lumino/signaling";
+import { type Card, Cards } from "../card/cards";
 import type { Host, Told, Wanted } from "../panel/host";
 import { along, insertBelow, runBelow } from "./cells";
+import { CellCards } from "./decisions";
+import { isBusy, make, remember } from "./subshell";
 
 const TARGET = "ipychat";
 const NEAR = 20; // cells that are offered
@@ -33,15 +36,23 @@ export class Connection implements Host {
   /** The kernel wants the panel to be shown, on a conversation. */
   readonly wanted = new Signal<this, string>(this);
   state: State = "closed";
+  /** The calls that wait for the user, here or at the side. */
+  readonly cards = new Cards((wanted) => this.send(wanted, []));
+  readonly inCells: CellCards;
   private comm: Kernel.IComm | null = null;
+  private hasSubshell = false; // of our own, which the comm keeps
   private told: ((message: Told) => void) | null = null;
   private lost: (() => void) | null = null;
 
   constructor(readonly notebook: NotebookPanel) {
     const { sessionContext } = notebook;
+    this.inCells = new CellCards(notebook, this.cards);
     sessionContext.kernelChanged.connect(() => this.drop());
     sessionContext.statusChanged.connect((_, status) => {
-      if (["restarting", "autorestarting", "dead", "terminating"].includes(status)) this.drop();
+      if (!["restarting", "autorestarting", "dead", "terminating"].includes(status)) return;
+      const kernel = sessionContext.session?.kernel;
+      if (kernel) remember(kernel.id, false);
+      this.drop();
     });
     sessionContext.connectionStatusChanged.connect((_, status) => {
       // after a restart, where the user's configuration loads ipychat
@@ -56,12 +67,17 @@ export class Connection implements Host {
     const kernel = this.notebook.sessionContext.session?.kernel;
     if (!kernel || this.state !== "closed" || this.notebook.isDisposed) return;
     this.become("opening");
-    const { language_info: language } = await kernel.info;
-    if (language.name !== "python" || kernel.isDisposed) return this.drop();
+    const subshell = (await isBusy(kernel)) ? await make(kernel).catch(() => "") : "";
+    if (!subshell) {
+      const { language_info: language } = await kernel.info;
+      if (language.name !== "python") return this.drop();
+    }
+    if (kernel.isDisposed) return this.drop();
+    this.hasSubshell = !!subshell;
     const comm = (this.comm = kernel.createComm(TARGET));
     // A subshell only for a kernel that knows ipychat: JupyterLab would give a comm that is opened soon
     // after this one the subshell that it is about to delete, and what is sent there gets lost.
-    Object.assign(comm, OFF);
+    Object.assign(comm, OFF, subshell && { _subshellId: subshell });
     comm.onMsg = ({ content }) => this.receive(content.data as unknown as Message);
     comm.onClose = () => {
       if (this.comm === comm) this.drop();
@@ -72,12 +88,14 @@ export class Connection implements Host {
   private receive(message: Message) {
     if (message.kind === "ready") this.greet();
     else if (message.kind === "show") this.wanted.emit(message.chat);
-    else this.told?.(message);
+    else if (!this.cards.receive(message)) this.told?.(message);
   }
 
   /** The kernel knows ipychat: from now on it is heard while a cell runs, too. */
   private greet() {
-    if (this.comm) Object.assign(this.comm, ON);
+    if (this.comm && !this.hasSubshell) Object.assign(this.comm, ON);
+    const kernel = this.notebook.sessionContext.session?.kernel;
+    if (kernel?.supportsSubshells) remember(kernel.id, true);
     this.become("open");
   }
 
@@ -87,6 +105,7 @@ export class Connection implements Host {
     if (comm && !comm.isDisposed) comm.dispose();
     if (this.state === "closed") return;
     this.become("closed");
+    this.cards.lose();
     this.lost?.();
   }
 
@@ -108,6 +127,9 @@ export class Connection implements Host {
     this.told = told;
     this.lost = lost;
     return () => (this.told = this.lost = null);
+  }
+  takes(card: Card) {
+    return !this.inCells.takes(card);
   }
   insertCell(source: string) {
     insertBelow(this.notebook, source);

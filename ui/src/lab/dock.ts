@@ -38,6 +38,7 @@ class Desk {
       this.store = new Store(connection);
       this.view = new View(this.store, el);
     } else if (!this.view) this.node.replaceChildren(this.notice());
+    this.view?.look();
   }
 
   private notice() {
@@ -62,7 +63,9 @@ class Desk {
     this.draw();
     if (this.store?.info.chat !== chat) this.store?.act("chat", { name: chat });
   }
+  /** A decision that waits comes before a question that could be asked. */
   focus() {
+    if (this.view?.toCard()) return;
     if (this.view) this.view.focus();
     else this.node.querySelector<HTMLElement>("button")?.focus();
   }

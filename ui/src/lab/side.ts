@@ -7,6 +7,7 @@ import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { along, isCutOff, isQuestion, runBelow } from "./cells";
 import { Connection } from "./connection";
 import { Dock, icon } from "./dock";
+import { Reminder } from "./reminder";
 
 const ID = "jupyter-ipychat:plugin"; // whose settings schema/plugin.json describes
 const CATEGORY = "Chat";
@@ -35,10 +36,20 @@ function activate(
     app.shell.activateById(dock.id);
   };
 
+  const decide = (notebook: NotebookPanel) => {
+    const connection = connections.get(notebook);
+    if (!connection?.cards.waiting.size || connection.inCells.focus()) return;
+    show();
+  };
+
   app.shell.add(dock, "right", { rank: 900, type: "Chat" });
   restorer?.add(dock, dock.id);
   tracker.widgetAdded.connect((_, notebook) => {
     const connection = new Connection(notebook);
+    new Reminder(notebook, connection.cards, () => {
+      if (tracker.currentWidget !== notebook) app.shell.activateById(notebook.id);
+      decide(notebook);
+    });
     connections.set(notebook, connection);
     notebook.disposed.connect(() => connections.delete(notebook));
     connection.changed.connect(anew);
@@ -137,7 +148,16 @@ function activate(
     isEnabled: withCell((_, cell) => isQuestion(cell.model.sharedModel.getSource())) as () => boolean,
     execute: withCell((notebook) => NotebookActions.run(notebook.content, notebook.sessionContext)),
   });
-  for (const command of ["show", "ask-about-cell", "explain", "fix", "continue", "again"])
+  app.commands.addCommand("ipychat:decide", {
+    label: "Go to the Decision That Waits",
+    caption: "Go to the tool call that waits to be allowed or refused",
+    isEnabled: () => here() !== null,
+    execute: () => {
+      const notebook = here();
+      if (notebook) decide(notebook);
+    },
+  });
+  for (const command of ["show", "decide", "ask-about-cell", "explain", "fix", "continue", "again"])
     palette?.addItem({ command: `ipychat:${command}`, category: CATEGORY });
 }
 

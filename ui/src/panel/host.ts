@@ -1,4 +1,6 @@
 /** What the panel needs of the page that it stands in: an output, or JupyterLab's side. */
+import type { Placed } from "../answer/step";
+import type { Card, Cards } from "../card/cards";
 
 /** A turn as the kernel tells it, all but its texts. */
 export interface Head {
@@ -14,6 +16,10 @@ export interface Head {
   finish: string | null;
   stale: boolean;
   cell: boolean;
+  /** What a card calls the place of a question that a panel asked. */
+  place: string | null;
+  /** What the model did, where it did something. */
+  steps?: Placed[];
   notices: string[];
   error: string | null;
 }
@@ -86,7 +92,9 @@ export type Told =
   | { kind: "titles"; titles: Record<string, string> }
   | { kind: "found"; words: string; found: Found[] }
   | { kind: "file"; name: string; text: string }
-  | ({ kind: "transcript" } & Transcript);
+  | ({ kind: "transcript" } & Transcript)
+  | { kind: "card"; card: Card }
+  | { kind: "card-gone"; id: string };
 
 /** What is asked of the kernel; it is acknowledged by its number. */
 export type Wanted = { kind: string; id: number } & Record<string, unknown>;
@@ -94,6 +102,10 @@ export type Wanted = { kind: string; id: number } & Record<string, unknown>;
 export interface Host {
   /** What is known before the kernel has said anything. */
   readonly known: { chat: string; model: string; busy: boolean };
+  /** The calls that wait for the user's decision. */
+  readonly cards: Cards;
+  /** Whether a card belongs into this panel that is of no question in it. */
+  takes?(card: Card): boolean;
   /** Sends to the kernel; throws where it is gone. */
   send(wanted: Wanted, buffers: Uint8Array[]): void;
   /** Listens to the kernel, and to its end; returns how to stop that. */

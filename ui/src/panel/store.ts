@@ -1,4 +1,5 @@
 /** What the page knows of one panel's conversation, for all its views, and what it asked the kernel to do. */
+import type { Card } from "../card/cards";
 import { h } from "../dom";
 import type { Along, Delta, Found, Head, Host, Info, Offer, Sync, Told } from "./host";
 
@@ -119,6 +120,11 @@ export class Store {
   /** Whether the kernel has ended, or has closed the panel. */
   get isGone(): boolean {
     return this.gone;
+  }
+
+  /** Whether a card is of a question in this conversation. */
+  holds({ cell }: Card): boolean {
+    return cell !== null && [...this.turns.values()].some(({ place }) => place === cell);
   }
 
   get busy(): boolean {

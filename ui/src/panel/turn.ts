@@ -2,6 +2,7 @@
 import { drawFacts, type Fact, facts } from "../answer/footer";
 import { Parts } from "../answer/parts";
 import type { Part } from "../answer/payload";
+import { interleaved } from "../answer/step";
 import { copy } from "../clipboard";
 import { composing, confirm, fit, h, icon, iconButton } from "../dom";
 import type { Store, Turn } from "./store";
@@ -35,7 +36,8 @@ function allFacts(turn: Turn): Fact[] {
   if (turn.stale) all.push(["stale", "a question before this one changed after it was answered", "ic-warn"]);
   const end = STATES[state];
   if (end) all.push([end, "", "ic-warn"]);
-  else if (finish && finish !== "stop") all.push([ENDS[finish] ?? finish, "how it ended", "ic-warn"]);
+  else if (finish && finish !== "stop" && state !== "running")
+    all.push([ENDS[finish] ?? finish, "how it ended", "ic-warn"]);
   return all;
 }
 
@@ -144,9 +146,9 @@ export class TurnView {
     if (!turn) return true;
     const running = turn.state === "running";
     this.offerMore();
-    this.el.toggleAttribute("data-thinking", running && !turn.text);
+    this.el.toggleAttribute("data-thinking", running && !turn.text && !turn.steps);
     const parts: Part[] = turn.reasoning ? [{ type: "reasoning", text: turn.reasoning }] : [];
-    if (turn.text) parts.push({ type: "text", text: turn.text });
+    parts.push(...interleaved(turn.text, turn.steps ?? []));
     return this.parts.draw(parts, !running, deadline);
   }
   private edit() {

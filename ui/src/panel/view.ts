@@ -1,6 +1,7 @@
 /** The chat panel: a view of a store, wherever it stands. */
 import { useCode } from "../answer/use";
-import { h, icon, iconButton } from "../dom";
+import { Shown } from "../card/shown";
+import { h, icon, iconButton, passSaving } from "../dom";
 import { Composer } from "./composer";
 import { Chats, Settings } from "./header";
 import type { Along } from "./host";
@@ -32,6 +33,8 @@ export class View {
   private readonly composer: Composer;
   private readonly list = h("div", { class: "ic-turns" });
   private readonly queue = h("div", { class: "ic-queue" });
+  private readonly waitingCards = h("div", { class: "ic-cards" });
+  private readonly cards: Shown;
   private readonly empty: HTMLElement;
   private readonly log: HTMLElement;
   private readonly jump: HTMLElement;
@@ -91,7 +94,7 @@ export class View {
             say: (text) => this.say(text),
           }),
       },
-      h("div", { class: "ic-column" }, this.empty, this.list, this.queue),
+      h("div", { class: "ic-column" }, this.empty, this.list, this.waitingCards, this.queue),
     );
     this.jump = h(
       "button",
@@ -143,6 +146,15 @@ export class View {
       refused: (question) => this.composer.restore(question),
     };
     store.watchers.add(this.watcher);
+    this.cards = new Shown(store.host.cards, {
+      around: el,
+      takes: (card) => store.holds(card) || !!store.host.takes?.(card),
+      put: (_, card) => {
+        this.waitingCards.append(card);
+        this.follow();
+      },
+      leave: () => this.focus(),
+    });
     this.order();
     this.waiting();
     this.failed();
@@ -154,7 +166,18 @@ export class View {
   begin(text: string, along: Along[], sends: boolean) {
     this.composer.begin(text, along, sends);
   }
+  /** Shows the cards that wait: the panel has come into sight. */
+  look() {
+    this.cards.draw();
+  }
+  /** Goes to the card that has waited longest. */
+  toCard(): boolean {
+    const { first } = this.cards;
+    first?.enter();
+    return first !== undefined;
+  }
   close() {
+    this.cards.close();
     this.store.watchers.delete(this.watcher);
     this.sizes.disconnect();
     clearTimeout(this.timer);
@@ -194,6 +217,7 @@ export class View {
     });
     for (const view of this.turns.values()) view.offerMore();
     if (this.looked) this.find(this.looked);
+    this.look();
     this.about();
   }
   private view(id: string) {
@@ -331,14 +355,7 @@ export class View {
 
   private key(event: KeyboardEvent) {
     event.stopPropagation(); // or dd would delete the notebook's cell
-    if (event.key === "s" && (event.ctrlKey || event.metaKey) && this.el.parentElement) {
-      event.preventDefault(); // the browser would save its page; the notebook is meant
-      // eslint-disable-next-line @typescript-eslint/no-deprecated -- JupyterLab's shortcuts go by it
-      const { key, code, keyCode, ctrlKey, metaKey } = event;
-      const meant = { key, code, keyCode, ctrlKey, metaKey, bubbles: true, cancelable: true };
-      this.el.parentElement.dispatchEvent(new KeyboardEvent("keydown", meant));
-      return;
-    }
+    if (passSaving(event, this.el)) return;
     if (event.key !== "Escape" || event.isComposing) return;
     event.preventDefault();
     if (this.store.busy) this.store.act("stop");
