@@ -42,11 +42,11 @@ from ipychat.messages import (
     ToolCall,
     Usage,
 )
-from ipychat.text import shapes, words
+from ipychat.text import schemas, shapes, words
 from ipychat.toolbox import decisions, given as toolbox, results
 from ipychat.toolbox.decisions import Pending, Verdict
 from ipychat.toolbox.given import Given
-from ipychat.toolbox.tool import Failed, Tool
+from ipychat.toolbox.tool import Failed, Ran, Tool
 from ipychat.wire import policy
 
 E = TypeVar("E", bound=Event)
@@ -270,7 +270,7 @@ class Acting:
             read = tool.read(verdict.arguments)
             async with asyncio.timeout(self._left(limit) if limit else None):
                 value = await tool.run(read)
-            made = getattr(value, "made", ())
+            made = value.made if isinstance(value, Ran) else ()
             result = await asyncio.to_thread(results.parts_of, value)
         except (KeyboardInterrupt, InterruptedAnswerError) as error:
             ran = getattr(error, "ran", None)
@@ -287,7 +287,9 @@ class Acting:
             made = getattr(error, "made", ())
         except TimeoutError:
             failed, result = True, (TextPart("It took too long, and was ended."),)
-        except Exception as error:  # noqa: BLE001 - anyone may have written the tool
+        except BaseException as error:  # anyone may have written the tool: it may call exit()
+            if isinstance(error, GeneratorExit) or _is_cancelled(error):
+                raise
             failed, result = True, (TextPart(results.bounded(_fault(error))),)
         return _done(call, tool, verdict, result, failed=failed, made=made)
 
@@ -367,7 +369,7 @@ def _total(usages: list[Usage]) -> Usage | None:
 
 def _arguments(call: ToolCall) -> dict[str, Any]:
     """Parse the arguments that the model wrote. Raises ValueError."""
-    found = json.loads(call.arguments or "{}")
+    found = schemas.read(call.arguments or "{}")
     if isinstance(found, dict):
         return found
     raise ValueError(f"they are no object but {type(found).__name__}")
@@ -417,5 +419,14 @@ def _masked(result: Result) -> Result:
     )
 
 
-def _fault(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether the answer is cancelled, and not a task of the tool's own."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and bool(task and task.cancelling())
+
+
+def _fault(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - what it says is the tool's own code
+        return type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ipychat.chat.answer import Answer
@@ -10,7 +9,7 @@ from ipychat.errors import StoreError
 from ipychat.messages import Step, ToolCall
 from ipychat.store import replay
 from ipychat.store.answers import Receipt
-from ipychat.text import shapes
+from ipychat.text import schemas, shapes
 from ipychat.toolbox.tool import Tool
 
 
@@ -18,7 +17,7 @@ def receipt(answer: Answer, call: ToolCall, tool: Tool | None) -> Receipt:
     """Return the canonical form of a call, and its hash."""
     reply = answer.reply()
     try:
-        arguments = json.loads(call.arguments or "{}")
+        arguments = schemas.read(call.arguments or "{}")
     except ValueError:
         arguments = call.arguments
     asked = {

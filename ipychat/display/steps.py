@@ -8,7 +8,7 @@ from typing import Any
 
 from ipychat.messages import ImagePart, Step, ToolCall
 from ipychat.secrets import mask
-from ipychat.text import shapes
+from ipychat.text import schemas, shapes
 from ipychat.text.characters import harmless, shortened
 
 CODE = "code"
@@ -89,7 +89,7 @@ def _arguments(step: Step) -> tuple[str, str, str]:
     """Return the tool's name, its code, and its other arguments."""
     name = step.tool or step.call.name
     try:
-        given = json.loads(step.arguments or "{}")
+        given = schemas.read(step.arguments or "{}")
     except ValueError:
         return name, "", step.arguments
     code = given.pop(CODE, "") if isinstance(given, dict) else ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextvars
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NotRequired, TypeVar, overload
 
 from ipychat.errors import UsageError
@@ -80,13 +81,21 @@ def _made(function: Any, name: str | None) -> Tool:
 
     async def run(arguments: Mapping[str, Any]) -> Any:
         if mark.thread and not is_async:
-            return await asyncio.to_thread(function, **arguments)
+            work = partial(contextvars.copy_context().run, _called, function, arguments)
+            return await aside.run(work)  # one that never ends holds neither others nor the exit
         with aside.interruptible():  # as where a cell runs it
             value = function(**arguments)
         return await value if inspect.isawaitable(value) else value
 
     made = Tool(name, inspect.getdoc(function) or "", schema, read, run)
     return replace(made, reads=mark.reads, beside=is_async or mark.thread, ask=mark.ask)
+
+
+def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except StopIteration as error:  # no future takes it: whoever waits would wait for ever
+        raise RuntimeError("it raised StopIteration") from error
 
 
 def _parameters(function: Any, name: str) -> dict[str, inspect.Parameter]:
