@@ -380,7 +380,7 @@ def _refused(call: ToolCall, tool: Tool | None, why: str, verdict: Verdict | Non
         call,
         tool.name if tool else "",
         call.arguments,
-        (TextPart(why),),
+        _masked((TextPart(results.bounded(why)),)),
         error=True,
         decision="refused",
         reason=verdict.reason if verdict else "",

@@ -8,11 +8,14 @@ from typing import Any
 
 from ipychat.context import attachments, values
 from ipychat.messages import Image, ImagePart, TextPart
+from ipychat.text import shapes
 from ipychat.text.characters import harmless
 from ipychat.toolbox.tool import Ran
 
 MAX_RESULT = 50_000
 """Characters of a result that a model is told; the rest is cut, and it is told so."""
+SECRET = 1 << 13
+"""Characters of the longest secret, a private key."""
 MAX_PICTURE = 8 << 20
 """Bytes of a picture."""
 NOTHING = "It returned nothing."
@@ -43,13 +46,15 @@ def picture_of(value: Any) -> ImagePart | None:
     return ImagePart.of_bytes(found.data, found.media_type) if found else None
 
 
-def bounded(text: str) -> str:
+def bounded(text: str, most: int = MAX_RESULT) -> str:
     """Return a text without control characters; of a long one its beginning and its end."""
-    if len(text) <= MAX_RESULT:
+    if len(text) <= most:
         return harmless(text)
-    half = MAX_RESULT // 2
+    half = most // 2
     left_out = len(text) - 2 * half
-    begin, end = harmless(text[:half]), harmless(text[-half:])  # all of it would hold the loop
+    # all of it would hold the loop; what a cut leaves of a secret is no longer known as one
+    begin = shapes.mask(harmless(text[: half + SECRET]))[:-SECRET]
+    end = shapes.mask(harmless(text[-half - SECRET :]))[SECRET:]
     return f"{begin}\n… {left_out:,} characters are left out here …\n{end}"
 
 
