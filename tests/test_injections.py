@@ -1,6 +1,7 @@
 """What a tool returns, and what a model asks for, is somebody else's text: it is data, and seen."""
 
 import base64
+import functools
 import io
 import json
 import re
@@ -14,12 +15,13 @@ from ipychat import config, secrets
 from ipychat.display import approval, cards, cell
 from ipychat.display.terminal import TerminalView
 from ipychat.messages import ToolCall
-from ipychat.toolbox import results
+from ipychat.toolbox import decisions, functions, results
 from ipychat.toolbox.decisions import Pending
 from ipychat.toolbox.running import Running
 from ipychat.toolbox.tool import Tool
 from tests.acting import COMPLETIONS, SPEAKERS
 from tests.test_acting import service as service  # noqa: PLC0414 - a fixture
+from tests.test_running import QUIET
 
 KEY = "correct-horse-battery-staple-42"
 TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" * 2
@@ -85,7 +87,7 @@ def _in_a_list(text):
 
 
 def _printed(text):
-    shell = InteractiveShell.instance()
+    shell = InteractiveShell(config=QUIET)
     shell.user_ns["text"] = text
     run = Running(shell).run
 
@@ -278,3 +280,77 @@ async def test_a_prompt_does_not_ask_about_what_it_can_not_show():
     verdict = await approval.Approval(someone)(pending({"code": "x\n" * 20_000}))
     assert verdict.decision == "refused"
     assert "too long to be shown" in verdict.reason
+
+
+# -- what is always allowed
+
+
+def defined(body, doc="Load."):
+    names = {"__name__": "__main__"}
+    exec(f'def load(a: int = 1) -> int:\n    """{doc}"""\n    {body}', names)
+    return names["load"]
+
+
+async def allowed_in(tmp_path, function, name="a.ipynb"):
+    config.use(config.current()._replace(notebook=str(tmp_path / name)))
+    tool = await functions.load(function)
+    return decisions.is_allowed(tool), tool
+
+
+async def test_other_code_is_asked_about_again(tmp_path):
+    _, tool = await allowed_in(tmp_path, defined("return a in {'a', 'b'}"))
+    decisions.allow(tool)
+    for function, allowed in [
+        (defined("return a in {'a', 'b'}"), True),
+        (defined("return a in {'a', 'c'}"), False),
+        (defined("return (lambda: open('x', 'w'))()"), False),
+        (defined("return a in {'a', 'b'}", doc="Load all."), False),
+        (functools.wraps(defined("return a in {'a', 'b'}"))(lambda a: 5), False),
+    ]:
+        found, other = await allowed_in(tmp_path, function)
+        assert found is allowed
+        if other.description == tool.description:
+            assert other.hash == tool.hash  # what is recorded goes by what the model is told
+    found, _ = await allowed_in(tmp_path, defined("return a in {'a', 'b'}"), "b.ipynb")
+    assert not found
+
+
+async def test_without_a_notebook_it_is_allowed_until_the_kernel_ends(home):
+    config.use(config.current()._replace(notebook=None))
+    tool = await functions.load(defined("return 1"))
+    decisions.allow(tool)
+    assert decisions.is_allowed(tool)
+    assert not (home / decisions.ALLOWED).exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "nonsense", "{}", "[1]", '["abc"]', '[["a", "b"]]', "[" * 100_000, "\ud800", "[[[], {}, 1]]"]
+)  # fmt: skip
+async def test_a_damaged_file_allows_nothing_and_is_moved_aside(tmp_path, home, content):
+    file = home / decisions.ALLOWED
+    home.mkdir(exist_ok=True)
+    file.write_bytes(content.encode(errors="surrogatepass"))
+    found, tool = await allowed_in(tmp_path, defined("return 1"))
+    assert not found
+    assert decisions.allowed() == []
+    with pytest.warns(UserWarning, match="could not be read"):
+        decisions.allow(tool)
+    assert decisions.is_allowed(tool)
+    [aside] = home.glob("allowed.json.damaged-*")
+    assert aside.read_bytes() == content.encode(errors="surrogatepass")
+
+
+async def test_where_the_disk_takes_nothing_what_was_allowed_runs(service, tmp_path, monkeypatch):
+    async def always(pending):
+        return decisions.Verdict("always", pending.arguments)
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("IPYCHAT_HOME", str(tmp_path / "file" / "home"))
+    config.use(
+        config.current()._replace(ask=always, notebook=str(tmp_path / "a.ipynb"), replay="auto")
+    )
+    calls = [("look", {})], [("look", {})]
+    service.on(COMPLETIONS.path, COMPLETIONS.script(*calls, "Done"))
+    reply = await ipychat.ask("Look", tools=[_returned("seen")], model="openai:m")
+    assert [step.text for step in reply.steps] == ["seen", "seen"]
+    assert reply.text == "Done"

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import CodeType
 from typing import Any, NotRequired, TypeVar, overload
 
 from ipychat.errors import UsageError
@@ -88,7 +89,29 @@ def _made(function: Any, name: str | None) -> Tool:
         return await value if inspect.isawaitable(value) else value
 
     made = Tool(name, inspect.getdoc(function) or "", schema, read, run)
-    return replace(made, reads=mark.reads, beside=is_async or mark.thread, ask=mark.ask)
+    beside = is_async or mark.thread
+    return replace(made, reads=mark.reads, beside=beside, ask=mark.ask, code=_code(function))
+
+
+def _code(function: Any) -> str:
+    """Return what a function does, without the place where it stands; not what it calls."""
+    told = []
+    while function is not None:  # one that is decorated, and then what was
+        told.append(_instructions(getattr(function, "__code__", None)))
+        function = getattr(function, "__wrapped__", None)
+    return "\n".join(told)
+
+
+def _instructions(value: Any) -> str:
+    match value:
+        case CodeType():
+            names = value.co_names, value.co_varnames, value.co_freevars
+            return f"{value.co_code.hex()} {names} {_instructions(value.co_consts)}"
+        case tuple():
+            return f"({', '.join(map(_instructions, value))})"
+        case frozenset():  # in another order in each process
+            return f"{{{', '.join(sorted(map(_instructions, value)))}}}"
+    return repr(value)
 
 
 def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

@@ -59,6 +59,8 @@ class Tool:
     """Whether it may run beside others: it only waits, or has a thread of its own."""
     ask: bool | Callable[[Json], bool] | None = None
     """Whether the user is asked, whatever they said of tools in general; None: what they said."""
+    code: str = ""
+    """What it runs, where that can change while its definition stays: a function's code."""
 
     @property
     def wire_name(self) -> str:
@@ -72,8 +74,13 @@ class Tool:
 
     @property
     def hash(self) -> str:
-        """The hash of its definition: what was allowed holds for this definition alone."""
+        """The hash of its definition, which is what the model is told of it."""
         return _hash([self.name, self.description, self.schema])
+
+    @property
+    def allowance(self) -> str:
+        """What was always allowed holds for this alone: the definition, and its code."""
+        return _hash([self.hash, self.code]) if self.code else self.hash
 
     def to_dict(self) -> Json:
         """Return it as chat-completion protocols write it."""
