@@ -15,6 +15,7 @@ from ipychat import config, secrets
 from ipychat.display import approval, cards, cell
 from ipychat.display.terminal import TerminalView
 from ipychat.messages import ToolCall
+from ipychat.store.answers import Entry
 from ipychat.toolbox import decisions, functions, results
 from ipychat.toolbox.decisions import Pending
 from ipychat.toolbox.running import Running
@@ -354,3 +355,125 @@ async def test_where_the_disk_takes_nothing_what_was_allowed_runs(service, tmp_p
     reply = await ipychat.ask("Look", tools=[_returned("seen")], model="openai:m")
     assert [step.text for step in reply.steps] == ["seen", "seen"]
     assert reply.text == "Done"
+
+
+# -- a cassette may be anybody's
+
+
+def text_part(text):
+    return {"type": "text", "text": text}
+
+
+def picture_part(url):
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+async def recorded(service, tmp_path, *rounds, **how):
+    """Record a run; return how to run it again, and what ran."""
+    ran = []
+
+    def look(n: int = 0) -> str:
+        """Look."""
+        ran.append(n)
+        return "seen"
+
+    config.use(config.current()._replace(cassette=str(tmp_path / "__chat__"), replay="auto"))
+    service.on(COMPLETIONS.path, COMPLETIONS.script(*rounds))
+
+    def again(**more):
+        given = {"tools": [look], "approve": "all", "model": "openai:m", **how, **more}
+        return ipychat.ask("Look", **given)
+
+    await again()
+    return again, ran
+
+
+def rewrite(tmp_path, is_meant, change):
+    """Change an entry of the cassette, as somebody who knows how."""
+    for file in (tmp_path / "__chat__").glob("*.json"):
+        entry = Entry.of_json(file.stem, file.read_bytes()) if len(file.stem) == 64 else None
+        if entry and is_meant(entry.answered):
+            change(entry.answered)
+            file.write_bytes(entry.to_json())
+            return
+    raise AssertionError("no such entry")
+
+
+def is_step(answered):
+    return "decision" in answered
+
+
+@pytest.mark.parametrize("replay", ["auto", "replay"])
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"result": 5}, {"result": [5]}, {"result": {}}, {"result": [{"type": "tool_use"}]},
+        {"result": [picture_part(WEB)]},
+        {"result": [picture_part("data:image/svg+xml;base64,PHN2Zz4=")]},
+        {"result": [picture_part("data:image/png;base64,PHN2Zz4=")]},
+        {"result": [picture_part('data:image/png;x" onerror="y;base64,iVBORw0KGgo=')]},
+        {"result": [{"type": "file", "file": {"filename": "x", "file_data": "data:a/b;base64,"}}]},
+        {"tool": "kernel.run"}, {"tool": ""}, {"tool": 5}, {"decision": "trust me"}, {"decision": []},
+        {"made": [[1]]}, {"made": "abc"}, {"made": [5]}, {"seconds": "x"}, {"seconds": -1},
+        {"seconds": float("nan")}, {"seconds": 1e300}, {"error": "no"}, {"reason": 5}, {"arguments": {}},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_kept_step_that_no_tool_could_have_made_is_told(service, tmp_path, lie, replay):
+    again, ran = await recorded(service, tmp_path, [("look", {})], "Done")
+    rewrite(tmp_path, is_step, lambda answered: answered.update(lie))
+    config.use(config.current()._replace(replay=replay))
+    with pytest.raises(ipychat.errors.StoreError, match="not stored by") as caught:
+        await again()
+    assert len(str(caught.value).splitlines()) <= 5
+    assert ran == [0]
+
+
+async def test_a_kept_step_is_shown_and_sent_as_harmless_as_a_new_one(service, tmp_path):
+    again, ran = await recorded(service, tmp_path, [("look", {})], "Done")
+    lie = {
+        "result": [text_part(f"\x1b]0;x\x07 {TOKEN}\x9b<script>")],
+        "reason": "\x1b[8m\nhidden",
+        "arguments": '{"n": "\x1b[8m\u202e"}',
+        "made": ["a\x1b[8m", "no name", "os"],
+    }
+    rewrite(tmp_path, is_step, lambda answered: answered.update(lie))
+    for file in (tmp_path / "__chat__").glob("*.json"):  # the last answer
+        if '"Done"' in file.read_text():
+            file.unlink()
+    reply = await again()
+    shown, _ = cell.bundle(reply)
+    view = TerminalView(written := io.StringIO())
+    view.add(reply.steps[0])
+    body = service.asked(COMPLETIONS.path)[-1].body.decode()
+    for one in [*texts(shown), written.getvalue(), body]:
+        assert not re.search(r"[\x1b\x9b\u202e]|\\u001b", one)
+        assert TOKEN not in one
+    assert "<script>" not in shown["text/html"]
+    assert ran == [0]
+
+
+async def test_a_call_that_a_cassette_makes_is_no_models(service, tmp_path):
+    again, ran = await recorded(service, tmp_path, [("look", {})], "Done")
+    rewrite(
+        tmp_path,
+        lambda answered: answered.get("tool_calls"),
+        lambda answered: answered["tool_calls"][0].update(arguments='{"n": 666}'),
+    )
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("look", {})], "Done"))
+    reply = await again()
+    assert ran == [0]
+    assert "nobody can be asked" in reply.steps[0].text
+
+
+@pytest.mark.parametrize("name", ["kernel__run", "touch", "\x1b[8m", "__import__"])
+async def test_a_kept_answer_calls_nothing_that_is_not_given(service, tmp_path, name):
+    again, ran = await recorded(service, tmp_path, [("look", {})], "Done")
+    rewrite(
+        tmp_path,
+        lambda answered: answered.get("tool_calls"),
+        lambda answered: answered["tool_calls"][0].update(name=name, arguments='{"code": "1/0"}'),
+    )
+    reply = await again()
+    assert "There is no tool" in reply.steps[0].text
+    assert ran == [0]

@@ -42,7 +42,7 @@ from ipychat.messages import (
     ToolCall,
     Usage,
 )
-from ipychat.text import schemas, shapes, words
+from ipychat.text import schemas, words
 from ipychat.toolbox import decisions, given as toolbox, results
 from ipychat.toolbox.decisions import Pending, Verdict
 from ipychat.toolbox.given import Given
@@ -222,7 +222,8 @@ class Acting:
         if self._keeps and (kept := await kept_steps.find(self._answer, call, tool)):
             self._made |= {*kept.made}
             return kept
-        if self._made and (missing := toolbox.missing(self._made)):
+        made = {*filter(str.isidentifier, self._made)}
+        if made and (missing := toolbox.missing(made)):
             self.add(Notice(MISSING.format(", ".join(sorted(missing)))))
         self._made = set()
         begin, before = time.monotonic(), self._thinking
@@ -258,9 +259,14 @@ class Acting:
         begin = time.monotonic()
         try:
             pending = Pending(tool, call, arguments, self._first.place.cell)
-            return await decisions.decide(pending, self._given.approve, config.current().ask)
+            return await decisions.decide(pending, self._terms(), config.current().ask)
         finally:
             self._thinking += time.monotonic() - begin
+
+    def _terms(self) -> decisions.Approve:
+        """Return the terms of the question; they hold for models, not for a file's calls."""
+        is_of_file = self._answer.is_kept and config.cassette()
+        return "reads" if is_of_file and self._given.approve == "all" else self._given.approve
 
     async def _run(self, call: ToolCall, tool: Tool, verdict: Verdict) -> Step:
         limit = self._first.options.get("timeout")
@@ -380,7 +386,7 @@ def _refused(call: ToolCall, tool: Tool | None, why: str, verdict: Verdict | Non
         call,
         tool.name if tool else "",
         call.arguments,
-        _masked((TextPart(results.bounded(why)),)),
+        results.cleaned((TextPart(results.bounded(why)),)),
         error=True,
         decision="refused",
         reason=verdict.reason if verdict else "",
@@ -404,18 +410,11 @@ def _done(
         call,
         tool.name,
         arguments,
-        _masked(result),
+        results.cleaned(result),
         failed,
         verdict.decision,
         verdict.reason,
         made=made,
-    )
-
-
-def _masked(result: Result) -> Result:
-    """Return a result without secrets, as it is shown, kept and sent."""
-    return tuple(
-        TextPart(shapes.mask(part.text)) if isinstance(part, TextPart) else part for part in result
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ipychat.chat.answer import Answer
-from ipychat.errors import StoreError
+from ipychat.errors import StoreError, UsageError
 from ipychat.messages import Step, ToolCall
 from ipychat.store import replay
 from ipychat.store.answers import Receipt
 from ipychat.text import schemas, shapes
+from ipychat.toolbox import results
 from ipychat.toolbox.tool import Tool
 
 
@@ -39,8 +41,11 @@ async def find(answer: Answer, call: ToolCall, tool: Tool | None) -> Step | None
     if kept is None:
         return None
     try:
-        return Step.of_record(call, kept)
-    except (LookupError, TypeError, ValueError, AttributeError):
+        step = Step.of_record(call, kept)
+        if step.tool != (tool.name if tool else ""):
+            raise ValueError("another tool's")
+        return replace(step, result=results.cleaned(step.result))
+    except (LookupError, TypeError, ValueError, AttributeError, UsageError):
         raise StoreError(
             f"The result of {call.name} was not stored by this version of ipychat."
         ) from None

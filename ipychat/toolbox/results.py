@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ipychat.context import attachments, values
-from ipychat.messages import Image, ImagePart, TextPart
+from ipychat.messages import Image, ImagePart, Result, TextPart
 from ipychat.text import shapes
 from ipychat.text.characters import harmless
 from ipychat.toolbox.tool import Ran
@@ -18,6 +18,7 @@ SECRET = 1 << 13
 """Characters of the longest secret, a private key."""
 MAX_PICTURE = 8 << 20
 """Bytes of a picture."""
+NO_PICTURE = "(a picture at an address, which is not loaded)"
 NOTHING = "It returned nothing."
 
 
@@ -28,12 +29,20 @@ def parts_of(value: Any) -> tuple[TextPart | ImagePart, ...]:
     if isinstance(value, TextPart):
         return (TextPart(bounded(value.text)),)
     if isinstance(value, ImagePart):
-        return (value,)
+        return (value if value.is_shown else TextPart(NO_PICTURE),)
     if isinstance(value, tuple) and all(isinstance(one, TextPart | ImagePart) for one in value):
         return tuple(part for one in value for part in parts_of(one)) or (TextPart(NOTHING),)
     if picture := picture_of(value):
         return (picture,)
     return (TextPart(bounded(_written(value))),)
+
+
+def cleaned(parts: Result) -> Result:
+    """Return a result that anyone may have written, as it is shown and sent: without secrets."""
+    return tuple(
+        TextPart(shapes.mask(harmless(one.text))) if isinstance(one, TextPart) else one
+        for one in parts
+    )
 
 
 def picture_of(value: Any) -> ImagePart | None:
