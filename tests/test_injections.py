@@ -15,7 +15,8 @@ from ipychat import config, secrets
 from ipychat.display import approval, cards, cell
 from ipychat.display.terminal import TerminalView
 from ipychat.messages import ToolCall
-from ipychat.store.answers import Entry
+from ipychat.store import replay as store
+from ipychat.store.answers import Entry, Receipt
 from ipychat.toolbox import decisions, functions, results
 from ipychat.toolbox.decisions import Pending
 from ipychat.toolbox.running import Running
@@ -477,3 +478,42 @@ async def test_a_kept_answer_calls_nothing_that_is_not_given(service, tmp_path, 
     reply = await again()
     assert "There is no tool" in reply.steps[0].text
     assert ran == [0]
+
+
+DEFINITION = {"name": "mcp:git.status", "description": "x", "schema": {}, "reads": True}
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"tools": 5}, {"tools": [5]}, {"tools": {"a": 1}}, {}, {"tools": [{**DEFINITION, "reads": 1}]},
+        {"tools": [{**DEFINITION, "name": "kernel.run"}]},
+        {"tools": [{**DEFINITION, "name": "mcp:other.status"}]},
+        {"tools": [{**DEFINITION, "name": "mcp:git.a\x1b[8m"}]},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_kept_list_that_its_server_could_not_have_told_is_told(service, tmp_path, kept):
+    config.use(config.current()._replace(cassette=str(tmp_path / "__chat__"), replay="auto"))
+    await store.keep_step(Receipt.of({"tools of": "mcp:git"}), {"kept": 1, **kept})
+    with pytest.raises(ipychat.errors.StoreError, match="not stored by ipychat"):
+        await ipychat.ask("Look", tools=["mcp:git"], approve="all", model="openai:m")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"}, {"$ref": "#/nothing"}, {"properties": 5}, {"type": {}}, {"anyOf": [5]},
+        {"properties": {"n": {"pattern": "(a+)+$"}}},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_kept_schema_that_is_none_harms_nothing(service, tmp_path, schema):
+    config.use(config.current()._replace(cassette=str(tmp_path / "__chat__"), replay="auto"))
+    kept = {"tools": [{**DEFINITION, "schema": schema}]}
+    await store.keep_step(Receipt.of({"tools of": "mcp:git"}), kept)
+    call = [("git__status", {"n": "a" * 40 + "!"})]
+    service.on(COMPLETIONS.path, COMPLETIONS.script(call, "Done"))
+    reply = await ipychat.ask("Look", tools=["mcp:git"], model="openai:m")
+    assert reply.text == "Done"
+    assert reply.steps[0].decision == "refused"
