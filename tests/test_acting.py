@@ -210,7 +210,7 @@ async def test_an_interrupt_answers_the_calls_that_did_not_run(service):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert turn.state == "stopped"
-    assert [step.text for step in turn.reply.steps] == [acting.INTERRUPTED] * 2
+    assert [step.text for step in turn.reply.steps] == [acting.CUT_OFF, acting.INTERRUPTED]
     service.on(COMPLETIONS.path, COMPLETIONS.script([("hang", {}), ("hang", {})], "Fine"))
     reply = await ipychat.ask("And now?", chat="interrupted", model="openai:m")
     assert reply.text == "Fine"

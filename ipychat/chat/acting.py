@@ -56,6 +56,7 @@ MISSING = (
     "know: {}. From here on tools run."
 )
 INTERRUPTED = "It was not run: the user interrupted the answer."
+CUT_OFF = "The user interrupted it while it ran: what it had done by then is not known."
 
 
 def answering(request: Question) -> Answer | Acting:
@@ -77,6 +78,8 @@ class Acting:
         """Those of the newest answer."""
         self._keeps = True
         """Whether what comes is kept, and what was kept is looked for."""
+        self._begun: dict[str, tuple[Tool, Verdict]] = {}
+        """What was started, by the calls' ids, and how it was allowed."""
         self._count = 0
         self._made: set[str] = set()
         """Names of the notebook that steps had set which were taken from earlier ones."""
@@ -180,7 +183,11 @@ class Acting:
             return
         known = {step.call.id for step in self._steps}
         for call in newest.tool_calls:
-            if call.id not in known and not self._given.is_own(call.name):
+            if call.id in known or self._given.is_own(call.name):
+                continue
+            if begun := self._begun.get(call.id):
+                self._take(_done(call, *begun, (TextPart(CUT_OFF),), failed=True, made=()))
+            else:
                 self._take(_refused(call, self._given.find(call.name), INTERRUPTED))
 
     # -- steps
@@ -274,6 +281,7 @@ class Acting:
         failed = False
         try:
             read = tool.read(verdict.arguments)
+            self._begun[call.id] = tool, verdict
             async with asyncio.timeout(self._left(limit) if limit else None):
                 value = await tool.run(read)
             made = value.made if isinstance(value, Ran) else ()

@@ -43,16 +43,15 @@ def _definition(tool: Tool) -> Json:
 def _definitions(name: str, kept: Mapping[str, Any]) -> list[Json]:
     """Return what is kept, which anyone may have written: only what could come from the server."""
     server, listed = name.partition(".")[0], kept.get("tools")
-    found: list[Json] = []
-    for one in listed if isinstance(listed, list) else [None]:
+    rows: list[Any] = listed if isinstance(listed, list) else [None]
+    for one in rows:
         match one:
             case {"name": str(name), "description": str(), "schema": dict(), "reads": bool()} if (
                 name.startswith(f"{server}.") and name.isprintable()
             ):
-                found.append(one)
-            case _:
-                raise StoreError("The tools of an MCP server were not stored by ipychat.")
-    return found
+                continue
+        raise StoreError("The tools of an MCP server were not stored by ipychat.")
+    return rows
 
 
 def _tool(kept: Json) -> Tool:
