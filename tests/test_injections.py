@@ -517,3 +517,22 @@ async def test_a_kept_schema_that_is_none_harms_nothing(service, tmp_path, schem
     reply = await ipychat.ask("Look", tools=["mcp:git"], model="openai:m")
     assert reply.text == "Done"
     assert reply.steps[0].decision == "refused"
+
+
+@pytest.mark.parametrize("name", ["kernel.run", "mcp:git.status", "a b", "a\x1b", "\u202eload"])
+async def test_no_function_is_called_like_a_tool_of_others(name):
+    with pytest.raises(ipychat.errors.UsageError, match="No tool can be called") as caught:
+        await functions.load(ipychat.tool(name=name)(lambda: 1))
+    assert re.sub(r"\n", "", str(caught.value)).isprintable()
+
+
+async def test_where_a_function_can_not_say_whether_to_ask_the_user_is_asked(service):
+    @ipychat.tool(ask=lambda arguments: arguments["n"] > 1)
+    def delete(n: int = 1) -> str:
+        """Delete."""
+        raise AssertionError
+
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("delete", {})], "Done"))
+    reply = await ipychat.ask("Delete", tools=[delete], approve="all", model="openai:m")
+    assert "nobody can be asked" in reply.steps[0].text
+    assert reply.text == "Done"

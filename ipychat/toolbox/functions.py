@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,11 +13,14 @@ from typing import Any, NotRequired, TypeVar, overload
 
 from ipychat.errors import UsageError
 from ipychat.text import schemas, words
+from ipychat.text.characters import harmless
 from ipychat.toolbox.tool import MARK, Json, Tool
 from ipychat.wire import aside
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+NAME = r"[\w-]+"
+"""Names of functions: those of the kernel and of servers have dots and colons."""
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 NAMED_SCHEMAS = {"properties", "$defs"}
 """Keywords whose keys are names of the user's, not keywords."""
@@ -72,6 +76,11 @@ def _made(function: Any, name: str | None) -> Tool:
     name = mark.name or name or getattr(function, "__name__", "")
     if not callable(function) or not name:
         raise UsageError(f"A tool is a function, not {type(function).__name__}.")
+    if not re.fullmatch(NAME, name):
+        raise UsageError(
+            f"No tool can be called {harmless(name)!r}: a name has letters, digits, _ and -.\n"
+            "Give it one: @ipychat.tool(name=…)."
+        )
     parameters = _parameters(function, name)
     adapter, schema = _adapter(parameters, name)
     is_async = inspect.iscoroutinefunction(function)

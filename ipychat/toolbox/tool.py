@@ -89,8 +89,13 @@ class Tool:
 
     def is_asked(self, arguments: Json, *, unless_reading: bool) -> bool:
         """Whether the user has to allow a call; `unless_reading` if tools that read may run."""
+        if callable(self.ask):
+            try:
+                return bool(self.ask(arguments))
+            except Exception:  # noqa: BLE001 - the user's own: it can't say that nobody need be asked
+                return True
         if self.ask is not None:
-            return bool(self.ask(arguments) if callable(self.ask) else self.ask)
+            return self.ask
         return not (self.reads and unless_reading)
 
 
