@@ -536,3 +536,27 @@ async def test_where_a_function_can_not_say_whether_to_ask_the_user_is_asked(ser
     reply = await ipychat.ask("Delete", tools=[delete], approve="all", model="openai:m")
     assert "nobody can be asked" in reply.steps[0].text
     assert reply.text == "Done"
+
+
+async def test_a_secret_that_the_user_writes_into_arguments_runs_and_is_kept_nowhere(
+    service, tmp_path, home
+):
+    ran = []
+
+    def login(token: str) -> str:
+        """Log in."""
+        ran.append(token)
+        return "fine"
+
+    config.use(
+        config.current()._replace(
+            notebook=str(tmp_path / "a.ipynb"), cassette=str(tmp_path / "__chat__"), replay="auto"
+        )
+    )
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("login", {"token": "?"})], "Done"))
+    how = {"tools": [login], "model": "openai:m", "chat": "login"}
+    reply = await ipychat.ask("Log in", approve=lambda _: {"token": TOKEN}, **how)
+    assert ran == [TOKEN]
+    body = service.asked(COMPLETIONS.path)[-1].body.decode()
+    for one in [body, files_of(home, tmp_path), *texts(cell.bundle(reply)[0])]:
+        assert TOKEN not in one

@@ -42,7 +42,7 @@ from ipychat.messages import (
     ToolCall,
     Usage,
 )
-from ipychat.text import schemas, words
+from ipychat.text import schemas, shapes, words
 from ipychat.toolbox import decisions, given as toolbox, results
 from ipychat.toolbox.decisions import Pending, Verdict
 from ipychat.toolbox.given import Given
@@ -417,7 +417,7 @@ def _done(
     return Step(
         call,
         tool.name,
-        arguments,
+        shapes.mask(arguments),
         results.cleaned(result),
         failed,
         verdict.decision,
