@@ -265,7 +265,8 @@ class Acting:
             return Verdict("refused", arguments, "in a race only tools run that only read")
         begin = time.monotonic()
         try:
-            pending = Pending(tool, call, arguments, self._first.place.cell)
+            place = self._first.place
+            pending = Pending(tool, call, arguments, place.cell, place.background)
             return await decisions.decide(pending, self._terms(), config.current().ask)
         finally:
             self._thinking += time.monotonic() - begin

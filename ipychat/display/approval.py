@@ -38,7 +38,7 @@ class Approval:
         if verdict := await cards.ask(pending):
             return verdict
         async with self._alone:
-            if not prompts.can_ask(self._shell):
+            if pending.background or not prompts.can_ask(self._shell):
                 return Verdict("refused", pending.arguments, NOBODY)
             try:
                 return await self._prompt(pending)

@@ -39,6 +39,8 @@ class Pending:
     """As the model wrote them."""
     cell: str | None = None
     """The cell that asked the question."""
+    background: bool = False
+    """Whether no cell waits for it: a prompt would be another cell's."""
 
     @property
     def where(self) -> str:
