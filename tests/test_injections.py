@@ -224,7 +224,7 @@ async def seen(arguments):
     """Return what a prompt and a card show of a call."""
     card = cards.Card(pending(arguments)).told()["card"]
     prompt = approval.described("kernel.run", arguments)
-    return [prompt, "\n".join(card[name] or "" for name in ("code", "arguments", "note"))]
+    return [prompt, "\n".join(card[name] or "" for name in ("code", "arguments", "about"))]
 
 
 @pytest.mark.parametrize(

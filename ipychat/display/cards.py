@@ -56,7 +56,8 @@ class Card:
         }
         shown = {name: one and decidable(one) for name, one in card.items()}
         notes = note(f"{shown['code']}{shown['arguments']}", self.pending.arguments)
-        return {"kind": "card", "card": shown | {"note": " ".join(notes)}}
+        shown["about"] = " ".join(filter(None, [shown["about"], *notes]))
+        return {"kind": "card", "card": shown}
 
 
 def decidable(text: str) -> str:
