@@ -71,6 +71,16 @@ class ImagePart:
         """Make a part that carries the image itself."""
         return cls(f"data:{media_type};base64,{to_base64(data)}")
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether it carries a picture, by its first bytes, that needs no address to be shown."""
+        head, _, data = self.url.partition(",")
+        try:
+            found = Image.read(from_base64(data[:64]))
+        except ValueError:
+            return False
+        return found is not None and head == f"data:{found.media_type};base64"
+
     def to_dict(self) -> dict[str, Any]:
         """As chat-completion protocols write it."""
         detail = {"detail": self.detail} if self.detail else {}
@@ -170,10 +180,16 @@ class Step:
     def of_record(cls, call: ToolCall, record: Mapping[str, Any]) -> Step:
         """Read what `to_record` wrote; raises TypeError for a field of another type."""
         check_fields(record, _STEP)
-        result = read_result(record["result"])
+        result, made = read_result(record["result"]), tuple(record.get("made", ()))
         if record["decision"] not in get_args(Decision):
             raise TypeError("decision")
-        given = {**record, "call": call, "result": result, "made": tuple(record.get("made", ()))}
+        if not all(isinstance(one, str) for one in made) or not 0 <= record["seconds"] < MOST:
+            raise TypeError("made, or seconds")
+        if not all(
+            isinstance(o, TextPart) or (isinstance(o, ImagePart) and o.is_shown) for o in result
+        ):
+            raise TypeError("result")
+        given = {**record, "call": call, "result": result, "made": made}
         return _made(cls, given)
 
 

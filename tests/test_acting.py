@@ -13,8 +13,8 @@ import pytest
 import ipychat
 from ipychat import config
 from ipychat.chat import acting, continuation, conversations
-from ipychat.display import request
-from ipychat.errors import NotRecordedError, UsageError
+from ipychat.display import cell, request
+from ipychat.errors import NotRecordedError, ServiceTimeoutError, UsageError
 from ipychat.messages import ImagePart, Place, Step, Text
 from ipychat.toolbox import given as toolbox
 from ipychat.toolbox.decisions import Verdict
@@ -236,7 +236,7 @@ async def test_an_interrupt_answers_the_calls_that_did_not_run(service):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert turn.state == "stopped"
-    assert [step.text for step in turn.reply.steps] == [acting.INTERRUPTED] * 2
+    assert [step.text for step in turn.reply.steps] == [acting.CUT_OFF, acting.INTERRUPTED]
     service.on(COMPLETIONS.path, COMPLETIONS.script([("hang", {}), ("hang", {})], "Fine"))
     reply = await ipychat.ask("And now?", chat="interrupted", model="openai:m")
     assert reply.text == "Fine"
@@ -322,7 +322,7 @@ async def test_rows_run_their_tools_and_a_second_run_asks_for_what_is_missing(se
         """Look."""
         ran.append(n)
         if len(ran) == 12:
-            raise asyncio.CancelledError
+            running.cancel()
         return n
 
     def respond(received):
@@ -331,8 +331,9 @@ async def test_rows_run_their_tools_and_a_second_run_asks_for_what_is_missing(se
 
     service.on(COMPLETIONS.path, respond)
     how = {"model": "openai:m", "tools": [look], "approve": "all", "concurrency": 4}
+    running = asyncio.ensure_future(ipychat.map(range(20), "Look at {{it}}", **how))
     with pytest.raises(asyncio.CancelledError):
-        await ipychat.map(range(20), "Look at {{it}}", **how)
+        await running
     results = await ipychat.map(range(20), "Look at {{it}}", **how)
     assert [row.value for row in results] == [f"Row {n}" for n in range(20)]
     assert {*ran} == {*range(20)}
@@ -448,3 +449,72 @@ async def test_an_administrators_limits_stand_above_what_was_allowed(service):
     [step] = reply.steps
     assert step.decision == "refused"
     assert "does not allow the tool add" in step.text
+
+
+class UnspeakableError(Exception):
+    def __str__(self):
+        raise LookupError("no words")
+
+
+@pytest.mark.parametrize("thread", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(1), UnspeakableError(), asyncio.CancelledError(), StopIteration(3),
+        BaseExceptionGroup("several", [SystemExit(1)]),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+async def test_whatever_a_tool_raises_is_its_result(service, error, thread):
+    @ipychat.tool(thread=thread)
+    def end() -> None:
+        """End."""
+        raise error
+
+    asked = ask(service, [("end", {})], "Done", tools=[end])
+    reply = await asyncio.wait_for(asked, 10)
+    assert reply.text == "Done"
+    assert reply.steps[0].error
+    assert type(error).__name__ in reply.steps[0].text
+
+
+async def test_a_result_with_an_attribute_like_one_of_ours_is_a_result(service):
+    class Table:
+        made = 5
+
+    def table() -> Table:
+        """Return a table."""
+        return Table()
+
+    reply = await ask(service, [("table", {})], "Done", tools=[table])
+    assert reply.steps[0].made == ()
+
+
+async def test_threads_that_never_end_hold_nothing_else(service):
+    over = threading.Event()
+
+    @ipychat.tool(reads=True, thread=True)
+    def hang() -> None:
+        """Never end."""
+        over.wait()
+
+    calls = [("hang", {})] * 40  # more than the loop's own threads
+    with pytest.raises(ServiceTimeoutError):
+        await ask(service, calls, "Done", tools=[hang], timeout=1, max_steps=50)
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(str, 1), 5) == "1"
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize("levels", [101, 700, 100_000])
+@pytest.mark.parametrize("kept", [False, True])
+async def test_arguments_of_too_many_levels_are_refused(service, tmp_path, levels, kept):
+    if kept:
+        cassette = str(tmp_path / "__chat__")
+        config.use(config.current()._replace(cassette=cassette, replay="auto"))
+    deep = '{"a": ' + "[" * levels + "]" * levels + "}"
+    reply = await ask(service, [("add", deep)], "Done")
+    assert "more than 100 levels" in reply.steps[0].text
+    assert "more than 100 levels" in str(cell.bundle(reply))
+    assert reply.text == "Done"

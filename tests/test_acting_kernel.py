@@ -93,6 +93,44 @@ def test_where_nobody_can_be_asked_it_is_refused_and_the_run_goes_on(acting):
     assert "Then not." in ran.outputs[0]["data"]["text/plain"]
 
 
+def test_a_background_answer_asks_at_no_other_cells_prompt(acting):
+    acting.ask([("add", {"a": 1})], "Then not.", flags="--no-history -b --tools add")
+    acting.answers = ["y"]
+    acting.run("job = _")
+    acting.run("import asyncio; await asyncio.sleep(1)")  # nobody shows a card meanwhile
+    acting.run("reply = await job")
+    assert acting.answers == ["y"]
+    assert "nobody can be asked here" in acting.value("reply.steps[0].text")
+
+
+def test_a_tool_may_ask_a_model_whose_tools_are_asked_about(acting, service):
+    acting.run(
+        "import ipychat\nasync def other() -> str:\n    'Ask another.'\n"
+        "    return (await ipychat.ask('inner', model='openai:m', tools=[add])).text"
+    )
+
+    def respond(received):
+        inner = received.json["messages"][0]["content"] == "inner"
+        rounds = [[("add", {"a": 1})], "said"] if inner else [[("other", {})], "Done"]
+        return COMPLETIONS.script(*rounds)(received)
+
+    service.on(COMPLETIONS.path, respond)
+    acting.answers = ["y", "y"]
+    acting.run("%%chat --no-history --tools other\nDo it")
+    assert steps(acting) == [["other", "once", False, "said"]]
+    assert acting.answers == []
+
+
+def test_an_interrupt_of_a_thread_says_that_it_had_begun(acting, service):
+    acting.run("from ipychat import tool\nforever = tool(name='forever', thread=True)(block)")
+    service.on(COMPLETIONS.path, COMPLETIONS.script([("forever", {})], "Done"))
+    sent = acting.send("%%chat --no-history --approve all --tools forever\nDo it")
+    acting.wait_for(lambda: "blocks" in acting.cells[sent].stdout)
+    acting.interrupt()
+    assert "while it ran: what it had done" in acting.wait(sent).shown()
+    assert acting.run("1 + 1").status == "ok"
+
+
 def test_the_loop_goes_on_while_the_user_thinks_and_other_cells_queue(acting, service):
     acting.ask([("add", {"a": 1})], "Done", answers=["y"])  # what is imported on use is there
     service.on(COMPLETIONS.path, COMPLETIONS.script([("add", {"a": 1})], "Done"))

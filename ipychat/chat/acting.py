@@ -42,11 +42,11 @@ from ipychat.messages import (
     ToolCall,
     Usage,
 )
-from ipychat.text import shapes, words
+from ipychat.text import schemas, shapes, words
 from ipychat.toolbox import decisions, given as toolbox, results
 from ipychat.toolbox.decisions import Pending, Verdict
 from ipychat.toolbox.given import Given
-from ipychat.toolbox.tool import Failed, Tool
+from ipychat.toolbox.tool import Failed, Ran, Tool
 from ipychat.wire import policy
 
 E = TypeVar("E", bound=Event)
@@ -58,6 +58,7 @@ MISSING = (
 SEARCHES = "The service may search the web itself; what its searches cost is not in the sum."
 OVER = "It was not run: the limit of calls was reached."
 INTERRUPTED = "It was not run: the user interrupted the answer."
+CUT_OFF = "The user interrupted it while it ran: what it had done by then is not known."
 
 
 def answering(request: Question) -> Answer | Acting:
@@ -79,6 +80,8 @@ class Acting:
         """Those of the newest answer."""
         self._keeps = True
         """Whether what comes is kept, and what was kept is looked for."""
+        self._begun: dict[str, tuple[Tool, Verdict]] = {}
+        """What was started, by the calls' ids, and how it was allowed."""
         self._count = 0
         self._made: set[str] = set()
         """Names of the notebook that steps had set which were taken from earlier ones."""
@@ -181,7 +184,11 @@ class Acting:
             return
         known = {step.call.id for step in self._steps}
         for call in newest.tool_calls:
-            if call.id not in known and not self._given.is_own(call.name):
+            if call.id in known or self._given.is_own(call.name):
+                continue
+            if begun := self._begun.get(call.id):
+                self._take(_done(call, *begun, (TextPart(CUT_OFF),), failed=True, made=()))
+            else:
                 self._take(_refused(call, self._given.find(call.name), why))
 
     # -- steps
@@ -225,7 +232,8 @@ class Acting:
         if self._keeps and (kept := await kept_steps.find(self._answer, call, tool)):
             self._made |= {*kept.made}
             return kept
-        if self._made and (missing := toolbox.missing(self._made)):
+        made = {*filter(str.isidentifier, self._made)}
+        if made and (missing := toolbox.missing(made)):
             self.add(Notice(MISSING.format(", ".join(sorted(missing)))))
         self._made = set()
         begin, before = time.monotonic(), self._thinking
@@ -264,9 +272,14 @@ class Acting:
         try:
             place = self._first.place
             pending = Pending(tool, call, arguments, place.cell, place.background)
-            return await decisions.decide(pending, self._given.approve, config.current().ask)
+            return await decisions.decide(pending, self._terms(), config.current().ask)
         finally:
             self._thinking += time.monotonic() - begin
+
+    def _terms(self) -> decisions.Approve:
+        """Return the terms of the question; they hold for models, not for a file's calls."""
+        is_of_file = self._answer.is_kept and config.cassette()
+        return "reads" if is_of_file and self._given.approve == "all" else self._given.approve
 
     async def _run(self, call: ToolCall, tool: Tool, verdict: Verdict) -> Step:
         limit = self._first.options.get("timeout")
@@ -274,9 +287,10 @@ class Acting:
         failed = False
         try:
             read = tool.read(verdict.arguments)
+            self._begun[call.id] = tool, verdict
             async with asyncio.timeout(self._left(limit) if limit else None):
                 value = await tool.run(read)
-            made = getattr(value, "made", ())
+            made = value.made if isinstance(value, Ran) else ()
             result = await asyncio.to_thread(results.parts_of, value)
         except (KeyboardInterrupt, InterruptedAnswerError) as error:
             ran = getattr(error, "ran", None)
@@ -293,7 +307,9 @@ class Acting:
             made = getattr(error, "made", ())
         except TimeoutError:
             failed, result = True, (TextPart("It took too long, and was ended."),)
-        except Exception as error:  # noqa: BLE001 - anyone may have written the tool
+        except BaseException as error:  # anyone may have written the tool: it may call exit()
+            if isinstance(error, GeneratorExit) or _is_cancelled(error):
+                raise
             failed, result = True, (TextPart(results.bounded(_fault(error))),)
         return _done(call, tool, verdict, result, failed=failed, made=made)
 
@@ -379,7 +395,7 @@ def _total(usages: list[Usage]) -> Usage | None:
 
 def _arguments(call: ToolCall) -> dict[str, Any]:
     """Parse the arguments that the model wrote. Raises ValueError."""
-    found = json.loads(call.arguments or "{}")
+    found = schemas.read(call.arguments or "{}")
     if isinstance(found, dict):
         return found
     raise ValueError(f"they are no object but {type(found).__name__}")
@@ -390,7 +406,7 @@ def _refused(call: ToolCall, tool: Tool | None, why: str, verdict: Verdict | Non
         call,
         tool.name if tool else "",
         call.arguments,
-        (TextPart(why),),
+        results.cleaned((TextPart(results.bounded(why)),)),
         error=True,
         decision="refused",
         reason=verdict.reason if verdict else "",
@@ -413,8 +429,8 @@ def _done(
     return Step(
         call,
         tool.name,
-        arguments,
-        _masked(result),
+        shapes.mask(arguments),
+        results.cleaned(result),
         failed,
         verdict.decision,
         verdict.reason,
@@ -422,12 +438,14 @@ def _done(
     )
 
 
-def _masked(result: Result) -> Result:
-    """Return a result without secrets, as it is shown, kept and sent."""
-    return tuple(
-        TextPart(shapes.mask(part.text)) if isinstance(part, TextPart) else part for part in result
-    )
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether the answer is cancelled, and not a task of the tool's own."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and bool(task and task.cancelling())
 
 
-def _fault(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _fault(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - what it says is the tool's own code
+        return type(error).__name__

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Any
 
 from ipychat.chat.answer import Answer
-from ipychat.errors import StoreError
+from ipychat.errors import StoreError, UsageError
 from ipychat.messages import Step, ToolCall
 from ipychat.store import replay
 from ipychat.store.answers import Receipt
-from ipychat.text import shapes
+from ipychat.text import schemas, shapes
+from ipychat.toolbox import results
 from ipychat.toolbox.tool import Tool
 
 
@@ -18,7 +19,7 @@ def receipt(answer: Answer, call: ToolCall, tool: Tool | None) -> Receipt:
     """Return the canonical form of a call, and its hash."""
     reply = answer.reply()
     try:
-        arguments = json.loads(call.arguments or "{}")
+        arguments = schemas.read(call.arguments or "{}")
     except ValueError:
         arguments = call.arguments
     asked = {
@@ -40,8 +41,11 @@ async def find(answer: Answer, call: ToolCall, tool: Tool | None) -> Step | None
     if kept is None:
         return None
     try:
-        return Step.of_record(call, kept)
-    except (LookupError, TypeError, ValueError, AttributeError):
+        step = Step.of_record(call, kept)
+        if step.tool != (tool.name if tool else ""):
+            raise ValueError("another tool's")
+        return replace(step, result=results.cleaned(step.result))
+    except (LookupError, TypeError, ValueError, AttributeError, UsageError):
         raise StoreError(
             f"The result of {call.name} was not stored by this version of ipychat."
         ) from None

@@ -8,17 +8,21 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from ipychat.display import cards
+from ipychat.display.cards import decidable
 from ipychat.display.steps import CODE
 from ipychat.kernel import prompts
-from ipychat.text import shapes
-from ipychat.text.characters import harmless, shortened
+from ipychat.text.characters import shortened
 from ipychat.toolbox.decisions import NOBODY, Pending, Verdict
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-MAX_SHOWN = 4_000
-"""Characters of arguments that a prompt shows."""
+MAX_SHOWN = 20_000
+"""Characters that a prompt shows; it shows all of a call or does not ask."""
+UNSEEN = (
+    "its arguments are too long to be shown at a prompt: {:,} characters, more than {:,}. "
+    "Write less at once"
+)
 KEYS = "[y] once, [a] always, [e] edit, [n because …] refuse"
 KEYS_WITHOUT_EDIT = "[y] once, [a] always, [n because …] refuse"
 
@@ -48,12 +52,11 @@ class Approval:
 
     async def _prompt(self, pending: Pending) -> Verdict:
         arguments = pending.arguments
-        if pending.asks:
-            asked = f"{shapes.mask(harmless(pending.asks))}\n{KEYS_WITHOUT_EDIT}: "
-        else:
-            asked = f"The model wants to run {described(pending.tool.name, arguments)}\n{KEYS}: "
         fault = ""
         while True:
+            asked = _question(pending, arguments)
+            if len(asked) > MAX_SHOWN:
+                return Verdict("refused", arguments, UNSEEN.format(len(asked), MAX_SHOWN))
             said = (await prompts.line(self._shell, f"{fault}{asked}")).strip()
             key, _, rest = said.partition(" ")
             match key.lower():
@@ -76,26 +79,35 @@ class Approval:
     ) -> tuple[str, dict[str, Any]]:
         """Return what is wrong with the arguments that the user wrote, and the arguments."""
         written = await prompts.line(
-            self._shell, f"Arguments, as JSON (now {json.dumps(arguments, ensure_ascii=False)}): "
+            self._shell, f"Arguments, as JSON (now {decidable(json.dumps(arguments))}): "
         )
         if not written.strip():
             return "", arguments
         try:
             given = json.loads(written)
+            cards.check_masks(written, arguments)
             pending.tool.read(given)
         except (ValueError, TypeError) as error:
             return f"These arguments can't be used: {error}\n", arguments
         return "", given
 
 
+def _question(pending: Pending, arguments: dict[str, Any]) -> str:
+    """Return what a prompt asks about a call with these arguments."""
+    if pending.asks:
+        return f"{decidable(pending.asks)}\n{KEYS_WITHOUT_EDIT}: "
+    return f"The model wants to run {described(pending.tool.name, arguments)}\n{KEYS}: "
+
+
 def described(tool: str, arguments: dict[str, Any]) -> str:
-    """Describe a call, with code as code."""
+    """Describe a call, with code as code: all of it, as it is to be decided about."""
     rest = {name: one for name, one in arguments.items() if name != CODE}
     code = arguments.get(CODE)
     said = [f"{tool}({_listed(rest)})" if rest or not code else tool]
     if isinstance(code, str):
-        said += [f"    {line}" for line in code.splitlines()]
-    return shapes.mask(harmless(shortened("\n".join(said), MAX_SHOWN)))
+        said += [f"    {line}" for line in decidable(code).split("\n")]
+    said[0] = decidable(said[0])
+    return "\n".join([*said, *cards.note("\n".join(said), arguments)])
 
 
 def _listed(arguments: dict[str, Any]) -> str:

@@ -16,9 +16,11 @@ from typing import Any, cast, get_args
 from ipychat.display.steps import CODE
 from ipychat.errors import UsageError
 from ipychat.messages import Decision
+from ipychat.secrets import MASK
 from ipychat.text import shapes
-from ipychat.text.characters import harmless
+from ipychat.text.characters import spelled
 from ipychat.toolbox.decisions import Pending, Verdict
+from ipychat.toolbox.tool import Json
 
 Send = Callable[[dict[str, Any]], None]
 PATIENCE = 1.0
@@ -40,19 +42,42 @@ class Card:
         self.verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
     def told(self) -> dict[str, Any]:
-        """Return what a page shows of it, in the order in which it runs; secrets are masked."""
+        """Return what a page shows of it: all of it, in the order in which it runs."""
         tool, arguments = self.pending.tool, dict(self.pending.arguments)
         code = arguments.pop(CODE, "") if isinstance(arguments.get(CODE, ""), str) else ""
         shown = {
             "tool": tool.name,
-            "about": tool.description.partition("\n")[0],
+            "about": self.pending.asks or tool.description.partition("\n")[0],
             "where": self.pending.where,
             "code": code,
             "arguments": json.dumps(arguments, indent=2, ensure_ascii=False) if arguments else "",
         }
-        shown = {name: harmless(one) for name, one in shown.items()}
-        card = {"id": self.id, "cell": self.pending.cell, **shapes.masked(shown)}
+        shown = {name: one and decidable(one) for name, one in shown.items()}
+        notes = note(f"{shown['code']}{shown['arguments']}", self.pending.arguments)
+        shown["about"] = " ".join(filter(None, [shown["about"], *notes]))
+        card = {"id": self.id, "cell": self.pending.cell, **shown}
         return {"kind": "card", "card": card}
+
+
+def decidable(text: str) -> str:
+    """Return a text as it is shown to whoever decides: without secrets, and hiding nothing."""
+    return spelled(shapes.mask_words(text))
+
+
+def note(shown: str, arguments: Json) -> list[str]:
+    """Return what has to be said of a call that is shown."""
+    has_masks = MASK in shown and MASK not in _written(arguments)
+    return [f"{MASK} stands for a secret, which the tool is given as it is."] if has_masks else []
+
+
+def check_masks(written: str, arguments: Json) -> None:
+    """Raise ValueError if what the user wrote has the mask of a secret in its place."""
+    if MASK in written and MASK not in _written(arguments):
+        raise ValueError(f"{MASK} stands for a secret: write it out, or allow the call as it is")
+
+
+def _written(arguments: Json) -> str:
+    return json.dumps(arguments, ensure_ascii=False)
 
 
 def listen(send: Send) -> Callable[[], None]:
@@ -124,6 +149,7 @@ def _read(pending: Pending, arguments: Any) -> dict[str, Any]:
         given = json.loads(arguments["arguments"] or "{}")
         if code := arguments.get(CODE):
             given[CODE] = code
+        check_masks(_written(given), pending.arguments)
         pending.tool.read(given)
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"The tool can't be run with these arguments: {error}") from None

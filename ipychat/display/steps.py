@@ -7,9 +7,8 @@ from html import escape
 from typing import Any
 
 from ipychat.messages import ImagePart, Step, ToolCall
-from ipychat.secrets import mask
-from ipychat.text import shapes
-from ipychat.text.characters import harmless, shortened
+from ipychat.text import schemas, shapes
+from ipychat.text.characters import harmless, shortened, spelled
 
 CODE = "code"
 """The argument that is shown as code."""
@@ -31,7 +30,7 @@ _SUMMARY = "color:var(--jp-ui-font-color2,#767676);font-size:.85em;cursor:pointe
 
 def waiting(call: ToolCall, most: int = MAX_SHOWN) -> str:
     """Say in a line what the model asks for."""
-    return f"Asks for the tool {call.name}({shortened(_shown(call.arguments), most)})"
+    return f"Asks for the tool {_shown(call.name)}({shortened(_shown(call.arguments), most)})"
 
 
 def line(step: Step) -> str:
@@ -48,17 +47,17 @@ def line(step: Step) -> str:
 
 def plain(step: Step) -> str:
     """Say what became of a call, and what it returned."""
-    text = _cut(step.text)
+    text = _text(step)
     return "\n".join([f"[{line(step)}]", *(f"  {one}" for one in text.splitlines())])
 
 
 def html(step: Step) -> str:
     """Show a step, folded, as safe HTML."""
     _, code, rest = _arguments(step)
-    shown = [_pre(code), _pre(rest), _pre(_cut(step.text)), *map(_picture, _pictures(step))]
+    shown = [_pre(code), _pre(rest), _pre(_text(step)), *map(_picture, _pictures(step))]
     return (
         f'<details class="ipychat-step" style="{_BOX}"{" open" if _pictures(step) else ""}>'
-        f'<summary style="{_SUMMARY}">{escape(_shown(line(step)))}</summary>'
+        f'<summary style="{_SUMMARY}">{escape(line(step))}</summary>'
         f"{''.join(shown)}</details>"
     )
 
@@ -76,7 +75,7 @@ def part(step: Step) -> dict[str, Any]:
         "said": _who(step),
         "seconds": round(step.seconds, 1),
     }
-    return {"type": "step", "text": _cut(step.text), **{n: one for n, one in known.items() if one}}
+    return {"type": "step", "text": _text(step), **{n: one for n, one in known.items() if one}}
 
 
 def _call(step: Step) -> str:
@@ -86,10 +85,15 @@ def _call(step: Step) -> str:
 
 
 def _arguments(step: Step) -> tuple[str, str, str]:
-    """Return the tool's name, its code, and its other arguments."""
+    """Return the tool's name, its code, and its other arguments, as they are shown."""
+    name, code, rest = _read(step)
+    return _shown(name), _shown(code), _shown(rest)
+
+
+def _read(step: Step) -> tuple[str, str, str]:
     name = step.tool or step.call.name
     try:
-        given = json.loads(step.arguments or "{}")
+        given = schemas.read(step.arguments or "{}")
     except ValueError:
         return name, "", step.arguments
     code = given.pop(CODE, "") if isinstance(given, dict) else ""
@@ -104,7 +108,7 @@ def _arguments(step: Step) -> tuple[str, str, str]:
 
 
 def _who(step: Step) -> str:
-    reason = step.reason.splitlines()[0] if step.reason else ""
+    reason = _shown(step.reason).partition("\n")[0]
     if step.decision == "refused":
         return f"refused: {reason}" if reason else "not run"
     return (
@@ -128,18 +132,19 @@ def _picture(url: str) -> str:
 
 
 def _pre(text: str) -> str:
-    return f'<pre style="{_PRE}">{escape(_shown(text))}</pre>' if text else ""
+    return f'<pre style="{_PRE}">{escape(text)}</pre>' if text else ""
 
 
-def _cut(text: str) -> str:
+def _text(step: Step) -> str:
+    text = shapes.mask(harmless(step.text))
     if len(text) <= MAX_SHOWN:
         return text
     return f"{text[:MAX_SHOWN]}\n… {len(text) - MAX_SHOWN:,} more characters: the reply's .steps"
 
 
 def _short(text: str) -> str:
-    return shortened(" ".join(_shown(text).split()), MAX_LINE)
+    return shortened(" ".join(text.split()), MAX_LINE)
 
 
 def _shown(text: str) -> str:
-    return shapes.mask(mask(harmless(text)))
+    return spelled(shortened(shapes.mask(text), MAX_SHOWN))

@@ -6,7 +6,6 @@ Refuses what no service could take, with a UsageError that is worded the same fo
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -14,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from ipychat.errors import UsageError
 from ipychat.messages import STEP, FilePart, Message, TextPart, ToolCall
 from ipychat.providers.provider import NO_HINTS, Hints
+from ipychat.text import schemas
 
 Json: TypeAlias = dict[str, Any]
 Conversation: TypeAlias = tuple[Message, ...]
@@ -48,8 +48,8 @@ def read_arguments(call: ToolCall) -> Json:
 
 def read_object(text: str) -> Json | None:
     """Parse a JSON object; return None for any other text."""
-    with contextlib.suppress(ValueError, RecursionError):
-        read = json.loads(text)
+    with contextlib.suppress(ValueError):
+        read = schemas.read(text)
         if isinstance(read, dict):
             return read
     return None

@@ -32,6 +32,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "number": (int, float),
     "null": (type(None),),
 }
+MAX_DEPTH = 100
+"""Levels of JSON that is anybody's; deeper ones exhaust the stack of whoever walks them."""
 ANNOTATIONS = {
     "$schema", "$id", "$defs", "definitions", "$comment", "title", "description", "default",
     "examples", "format", "deprecated", "readOnly", "writeOnly",
@@ -101,6 +103,27 @@ class Schema:
         if self.wrapped and isinstance(value, dict) and value.keys() == {VALUE}:
             return value[VALUE]
         return value
+
+
+def read(text: str) -> Any:
+    """Parse JSON that a model or a file wrote. Raises ValueError, for too many levels as well."""
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        found, level = None, [None]
+    else:
+        level = [found]
+        for _ in range(MAX_DEPTH):
+            level = [one for value in level for one in _within(value)]
+    if level:
+        raise ValueError(f"it has more than {MAX_DEPTH} levels")
+    return found
+
+
+def _within(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 async def load(given: Any) -> None:

@@ -66,6 +66,8 @@ OTHERS = {
 secret."""
 MIN_LENGTH = 10
 """Length of the shortest text that can contain a likely secret: ://a:bcd@e."""
+LONG_WORD = r"[A-Za-z0-9+/=]{12,}"
+"""A word of a private key."""
 PLACEHOLDER = (
     "(?i)(?<![a-z0-9])(?:example|placeholder|your|dummy|redacted|change.?me)|example$"
     r"|([xX0*._-])\1{5}"
@@ -134,6 +136,20 @@ def mask(text: str) -> str:
     text = secrets.mask(text)
     for begin, end in _last_first(text):
         text = text[:begin] + secrets.MASK + text[end:]
+    return text
+
+
+def mask_words(text: str) -> str:
+    """Like `mask`, where the user decides: of what holds blanks, only long words are replaced.
+
+    A secret of many lines could be a frame around code, which must be seen.
+    """
+    text = secrets.mask(text)
+    for begin, end in _last_first(text):
+        found = text[begin:end]
+        several = re.search(r"\s", found)
+        shown = re.sub(LONG_WORD, secrets.MASK, found) if several else secrets.MASK
+        text = text[:begin] + shown + text[end:]
     return text
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ipychat import config
-from ipychat.errors import UsageError
+from ipychat.errors import StoreError, UsageError
 from ipychat.messages import Decision, ToolCall
+from ipychat.secrets import log
 from ipychat.store import files
+from ipychat.text import schemas
 from ipychat.toolbox.tool import Json, Tool
 
 NOBODY = (
@@ -38,7 +40,7 @@ class Pending:
     cell: str | None = None
     """The cell that asked the question."""
     background: bool = False
-    """Whether that cell has ended: no prompt can be shown in it any more."""
+    """Whether no cell waits for it: a prompt would be another cell's."""
     asks: str = ""
     """What the user is asked, where it is not about a single call."""
 
@@ -91,7 +93,10 @@ async def decide(pending: Pending, approve: Approve, ask: Ask | None) -> Verdict
         return Verdict("refused", arguments, NOBODY)
     verdict = await ask(pending)
     if verdict.decision == "always":
-        await asyncio.to_thread(allow, pending.tool)
+        try:
+            await asyncio.to_thread(allow, pending.tool)
+        except StoreError as error:  # the disk is full: what was decided holds as long as we can
+            log.warning("%s Until the kernel ends it is allowed.", error)
     return verdict
 
 
@@ -120,7 +125,7 @@ def _read(answer: Any, arguments: Json) -> Verdict:
 # -- what is always allowed
 
 _Key: TypeAlias = tuple[str, str, str]
-"""A notebook, a tool, and the hash of its definition."""
+"""A notebook, a tool, and its `allowance`."""
 _until_the_end: dict[_Key, None] = {}
 """What is allowed until this kernel ends."""
 
@@ -141,18 +146,18 @@ def _here() -> str:
 
 
 def is_allowed(tool: Tool) -> bool:
-    """Whether this definition of the tool is always allowed in this notebook."""
-    key = (_here(), tool.name, tool.hash)
+    """Whether this tool, as it is defined and coded now, is always allowed in this notebook."""
+    key = (_here(), tool.name, tool.allowance)
     return key in _until_the_end or (_keeps(tool) and key in _kept())
 
 
 def allow(tool: Tool) -> None:
-    """Always allow this definition of the tool in this notebook."""
-    key = (_here(), tool.name, tool.hash)
+    """Always allow this tool, as it is defined and coded now, in this notebook."""
+    key = (_here(), tool.name, tool.allowance)
+    _until_the_end[key] = None
     if _keeps(tool):
         _change(lambda kept: [*(one for one in kept if one[:2] != key[:2]), key])
-    else:
-        _until_the_end[key] = None
+        del _until_the_end[key]
 
 
 def _keeps(tool: Tool) -> bool:
@@ -177,14 +182,29 @@ def revoke(one: Allowed) -> None:
 def _kept() -> list[_Key]:
     """Read what is kept; what is damaged allows nothing."""
     try:
-        found = json.loads((files.home() / ALLOWED).read_text("utf-8"))
-        return [(str(notebook), str(tool), str(hash_)) for notebook, tool, hash_ in found]
-    except (OSError, ValueError, TypeError):
+        return _parsed((files.home() / ALLOWED).read_text("utf-8"))
+    except (OSError, ValueError):
         return []
+
+
+def _parsed(content: str) -> list[_Key]:
+    match schemas.read(content):
+        case list(found) if all(_is_key(one) for one in found):
+            return [(one[0], one[1], one[2]) for one in found]
+    raise ValueError("it holds no list of what is allowed")
+
+
+def _is_key(one: Any) -> bool:
+    return isinstance(one, list) and [*map(type, one)] == [str] * 3
 
 
 def _change(change: Callable[[list[_Key]], list[_Key]]) -> None:
     """Change what is kept. Raises StoreError."""
     path = files.home() / ALLOWED
     with files.locked(path):
+        if path.exists():
+            try:
+                _parsed(path.read_text("utf-8"))
+            except (OSError, ValueError) as error:
+                files.move_aside(path, str(error))
         files.write(path, json.dumps(change(_kept()), indent=1).encode() + b"\n")

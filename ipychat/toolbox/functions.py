@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextvars
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from types import CodeType
 from typing import Any, NotRequired, TypeVar, overload
 
 from ipychat.errors import UsageError
 from ipychat.text import schemas, words
+from ipychat.text.characters import harmless
 from ipychat.toolbox.tool import MARK, Json, Tool
 from ipychat.wire import aside
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+NAME = r"[\w-]+"
+"""Names of functions: those of the kernel and of servers have dots and colons."""
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 NAMED_SCHEMAS = {"properties", "$defs"}
 """Keywords whose keys are names of the user's, not keywords."""
@@ -70,6 +76,11 @@ def _made(function: Any, name: str | None) -> Tool:
     name = mark.name or name or getattr(function, "__name__", "")
     if not callable(function) or not name:
         raise UsageError(f"A tool is a function, not {type(function).__name__}.")
+    if not re.fullmatch(NAME, name):
+        raise UsageError(
+            f"No tool can be called {harmless(name)!r}: a name has letters, digits, _ and -.\n"
+            "Give it one: @ipychat.tool(name=…)."
+        )
     parameters = _parameters(function, name)
     adapter, schema = _adapter(parameters, name)
     is_async = inspect.iscoroutinefunction(function)
@@ -80,13 +91,43 @@ def _made(function: Any, name: str | None) -> Tool:
 
     async def run(arguments: Mapping[str, Any]) -> Any:
         if mark.thread and not is_async:
-            return await asyncio.to_thread(function, **arguments)
+            work = partial(contextvars.copy_context().run, _called, function, arguments)
+            return await aside.run(work)  # one that never ends holds neither others nor the exit
         with aside.interruptible():  # as where a cell runs it
             value = function(**arguments)
         return await value if inspect.isawaitable(value) else value
 
     made = Tool(name, inspect.getdoc(function) or "", schema, read, run)
-    return replace(made, reads=mark.reads, beside=is_async or mark.thread, ask=mark.ask)
+    beside = is_async or mark.thread
+    return replace(made, reads=mark.reads, beside=beside, ask=mark.ask, code=_code(function))
+
+
+def _code(function: Any) -> str:
+    """Return what a function does, without the place where it stands; not what it calls."""
+    told = []
+    while function is not None:  # one that is decorated, and then what was
+        told.append(_instructions(getattr(function, "__code__", None)))
+        function = getattr(function, "__wrapped__", None)
+    return "\n".join(told)
+
+
+def _instructions(value: Any) -> str:
+    match value:
+        case CodeType():
+            names = value.co_names, value.co_varnames, value.co_freevars
+            return f"{value.co_code.hex()} {names} {_instructions(value.co_consts)}"
+        case tuple():
+            return f"({', '.join(map(_instructions, value))})"
+        case frozenset():  # in another order in each process
+            return f"{{{', '.join(sorted(map(_instructions, value)))}}}"
+    return repr(value)
+
+
+def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except StopIteration as error:  # no future takes it: whoever waits would wait for ever
+        raise RuntimeError("it raised StopIteration") from error
 
 
 def _parameters(function: Any, name: str) -> dict[str, inspect.Parameter]:

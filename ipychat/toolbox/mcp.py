@@ -228,16 +228,6 @@ def _is_allowed(tool: Tool) -> bool:
 
 def _tool(server: Server, definition: Definition) -> Tool:
     name = f"{PREFIX}{server.name}.{definition.name}"
-    checked = _checkable(definition.schema)
-
-    def read(arguments: Json) -> Mapping[str, Any]:
-        if not isinstance(arguments, dict):
-            raise ValueError("The arguments are no object.")  # noqa: TRY004 - one kind for all
-        try:
-            schemas.check(checked, arguments)
-        except (LookupError, TypeError, AttributeError, RecursionError):
-            return arguments  # a schema that can't be checked here: the server does it
-        return arguments
 
     async def run(arguments: Mapping[str, Any]) -> Parts:
         policy.check_tool(name)
@@ -253,7 +243,23 @@ def _tool(server: Server, definition: Definition) -> Tool:
 
     reads = definition.reads and server.trusted
     description, schema = definition.description, definition.schema
-    return Tool(name, description, schema, read, run, reads=reads, beside=reads)
+    return Tool(name, description, schema, reading(schema), run, reads=reads, beside=reads)
+
+
+def reading(schema: Json) -> Callable[[Json], Mapping[str, Any]]:
+    """Return what checks arguments by a schema that somebody else wrote."""
+    checked = _checkable(schema)
+
+    def read(arguments: Json) -> Mapping[str, Any]:
+        if not isinstance(arguments, dict):
+            raise ValueError("The arguments are no object.")  # noqa: TRY004 - one kind for all
+        try:
+            schemas.check(checked, arguments)
+        except (LookupError, TypeError, AttributeError, RecursionError):
+            return arguments  # a schema that can't be checked here: the server does it
+        return arguments
+
+    return read
 
 
 def _checkable(schema: Any) -> Any:

@@ -10,7 +10,6 @@ from ipychat.errors import StoreError, UsageError
 from ipychat.messages import Result, ToolCall, read_result
 from ipychat.store import replay
 from ipychat.store.answers import Receipt
-from ipychat.text import schemas
 from ipychat.toolbox import mcp
 from ipychat.toolbox.decisions import Pending
 from ipychat.toolbox.servers import Server
@@ -25,7 +24,7 @@ async def tools(name: str) -> list[Tool]:
     receipt = Receipt.of({"tools of": name})
     looks = bool(config.cassette()) and config.replay() in {"auto", "replay"}
     if kept := await replay.find_step(receipt, is_kept=looks, what="list of this server's tools"):
-        return [_tool(one) for one in _definitions(kept)]
+        return [_tool(one) for one in _definitions(name, kept)]
     found = await mcp.tools_of(name, allowed=allowed)
     if config.cassette():
         await replay.keep_step(receipt, {"tools": [_definition(one) for one in found]})
@@ -59,27 +58,21 @@ def _definition(tool: Tool) -> Json:
     }
 
 
-def _definitions(kept: Mapping[str, Any]) -> list[Json]:
-    """Return what is kept, which anyone may have written: only what could come from a server."""
-    found = []
-    for one in kept.get("tools", ()):
+def _definitions(name: str, kept: Mapping[str, Any]) -> list[Json]:
+    """Return what is kept, which anyone may have written: only what could come from the server."""
+    server, listed = name.partition(".")[0], kept.get("tools")
+    rows: list[Any] = listed if isinstance(listed, list) else [None]
+    for one in rows:
         match one:
             case {"name": str(name), "description": str(), "schema": dict(), "reads": bool()} if (
-                name.startswith(mcp.PREFIX)
+                name.startswith(f"{server}.") and name.isprintable()
             ):
-                found.append(one)
-            case _:
-                raise StoreError("The tools of an MCP server were not stored by ipychat.")
-    return found
+                continue
+        raise StoreError("The tools of an MCP server were not stored by ipychat.")
+    return rows
 
 
 def _tool(kept: Json) -> Tool:
-    schema: Json = kept["schema"]
-
-    def read(arguments: Json) -> Mapping[str, Any]:
-        schemas.check(schema, arguments)
-        return arguments
-
     async def run(arguments: Mapping[str, Any]) -> Any:
         [live] = await mcp.tools_of(kept["name"], allowed=allowed)
         if live.hash != tool.hash:
@@ -87,7 +80,8 @@ def _tool(kept: Json) -> Tool:
         return await live.run(live.read(dict(arguments)))
 
     # that it only reads is the server's word, which the cassette may have changed: ask
-    tool = Tool(kept["name"], kept["description"], schema, read, run)
+    schema = kept["schema"]
+    tool = Tool(kept["name"], kept["description"], schema, mcp.reading(schema), run)
     return tool
 
 

@@ -62,8 +62,7 @@ class Shown:
         """Take a traceback, however much was shown before."""
         text = "\n".join(lines)
         if len(text) > MAX_TRACEBACK:
-            half = MAX_TRACEBACK // 2
-            text = f"{text[:half]}\n…\n{text[-half:]}"
+            text = results.bounded(STYLE.sub("", text), MAX_TRACEBACK)
         self._parts.append(f"{text}\n")
 
     def clear(self) -> None:

@@ -59,6 +59,8 @@ class Tool:
     """Whether it may run beside others: it only waits, or has a thread of its own."""
     ask: bool | Callable[[Json], bool] | None = None
     """Whether the user is asked, whatever they said of tools in general; None: what they said."""
+    code: str = ""
+    """What it runs, where that can change while its definition stays: a function's code."""
 
     @property
     def wire_name(self) -> str:
@@ -72,8 +74,13 @@ class Tool:
 
     @property
     def hash(self) -> str:
-        """The hash of its definition: what was allowed holds for this definition alone."""
+        """The hash of its definition, which is what the model is told of it."""
         return _hash([self.name, self.description, self.schema])
+
+    @property
+    def allowance(self) -> str:
+        """What was always allowed holds for this alone: the definition, and its code."""
+        return _hash([self.hash, self.code]) if self.code else self.hash
 
     def to_dict(self) -> Json:
         """Return it as chat-completion protocols write it."""
@@ -82,8 +89,13 @@ class Tool:
 
     def is_asked(self, arguments: Json, *, unless_reading: bool) -> bool:
         """Whether the user has to allow a call; `unless_reading` if tools that read may run."""
+        if callable(self.ask):
+            try:
+                return bool(self.ask(arguments))
+            except Exception:  # noqa: BLE001 - the user's own: it can't say that nobody need be asked
+                return True
         if self.ask is not None:
-            return bool(self.ask(arguments) if callable(self.ask) else self.ask)
+            return self.ask
         return not (self.reads and unless_reading)
 
 
