@@ -30,7 +30,7 @@ _SUMMARY = "color:var(--jp-ui-font-color2,#767676);font-size:.85em;cursor:pointe
 
 def waiting(call: ToolCall, most: int = MAX_SHOWN) -> str:
     """Say in a line what the model asks for."""
-    return f"Asks for the tool {_shown(call.name)}({shortened(_shown(call.arguments), most)})"
+    return f"Asks for the tool {_shown(call.name)}({_shown(call.arguments, most)})"
 
 
 def line(step: Step) -> str:
@@ -146,5 +146,5 @@ def _short(text: str) -> str:
     return shortened(" ".join(text.split()), MAX_LINE)
 
 
-def _shown(text: str) -> str:
-    return spelled(shortened(shapes.mask(text), MAX_SHOWN))
+def _shown(text: str, most: int = MAX_SHOWN) -> str:
+    return spelled(shortened(shapes.mask(text), most))
