@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from tests.acting import COMPLETIONS
+from tests.acting import COMPLETIONS, SPEAKERS
+from tests.loopback import answer
 from tests.watch import Watch, slowness
 
 pytestmark = pytest.mark.kernel
@@ -303,3 +304,37 @@ def test_a_function_is_found_by_the_name_that_models_know(acting):
     acting.ask([("sum_of", {"a": 3})], "Done", flags="--no-history --tools sum_of --approve all")
     assert steps(acting) == [["sum_of", "unasked", False, "3"]]
     assert "sum_of" in acting.run("%chat_tools").shown()
+
+
+@pytest.mark.parametrize("name", SPEAKERS)
+def test_every_protocol_runs_tools_in_a_notebook(acting, service, name):
+    """A function, an awaited one, code with an error and a plot, two at once, and two mistakes."""
+    speaker = SPEAKERS[name]
+    shown = json.dumps({"model_info": {}, "capabilities": ["completion", "tools"]})
+    service.on("/api/show", answer(shown.encode(), content_type="application/json"))
+    urls = dict.fromkeys(("openai", "anthropic", "gemini", "ollama"), service.url)
+    acting.run(f"%config IPyChat.urls = {urls}")
+    acting.run(
+        "import os; os.environ |= {n: 'sk-a-key-of-the-tests' for n in ('ANTHROPIC_API_KEY', 'GEMINI_API_KEY')}"
+    )
+    if name == "responses":
+        acting.run("%config IPyChat.protocols = {'openai': 'responses'}")
+    plot = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\n1 / 0"
+    rounds = (
+        [("add", {"a": 2, "b": 3})],
+        [("kernel__run", {"code": plot})],
+        [("kernel__variables", {}), ("slow", {})],
+        [("add", {"a": "x"}), ("nothing", {})],
+        "It is 5.",
+    )
+    service.on(speaker.path, speaker.script(*rounds))
+    flags = f"--no-history --tools add,slow,kernel --approve all -m {speaker.model}"
+    ran = acting.run(f"%%chat {flags}\nDo it")
+    assert ran.status == "ok", ran.error
+    said = steps(acting)
+    tools = ["add", "kernel.run", "kernel.variables", "slow", "add", ""]
+    assert [tool for tool, *_ in said] == tools
+    assert [error for _, _, error, _ in said] == [False, True, False, False, True, True]
+    assert "ZeroDivisionError" in said[1][3]
+    assert acting.value("any(type(p).__name__ == 'ImagePart' for p in _.steps[1].result)")
+    assert "It is 5." in ran.outputs[0]["data"]["text/plain"]

@@ -556,3 +556,18 @@ def test_an_interrupt_at_the_keys_ends_the_answer(prompt_toolkit, service):
     shell.interrupt("Ctrl-C")
     assert "InterruptedAnswerError" in shell.wait_for_prompt()
     assert "4" in shell.run("2 + 2")
+
+
+def test_tools_run_at_a_terminal_as_in_a_notebook(prompt_toolkit, service):
+    shell = prompt_toolkit
+    rounds = [("kernel__run", {"code": "made = 6 * 7"})], [("kernel__run", {"code": "1 / 0"})]
+    mistakes = [("nothing", {})], [("kernel__inspect", {"name": "made"})], "It is 42."
+    service.on(COMPLETIONS.path, COMPLETIONS.script(*rounds, *mistakes))
+    said = shell.run("%chat --tools kernel --approve all Do it")
+    assert "It is 42." in said
+    assert "ZeroDivisionError" in said
+    assert "42" in shell.run("made")
+    results = COMPLETIONS.results(service.asked(COMPLETIONS.path)[-1].json)
+    assert "ZeroDivisionError" in results[1]
+    assert results[2].startswith("There is no tool nothing.")
+    assert "42" in results[3]
