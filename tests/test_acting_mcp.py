@@ -8,6 +8,7 @@ import pytest
 
 import ipychat
 from ipychat import config
+from ipychat.display import exchange
 from ipychat.errors import PolicyError, StoreError, UsageError
 from ipychat.toolbox import mcp, recorded
 from tests.acting import COMPLETIONS
@@ -74,6 +75,21 @@ async def test_a_cassette_in_which_somebody_changed_the_list_of_tools_is_refused
         one.write_text(json.dumps(given))
     with pytest.raises(StoreError, match="its answer was changed"):
         await ask(service)
+
+
+async def test_a_servers_prompt_goes_along_by_its_name(service):
+    use(mcp={"everything": npm("everything")})
+    [part] = await recorded.resource("mcp:everything/simple-prompt")
+    assert "simple prompt" in part.text
+
+
+async def test_the_panel_offers_what_running_servers_have_and_starts_none(service):
+    use(mcp={"everything": npm("everything")})
+    assert await exchange._resources() == []
+    await recorded.resource("mcp:everything/simple-prompt")
+    names = [one["name"] for one in await exchange._resources()]
+    assert all(name.startswith("mcp:everything/demo://") for name in names)
+    assert names
 
 
 async def test_a_resource_that_is_not_there_is_told_in_a_sentence(service):

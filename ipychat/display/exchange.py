@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Coroutine, Iterable
+import sys
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -162,7 +163,7 @@ class Exchange:
         buffers: list[bytes],
         along: Iterable[dict[str, Any]] = (),
     ) -> None:
-        parts = [await self._part(**one) for one in along]
+        parts = [part for one in along for part in await self._along(**one)]
         await self._ask(Message.asking(text, [*parts, *_parts(files, buffers)]))
 
     async def _do_again(self, turn: str) -> None:
@@ -245,26 +246,34 @@ class Exchange:
         known = namespace.of(self._shell)
         first = sorted(known)[:MAX_NAMES]
         variables = [{"name": one, "about": _about(known[one])} for one in first]
-        files = await aside.run(_files)
-        self._carrier.send({"kind": "names", "variables": variables, "files": files})
+        files, resources = await aside.run(_files), await _resources()
+        told = {"variables": variables, "files": files, "resources": resources}
+        self._carrier.send({"kind": "names", **told})
 
     async def _do_weigh(self, along: dict[str, Any]) -> None:
         """Tell the size of what would be sent along."""
-        part = await self._part(**along)
-        size = len(part.text) if isinstance(part, TextPart) else len(getattr(part, "data", b""))
+        size = sum(
+            len(part.text) if isinstance(part, TextPart) else len(getattr(part, "data", b""))
+            for part in await self._along(**along)
+        )
         self._carrier.send({"kind": "weight", "of": along, "size": size})
 
-    async def _part(
+    async def _along(
         self, kind: str, name: str, source: str = "", output: str | None = None
-    ) -> Part:
+    ) -> Sequence[Part]:
         resolve.learn_secrets()  # what goes along is cut where no secret is
-        if kind == "file":
-            return await aside.run(attachments.file_part, name)
-        if kind == "cell":
-            return TextPart(cells.cells_text([(source, output or None)]))
+        match kind:
+            case "file":
+                return [await aside.run(attachments.file_part, name)]
+            case "cell":
+                return [TextPart(cells.cells_text([(source, output or None)]))]
+            case "resource":
+                from ipychat.toolbox import recorded
+
+                return await recorded.resource(name)
         if name not in self._shell.user_ns:
             raise UsageError(f"No variable named {name}.")
-        return TextPart(values.summarise(name, self._shell.user_ns[name]))
+        return [TextPart(values.summarise(name, self._shell.user_ns[name]))]
 
     # -- asking
 
@@ -385,6 +394,25 @@ def _files() -> list[str]:
     except OSError:
         return []
     return sorted(one.name for one in found if not one.name.startswith("."))[:MAX_NAMES]
+
+
+async def _resources() -> list[dict[str, str]]:
+    """List what the MCP servers have that run; none is started for it."""
+    if (mcp := sys.modules.get("ipychat.toolbox.mcp")) is None:
+        return []
+    found: list[dict[str, str]] = []
+    for server in mcp.servers():
+        if server.runs:
+            with contextlib.suppress(ChatError):
+                found += [
+                    {"name": f"mcp:{server.name}/{one.name}", "about": one.description}
+                    for one in await mcp.resources(server.name, allowed=_is_running)
+                ]
+    return found[:MAX_NAMES]
+
+
+async def _is_running(_server: object) -> bool:
+    return True
 
 
 def _let_go(*turns: Turn | None) -> None:

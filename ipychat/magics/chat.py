@@ -53,7 +53,7 @@ class ChatMagics(Magics):
         action="append",
         default=[],
         metavar="NAME",
-        help="Send a summary of a value, or an MCP server's resource: mcp:SERVER/URI. Repeatable.",
+        help="Send a summary of a value, or what an MCP server has: mcp:SERVER/URI. Repeatable.",
     )
     @flag(
         "--cells",

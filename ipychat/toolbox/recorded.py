@@ -32,16 +32,22 @@ async def tools(name: str) -> list[Tool]:
 
 
 async def resource(name: str) -> Result:
-    """Return what a resource holds, `mcp:NAME/URI`; where that is recorded, as it was then."""
+    """Return what a resource holds, `mcp:NAME/URI`, or a prompt says, `mcp:NAME/PROMPT`.
+
+    Where that is recorded, it is as it was then.
+    """
     server, slash, uri = name.removeprefix(mcp.PREFIX).partition("/")
     if not slash:
-        raise UsageError(f"{name} names no resource: write mcp:{server}/URI.")
+        raise UsageError(f"{name} names no resource: write mcp:{server}/URI, or a prompt's name.")
     receipt = Receipt.of({"resource": name})
     looks = bool(config.cassette()) and config.replay() in {"auto", "replay"}
     if kept := await replay.find_step(receipt, is_kept=looks, what="resource of this name"):
         return read_result(kept.get("parts"))
     try:
-        parts = await mcp.resource(server, uri, allowed=allowed)
+        if "://" in uri:
+            parts = await mcp.resource(server, uri, allowed=allowed)
+        else:
+            parts = await mcp.prompt(server, uri, allowed=allowed)
     except Failed as error:
         raise UsageError(f"{name} can't be read: {error}") from None
     if config.cassette():

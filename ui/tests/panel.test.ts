@@ -292,8 +292,14 @@ describe("a mention", () => {
       kind: "names",
       variables: [{ name: "df", about: "DataFrame 3 by 2" }],
       files: ["notes.txt"],
+      resources: [{ name: "mcp:docs/demo://guide", about: "A guide" }],
     });
-    expect(options("What goes along")).toEqual(["dfDataFrame 3 by 2", "In [3]cell", "notes.txtfile"]);
+    expect(options("What goes along")).toEqual([
+      "dfDataFrame 3 by 2",
+      "In [3]cell",
+      "notes.txtfile",
+      "mcp:docs/demo://guideA guide",
+    ]);
     key(prompt(), "ArrowDown");
     key(prompt(), "ArrowUp");
     key(prompt(), "Enter");
@@ -307,7 +313,8 @@ describe("a mention", () => {
   });
   test("is narrowed by what is typed, closed by Escape, and left out again", () => {
     type(prompt(), "@not");
-    host.tell({ kind: "names", variables: [{ name: "df", about: "" }], files: ["notes.txt"] });
+    const resources = [{ name: "mcp:docs/demo://guide", about: "A guide" }];
+    host.tell({ kind: "names", variables: [{ name: "df", about: "" }], files: ["notes.txt"], resources });
     expect(options("What goes along")).toEqual(["notes.txtfile"]);
     key(prompt(), "Tab");
     expect(prompt().value).toBe("@file:notes.txt ");

@@ -44,9 +44,15 @@ export interface Offer {
   state: string;
 }
 
+/** Something that could go along, and what it is. */
+export interface Named {
+  name: string;
+  about: string;
+}
+
 /** Something of the notebook that goes along with a question. */
 export interface Along {
-  kind: "variable" | "cell" | "file";
+  kind: "variable" | "cell" | "file" | "resource";
   name: string;
   source?: string;
   output?: string;
@@ -87,7 +93,7 @@ export type Told =
   | { kind: "ack"; id: number; error?: string }
   | ({ kind: "sync" } & Sync)
   | { kind: "models"; models: Offer[] }
-  | { kind: "names"; variables: { name: string; about: string }[]; files: string[] }
+  | { kind: "names"; variables: Named[]; files: string[]; resources: Named[] }
   | { kind: "weight"; of: Along; size: number }
   | { kind: "titles"; titles: Record<string, string> }
   | { kind: "found"; words: string; found: Found[] }

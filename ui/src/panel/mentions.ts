@@ -6,7 +6,12 @@ import { keyOf, type Store } from "./store";
 
 const SHOWN = 40; // of what fits
 const BEHIND = /(^|\s)@([\w.:/\-[\]]*)$/; // the cursor stands behind an @ and the beginning of a name
-const ICONS: Record<Along["kind"], IconName> = { variable: "variable", cell: "cell", file: "file" };
+const ICONS: Record<Along["kind"], IconName> = {
+  variable: "variable",
+  cell: "cell",
+  file: "file",
+  resource: "file",
+};
 let lists = 0;
 
 interface Choice {
@@ -53,11 +58,12 @@ export class Mentions {
       this.asked = true; // values come and go: the kernel is asked anew for each @
       this.store.act("names");
     }
-    const { files, host, names } = this.store;
+    const { files, host, names, resources } = this.store;
     const choices: Choice[] = [
       ...(names ?? []).map(({ name, about }) => ({ one: { kind: "variable" as const, name }, about })),
       ...(host.cells?.() ?? []).map((one) => ({ one, about: "cell" })),
       ...files.map((name) => ({ one: { kind: "file" as const, name }, about: "file" })),
+      ...resources.map(({ name, about }) => ({ one: { kind: "resource" as const, name }, about })),
     ];
     this.choices = choices
       .filter(({ one }) => !typed || hasAll(`${one.name} ${one.kind}`, typed))
@@ -119,7 +125,8 @@ export class Mentions {
   private choose(one: Along) {
     const { value, selectionStart } = this.area;
     const begin = selectionStart - (this.typed ?? "").length;
-    const written = `${one.kind === "variable" ? "" : `${one.kind}:`}${one.name} `;
+    const isNamed = one.kind === "variable" || one.kind === "resource"; // by its name alone
+    const written = `${isNamed ? "" : `${one.kind}:`}${one.name} `;
     this.area.value = value.slice(0, begin) + written + value.slice(selectionStart).trimStart();
     this.area.setSelectionRange(begin + written.length, begin + written.length);
     this.close();

@@ -1,7 +1,7 @@
 /** What the page knows of one panel's conversation, for all its views, and what it asked the kernel to do. */
 import type { Card } from "../card/cards";
 import { h } from "../dom";
-import type { Along, Delta, Found, Head, Host, Info, Offer, Sync, Told } from "./host";
+import type { Along, Delta, Found, Head, Host, Info, Named, Offer, Sync, Told } from "./host";
 
 const LATE = 300; // milliseconds after which an unanswered action is shown to wait
 const GONE = "The kernel no longer knows this panel.";
@@ -69,7 +69,8 @@ export class Store {
   readonly held: Held[] = []; // questions asked while an answer is coming
   order: string[] = [];
   models: Offer[] | null = null;
-  names: { name: string; about: string }[] | null = null; // variables
+  names: Named[] | null = null; // variables
+  resources: Named[] = []; // of MCP servers that run
   files: string[] = []; // of the kernel's folder
   titles: Record<string, string> = {};
   readonly sizes = new Map<string, number>(); // of what goes along, by its kind and name
@@ -190,6 +191,7 @@ export class Store {
       case "names":
         this.names = message.variables;
         this.files = message.files;
+        this.resources = message.resources;
         return this.tell((view) => view.names());
       case "weight":
         this.sizes.set(keyOf(message.of), message.size);
