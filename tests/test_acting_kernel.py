@@ -227,12 +227,12 @@ def test_code_runs_in_the_notebook_and_its_error_and_plot_are_told(acting):
     assert all("ZeroDivisionError" not in str(one.get("traceback", "")) for one in ran.outputs)
 
 
-def test_code_that_blocks_is_interrupted_like_a_cell(acting, service):
-    code = {"code": "print('blocks')\nwhile True: pass"}
+def test_code_that_blocks_is_interrupted_like_a_cell(acting, service, tmp_path):
+    begun = tmp_path / "begun"
+    code = {"code": f"print('blocks')\nopen({str(begun)!r}, 'w').close()\nwhile True: pass"}
     service.on(COMPLETIONS.path, COMPLETIONS.script([("kernel__run", code)], "Done"))
     sent = acting.send("%%chat --tools kernel.run --approve all\nDo it")
-    acting.wait_for(lambda: service.asked(COMPLETIONS.path))
-    acting.pump(1)
+    acting.wait_for(begun.exists)
     begin = time.monotonic()
     acting.interrupt()
     ran = acting.wait(sent)

