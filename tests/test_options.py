@@ -185,7 +185,7 @@ def test_the_panel_asks_again_with_an_option_that_went_unchecked(shared):
         "talk = ipychat.conversation('again')\n"
         "await ipychat.ask('hi', chat='again', extra={'modle': 1})\n"
         "shown = ipychat.panel(chat='again')\n"
-        "shown._exchange._ask(talk.turns[0].question[-1], talk.turns[0])\n"
+        "await shown._exchange._ask(talk.turns[0].question[-1], talk.turns[0])\n"
         "for run in shown._exchange.runs: await run.wait()\n"
         "shown.close()"
     )

@@ -282,7 +282,7 @@ class Call:
                 self._method,
                 self._url,
                 headers=headers,
-                data=self._data(),
+                data=await self._data(),
                 proxy=None if socks else proxy,
                 proxy_headers=proxy_headers,
                 allow_redirects=False,
@@ -296,11 +296,20 @@ class Call:
         except Exception as error:  # noqa: BLE001 - an unknown one comes back as it is
             raise _translated(error, self._url, how, proxy=proxy) from None
 
-    def _data(self) -> bytes | io.BytesIO | None:
-        """The request body; a large one in a form that is written piece by piece."""
+    async def _data(self) -> bytes | io.BytesIO | None:
+        """Return the request body; a large one in a form that is written piece by piece."""
         if self._body is None:
             return None
-        return (io.BytesIO if len(self._body) > offload.LARGE else _Body)(self._body)
+        if len(self._body) <= offload.LARGE:
+            return _Body(self._body)
+        return await asyncio.to_thread(_readable, self._body)
+
+
+def _readable(body: bytes) -> io.BytesIO:
+    """Return a body to be read; asking for its buffer, as aiohttp does, copies nothing more."""
+    stream = io.BytesIO(body)
+    stream.getbuffer().release()
+    return stream
 
 
 class _Body(bytes):
