@@ -1,6 +1,7 @@
 """Code that a model runs in the notebook: what it shows, what it may not do, and how it ends."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import statistics
@@ -601,9 +602,16 @@ AWAITS = "asyncio.get_running_loop().call_soon(begun.set)\nawait asyncio.sleep(6
 
 
 def interrupted(kernel, code):
-    """Interrupt a cell when the code that it runs has begun."""
+    """Interrupt a cell when the code that it runs has begun.
+
+    Python loses a signal that comes between its last look for one and the system call that blocks,
+    of any code's; on a busy machine that happens. Then a user interrupts again.
+    """
     sent = kernel.send(f"begun = watch()\n{code}")
     kernel.wait_for(lambda: "begun" in kernel.cells[sent].stdout)
+    kernel.interrupt()
+    with contextlib.suppress(AssertionError):
+        return kernel.wait(sent, timeout=5)
     kernel.interrupt()
     return kernel.wait(sent, timeout=5)
 
