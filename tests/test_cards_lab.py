@@ -68,7 +68,7 @@ def jupyter(env, tmp_path_factory):
 
 @pytest.fixture
 def opened(jupyter, request):
-    """A notebook with tools and two questions; the panel at the side is as the test before left it."""
+    """A notebook with tools and two questions."""
     failed = request.session.testsfailed
     page = jupyter.turn_to(f"{request.node.name}.ipynb", TOOLS, QUESTION, QUESTION)
     page.evaluate(HIDE)
@@ -76,7 +76,7 @@ def opened(jupyter, request):
     yield page
     if request.session.testsfailed > failed:
         lab.shoot(page, f"failed-{request.node.name}")
-        lab.leave(page)
+    lab.leave(page)  # a notification, and what it leads to, belong to the page
     assert jupyter.left == [], "a request left this machine"
 
 
