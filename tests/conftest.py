@@ -222,9 +222,7 @@ def shared(generation, fork, tmp_path_factory):
     """One kernel and one service for the tests that leave nothing behind."""
     service = Service()
     env = {
-        "OPENAI_BASE_URL": service.url,
-        "OPENAI_API_KEY": "sk-a-key-of-the-tests",
-        "IPYCHAT_MODEL": "openai:m",
+        **service.env,
         "IPYCHAT_HOME": str(tmp_path_factory.mktemp("home")),
     }
     kernel = Kernel(generation | env, fork=fork)

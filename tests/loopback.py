@@ -148,6 +148,15 @@ class Service(_Threaded):
     def url(self) -> str:
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a process that asks this service unless told otherwise."""
+        return {
+            "OPENAI_BASE_URL": self.url,
+            "OPENAI_API_KEY": "sk-a-key-of-the-tests",
+            "IPYCHAT_MODEL": "openai:m",
+        }
+
     def on(self, path: str, *scripts: Script) -> None:
         self._scripts[path] = list(scripts)
 

@@ -53,9 +53,7 @@ def service():
 @pytest.fixture(scope="module")
 def env(service):
     return {
-        "OPENAI_BASE_URL": service.url,
-        "OPENAI_API_KEY": "sk-a-key-of-the-tests",
-        "IPYCHAT_MODEL": "openai:m",
+        **service.env,
         "IPYCHAT_SERVERS": "off",
     }
 

@@ -35,12 +35,7 @@ def service():
 
 @pytest.fixture(scope="module")
 def jupyter(service, tmp_path_factory):
-    env = {
-        "OPENAI_BASE_URL": service.url,
-        "OPENAI_API_KEY": "sk-a-key-of-the-tests",
-        "IPYCHAT_MODEL": "openai:m",
-    }
-    with lab.running(tmp_path_factory.mktemp("lab"), env) as one:
+    with lab.running(tmp_path_factory.mktemp("lab"), service.env) as one:
         yield one
 
 

@@ -96,9 +96,7 @@ class Guarded:
         env = env | {
             NAME: SECRET,
             "A_PRIVATE_KEY": LINES,
-            "OPENAI_BASE_URL": self.service.url,
-            "OPENAI_API_KEY": "sk-a-key-of-the-tests",
-            "IPYCHAT_MODEL": "openai:m",
+            **self.service.env,
             "IPYCHAT_HOME": str(folder / "home"),
             "IPYCHAT_CASSETTE": str(folder / "work" / "__chat__"),
             "JPY_SESSION_NAME": str(folder / "work" / "a.ipynb"),

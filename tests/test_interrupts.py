@@ -194,9 +194,7 @@ def test_a_script_of_plain_python_keeps_pythons_own_interrupt(service, tmp_path)
     service.on(PATH, stalled("so far"))
     env = {
         **os.environ,
-        "OPENAI_BASE_URL": service.url,
-        "OPENAI_API_KEY": "sk-a-key-of-the-tests",
-        "IPYCHAT_MODEL": "openai:m",
+        **service.env,
     }
     code = (
         "import asyncio, signal, ipychat\n"

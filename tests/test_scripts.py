@@ -63,9 +63,7 @@ def run(asked, certificate, tmp_path):
         ran = subprocess.run(
             [sys.executable, "-W", "error", "-X", "dev", *options, path],
             env=os.environ | {
-                "OPENAI_BASE_URL": asked.url,
-                "OPENAI_API_KEY": "sk-a-key-of-the-tests",
-                "IPYCHAT_MODEL": "openai:m",
+                **asked.env,
                 "SSL_CERT_FILE": str(certificate[0]),
             },
             capture_output=True, text=True, timeout=60,

@@ -85,9 +85,7 @@ class Terminal:
 def env(service, tmp_path):
     return {
         **os.environ,
-        "OPENAI_BASE_URL": service.url,
-        "OPENAI_API_KEY": "sk-a-key-of-the-tests",
-        "IPYCHAT_MODEL": "openai:m",
+        **service.env,
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "TERM": "dumb",
     }
