@@ -495,7 +495,7 @@ DEFINITION = {"name": "mcp:git.status", "description": "x", "schema": {}, "reads
 )  # fmt: skip
 async def test_a_kept_list_that_its_server_could_not_have_told_is_told(service, tmp_path, kept):
     config.use(config.current()._replace(cassette=str(tmp_path / "__chat__"), replay="auto"))
-    await store.keep_step(Receipt.of({"tools of": "mcp:git"}), {"kept": 1, **kept})
+    await store.keep_record(Receipt.of({"tools of": "mcp:git"}), {"kept": 1, **kept})
     with pytest.raises(ipychat.errors.StoreError, match="not stored by ipychat"):
         await ipychat.ask("Look", tools=["mcp:git"], approve="all", model="openai:m")
 
@@ -511,7 +511,7 @@ async def test_a_kept_list_that_its_server_could_not_have_told_is_told(service, 
 async def test_a_kept_schema_that_is_none_harms_nothing(service, tmp_path, schema):
     config.use(config.current()._replace(cassette=str(tmp_path / "__chat__"), replay="auto"))
     kept = {"tools": [{**DEFINITION, "schema": schema}]}
-    await store.keep_step(Receipt.of({"tools of": "mcp:git"}), kept)
+    await store.keep_record(Receipt.of({"tools of": "mcp:git"}), kept)
     call = [("git__status", {"n": "a" * 40 + "!"})]
     service.on(COMPLETIONS.path, COMPLETIONS.script(call, "Done"))
     reply = await ipychat.ask("Look", tools=["mcp:git"], model="openai:m")

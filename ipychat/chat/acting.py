@@ -33,6 +33,7 @@ from ipychat.messages import (
     Event,
     FinishReason,
     Notice,
+    Part,
     Question,
     Reply,
     Result,
@@ -112,11 +113,12 @@ class Acting:
                             wants_gap = False
                         if type(event) is not FinishReason:
                             yield event
-                calls = self._answer.reply().tool_calls
+                caller = self._answer.reply()
+                calls = caller.tool_calls
                 if not calls or any(self._given.is_own(call.name) for call in calls):
-                    self._finish = self._answer.reply().finish
+                    self._finish = caller.finish
                     break
-                async with contextlib.aclosing(self._carry_out(calls)) as steps:
+                async with contextlib.aclosing(self._carry_out(caller)) as steps:
                     async for step in steps:
                         yield step
                 self._settle(OVER)
@@ -159,15 +161,11 @@ class Acting:
         """Return the limit that the run has met, if any."""
         if self._count >= self._given.max_steps:
             return MAX_STEPS
-        spent = self._spent()
-        most = self._given.max_cost
-        if most is not None and spent is not None and spent >= most:
-            return MAX_COST
-        return None
-
-    def _spent(self) -> float | None:
+        if (most := self._given.max_cost) is None:
+            return None
         usage = self.reply().usage
-        return usage.cost if usage else 0.0
+        spent = usage.cost if usage else 0.0
+        return MAX_COST if spent is not None and spent >= most else None
 
     def _check_price(self) -> None:
         """Raise UsageError for a limit of costs where no price is known."""
@@ -193,24 +191,24 @@ class Acting:
 
     # -- steps
 
-    async def _carry_out(self, calls: tuple[ToolCall, ...]) -> AsyncGenerator[Step, None]:
-        """Carry out the calls in order, and yield what became of each.
+    async def _carry_out(self, caller: Reply) -> AsyncGenerator[Step, None]:
+        """Carry out the calls of an answer in order, and yield what became of each.
 
         Those that only read and only wait run side by side.
         """
         beside: list[asyncio.Task[Step]] = []
         try:
-            for call in calls:
+            for call in caller.tool_calls:
                 tool = self._given.find(call.name)
                 self._count += 1
                 if self._count > self._given.max_steps:
                     break  # `_settle` says so
                 if tool is not None and tool.beside and tool.reads:
-                    beside.append(asyncio.ensure_future(self._step(call, tool)))
+                    beside.append(asyncio.ensure_future(self._step(caller, call, tool)))
                     continue
                 async for one in self._all(beside):
                     yield one
-                yield self._take(await self._step(call, tool))
+                yield self._take(await self._step(caller, call, tool))
             async for one in self._all(beside):
                 yield one
         finally:
@@ -227,9 +225,10 @@ class Acting:
         self._steps.append(step)
         return step
 
-    async def _step(self, call: ToolCall, tool: Tool | None) -> Step:
+    async def _step(self, caller: Reply, call: ToolCall, tool: Tool | None) -> Step:
         """Take what became of the call earlier, or carry it out now."""
-        if self._keeps and (kept := await kept_steps.find(self._answer, call, tool)):
+        is_kept = self._answer.is_kept
+        if self._keeps and (kept := await kept_steps.find(caller, call, tool, is_kept=is_kept)):
             self._made |= {*kept.made}
             return kept
         made = {*filter(str.isidentifier, self._made)}
@@ -240,7 +239,7 @@ class Acting:
         step = await self._act(call, tool)
         took = time.monotonic() - begin - (self._thinking - before)
         step = dataclasses.replace(step, seconds=round(took, 3))
-        if self._keeps and (fault := await kept_steps.keep(self._answer, step, tool)):
+        if self._keeps and (fault := await kept_steps.keep(caller, step, tool)):
             self.add(Notice(fault))
         return step
 
@@ -294,11 +293,9 @@ class Acting:
             made = value.made if isinstance(value, Ran) else ()
             result = await asyncio.to_thread(results.parts_of, value)
         except (KeyboardInterrupt, InterruptedAnswerError) as error:
-            ran = getattr(error, "ran", None)
-            result = (*(ran.parts if ran else ()), TextPart("The user interrupted it."))
-            self._take(
-                _done(call, tool, verdict, result, failed=True, made=ran.made if ran else ())
-            )
+            ran = getattr(error, "ran", None) or Ran(())
+            result = (*ran.parts, TextPart("The user interrupted it."))
+            self._take(_done(call, tool, verdict, result, failed=True, made=ran.made))
             # the tool has ended; what ends the rest is whoever handles interrupts
             signal.raise_signal(signal.SIGINT)
             await asyncio.Event().wait()
@@ -331,8 +328,7 @@ class Acting:
         return self._sum(self._answer.reply())
 
     def _with_steps(self, told: Reply) -> Reply:
-        parts = told.parts or ((TextPart(told.text),) if told.text else ())
-        return dataclasses.replace(told, parts=(*parts, *self._steps))
+        return dataclasses.replace(told, parts=(*_parts_of(told), *self._steps))
 
     def _sum(self, newest: Reply) -> Reply:
         """Return one reply for all answers of the run."""
@@ -344,8 +340,7 @@ class Acting:
         for one in several:
             gap = GAP if one.text and any(texts) else ""
             texts.append(gap + one.text)
-            own = one.parts or ((TextPart(one.text),) if one.text else ())
-            parts += _after(gap, own)
+            parts += _after(gap, _parts_of(one))
         usages = [one.usage for one in several if one.usage]
         first = several[0]
         return dataclasses.replace(
@@ -368,6 +363,11 @@ class Acting:
             at=first.at,
             hash=first.hash,
         )
+
+
+def _parts_of(told: Reply) -> tuple[Part | Step, ...]:
+    """Return an answer's parts, also if there is only text."""
+    return told.parts or ((TextPart(told.text),) if told.text else ())
 
 
 def _after(gap: str, parts: tuple[Any, ...]) -> Iterator[Any]:

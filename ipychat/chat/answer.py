@@ -304,11 +304,6 @@ class Answer:
         return self._kept is not None
 
     @property
-    def has_text(self) -> bool:
-        """Whether any text has come."""
-        return self._first_text is not None
-
-    @property
     def _has_begun(self) -> bool:
         return bool(self._text.tell() or self._reasoning.tell() or self._marks or self._images)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ipychat.chat.answer import Answer
 from ipychat.errors import StoreError, UsageError
-from ipychat.messages import Step, ToolCall
+from ipychat.messages import Reply, Step, ToolCall
 from ipychat.store import replay
 from ipychat.store.answers import Receipt
 from ipychat.text import schemas, shapes
@@ -15,9 +14,8 @@ from ipychat.toolbox import results
 from ipychat.toolbox.tool import Tool
 
 
-def receipt(answer: Answer, call: ToolCall, tool: Tool | None) -> Receipt:
-    """Return the canonical form of a call, and its hash."""
-    reply = answer.reply()
+def receipt(caller: Reply, call: ToolCall, tool: Tool | None) -> Receipt:
+    """Return the canonical form of an answer's call, and its hash."""
     try:
         arguments = schemas.read(call.arguments or "{}")
     except ValueError:
@@ -26,18 +24,18 @@ def receipt(answer: Answer, call: ToolCall, tool: Tool | None) -> Receipt:
         "tool": call.name,
         "definition": tool.hash if tool else "",
         "arguments": shapes.masked(arguments),
-        "request": reply.hash,
-        "index": reply.tool_calls.index(call),
+        "request": caller.hash,
+        "index": caller.tool_calls.index(call),
     }
     return Receipt.of(asked)
 
 
-async def find(answer: Answer, call: ToolCall, tool: Tool | None) -> Step | None:
-    """Return what became of the call earlier, where that may be taken.
+async def find(caller: Reply, call: ToolCall, tool: Tool | None, *, is_kept: bool) -> Step | None:
+    """Return what became of the call earlier, where that may be taken: of an answer that is kept.
 
     Raises NotRecordedError where nothing may run and nothing is kept.
     """
-    kept = await replay.find_step(receipt(answer, call, tool), is_kept=answer.is_kept)
+    kept = await replay.find_record(receipt(caller, call, tool), is_kept=is_kept)
     if kept is None:
         return None
     try:
@@ -51,9 +49,9 @@ async def find(answer: Answer, call: ToolCall, tool: Tool | None) -> Step | None
         ) from None
 
 
-async def keep(answer: Answer, step: Step, tool: Tool | None) -> str | None:
+async def keep(caller: Reply, step: Step, tool: Tool | None) -> str | None:
     """Keep what became of a call, where answers are kept; return why that failed."""
-    if not replay.keeps(answer.request):
+    if not replay.keeps(caller.request):
         return None
     record: dict[str, Any] = step.to_record()
-    return await replay.keep_step(receipt(answer, step.call, tool), record)
+    return await replay.keep_record(receipt(caller, step.call, tool), record)

@@ -7,9 +7,8 @@ import json
 import signal
 from typing import TYPE_CHECKING, Any
 
-from ipychat.display import cards
+from ipychat.display import cards, steps
 from ipychat.display.cards import decidable
-from ipychat.display.steps import CODE
 from ipychat.kernel import prompts
 from ipychat.text.characters import shortened
 from ipychat.toolbox.decisions import NOBODY, Pending, Verdict
@@ -101,16 +100,9 @@ def _question(pending: Pending, arguments: dict[str, Any]) -> str:
 
 def described(tool: str, arguments: dict[str, Any]) -> str:
     """Describe a call, with code as code: all of it, as it is to be decided about."""
-    rest = {name: one for name, one in arguments.items() if name != CODE}
-    code = arguments.get(CODE)
-    said = [f"{tool}({_listed(rest)})" if rest or not code else tool]
-    if isinstance(code, str):
+    code, rest = steps.parted(arguments)
+    said = [f"{tool}({steps.listed(rest)})" if rest or not code else tool]
+    if code:
         said += [f"    {line}" for line in decidable(code).split("\n")]
     said[0] = decidable(said[0])
     return "\n".join([*said, *cards.note("\n".join(said), arguments)])
-
-
-def _listed(arguments: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name}={json.dumps(one, ensure_ascii=False)}" for name, one in arguments.items()
-    )

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from typing import Any, cast, get_args
 
+from ipychat.display import steps
 from ipychat.display.steps import CODE
 from ipychat.errors import UsageError
 from ipychat.messages import Decision
@@ -43,8 +44,7 @@ class Card:
 
     def told(self) -> dict[str, Any]:
         """Return what a page shows of it: all of it, in the order in which it runs."""
-        tool, arguments = self.pending.tool, dict(self.pending.arguments)
-        code = arguments.pop(CODE, "") if isinstance(arguments.get(CODE, ""), str) else ""
+        tool, (code, arguments) = self.pending.tool, steps.parted(self.pending.arguments)
         shown = {
             "tool": tool.name,
             "about": self.pending.asks or tool.description.partition("\n")[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -95,16 +96,26 @@ def _read(step: Step) -> tuple[str, str, str]:
     try:
         given = schemas.read(step.arguments or "{}")
     except ValueError:
-        return name, "", step.arguments
-    code = given.pop(CODE, "") if isinstance(given, dict) else ""
-    if not isinstance(code, str):
-        return name, "", step.arguments
-    if not given:
-        return name, code, ""
+        given = None
     if not isinstance(given, dict):
-        return name, code, step.arguments
-    listed = (f"{key}={json.dumps(one, ensure_ascii=False)}" for key, one in given.items())
-    return name, code, ", ".join(listed)
+        return name, "", step.arguments
+    code, rest = parted(given)
+    return name, code, listed(rest)
+
+
+def parted(arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the code among the arguments of a call, and the others."""
+    rest = dict(arguments)
+    if not isinstance(rest.get(CODE), str):
+        return "", rest
+    return rest.pop(CODE), rest
+
+
+def listed(arguments: Mapping[str, Any]) -> str:
+    """Write arguments as in a call."""
+    return ", ".join(
+        f"{name}={json.dumps(one, ensure_ascii=False)}" for name, one in arguments.items()
+    )
 
 
 def _who(step: Step) -> str:

@@ -137,7 +137,7 @@ async def find(
     return None
 
 
-async def find_step(
+async def find_record(
     receipt: Receipt, *, is_kept: bool, what: str = "result of this tool call"
 ) -> dict[str, Any] | None:
     """Return the stored result of a tool call, if it may be used: that of a kept answer.
@@ -155,7 +155,7 @@ async def find_step(
     return entry.answered if entry else None
 
 
-async def keep_step(receipt: Receipt, record: dict[str, Any]) -> str | None:
+async def keep_record(receipt: Receipt, record: dict[str, Any]) -> str | None:
     """Store the result of a tool call; return what the user should know about it."""
     return await _write(Entry(receipt, record))
 

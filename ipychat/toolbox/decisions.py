@@ -18,7 +18,7 @@ from ipychat.messages import Decision, ToolCall
 from ipychat.secrets import log
 from ipychat.store import files
 from ipychat.text import schemas
-from ipychat.toolbox.tool import Json, Tool
+from ipychat.toolbox.tool import MCP, Json, Tool
 
 NOBODY = (
     "nobody can be asked here. --approve reads (in Python approve='reads') runs tools that only "
@@ -47,8 +47,8 @@ class Pending:
     @property
     def where(self) -> str:
         """Where the tool runs."""
-        if self.tool.name.startswith("mcp:"):
-            return f"the MCP server {self.tool.name[4:].partition('.')[0]}"
+        if self.tool.name.startswith(MCP):
+            return f"the MCP server {self.tool.name.removeprefix(MCP).partition('.')[0]}"
         return "this kernel"
 
 

@@ -13,13 +13,11 @@ from ipychat.messages import ToolCall
 from ipychat.text import words
 from ipychat.toolbox import decisions, offers
 from ipychat.toolbox.decisions import Approve
-from ipychat.toolbox.tool import MARK, Json, Tool, check_names
+from ipychat.toolbox.tool import MARK, MCP, Json, Tool, check_names
 
 KERNEL = "kernel"
 WEB = "web"
 NONE = "none"
-RESERVED = {KERNEL, WEB, NONE}
-MCP = "mcp:"
 TERMS = ("approve", "max_steps", "max_cost")
 """Options that say how tools run."""
 
@@ -194,17 +192,16 @@ def tools() -> offers.Offers:
 
 async def decided(given: Given) -> Given:
     """Ask about each tool once, for a run of many questions; a call is then asked about no more."""
-    allowed: dict[str, str | bool] = {}
-    for tool in given.tools:
-        if not callable(given.approve):
-            call = ToolCall("", tool.wire_name, "{}")
-            asked = replace(tool, ask=True) if callable(tool.ask) else tool
-            asks = f"May the model run {tool.name} in every row, with any arguments?"
-            said = {EVERY: "whatever the model chooses"}
-            pending = decisions.Pending(asked, call, said, asks=asks)
-            verdict = await decisions.decide(pending, given.approve, config.current().ask)
-            refused = verdict.decision == "refused"
-            allowed[tool.wire_name] = verdict.reason if refused else True
     if callable(given.approve):
         return given
+    allowed: dict[str, str | bool] = {}
+    for tool in given.tools:
+        call = ToolCall("", tool.wire_name, "{}")
+        asked = replace(tool, ask=True) if callable(tool.ask) else tool
+        asks = f"May the model run {tool.name} in every row, with any arguments?"
+        said = {EVERY: "whatever the model chooses"}
+        pending = decisions.Pending(asked, call, said, asks=asks)
+        verdict = await decisions.decide(pending, given.approve, config.current().ask)
+        refused = verdict.decision == "refused"
+        allowed[tool.wire_name] = verdict.reason if refused else True
     return replace(given, approve=lambda call: allowed[call.name])

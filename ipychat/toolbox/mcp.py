@@ -22,13 +22,12 @@ from ipychat.text import schemas, words
 from ipychat.text.characters import harmless, shortened
 from ipychat.toolbox import results, servers as rows
 from ipychat.toolbox.servers import Server, Target
-from ipychat.toolbox.tool import Failed, Json, Tool
+from ipychat.toolbox.tool import MCP, Failed, Json, Tool
 from ipychat.wire import aside, offload, policy
 
 if TYPE_CHECKING:
     from ipychat.toolbox._sdk import Connection, Definition
 
-PREFIX = "mcp:"
 Allowed: TypeAlias = Callable[[Server], Awaitable[bool]]
 """Asks the user whether a server of the folder's may be used; it may remember by `Server.hash`."""
 Parts: TypeAlias = tuple[TextPart | ImagePart, ...]
@@ -72,7 +71,7 @@ async def tools_of(name: str, *, allowed: Allowed) -> list[Tool]:
     Starts the server if need be; `allowed` is asked about a folder's. Raises UsageError for an
     unknown name, with near misses, and ChatError if the server fails.
     """
-    named, _, wanted = name.removeprefix(PREFIX).partition(".")
+    named, _, wanted = name.removeprefix(MCP).partition(".")
     server, connection = await _used(named, allowed)
     known = await connection.tools(anew=True)
     if wanted and wanted not in known:
@@ -148,7 +147,7 @@ async def close_all() -> None:
 
 async def _used(name: str, allowed: Allowed) -> tuple[Server, Connection]:
     """Return a server and its connection, once the user has allowed what needs it."""
-    server = await aside.run(rows.find, name.removeprefix(PREFIX))
+    server = await aside.run(rows.find, name.removeprefix(MCP))
     if not server.trusted:
         if not server.variables:
             _checked(server)  # the user is not asked for what would be refused anyway
@@ -227,7 +226,7 @@ def _is_allowed(tool: Tool) -> bool:
 
 
 def _tool(server: Server, definition: Definition) -> Tool:
-    name = f"{PREFIX}{server.name}.{definition.name}"
+    name = f"{MCP}{server.name}.{definition.name}"
 
     async def run(arguments: Mapping[str, Any]) -> Parts:
         policy.check_tool(name)

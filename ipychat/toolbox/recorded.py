@@ -13,7 +13,7 @@ from ipychat.store.answers import Receipt
 from ipychat.toolbox import mcp
 from ipychat.toolbox.decisions import Pending
 from ipychat.toolbox.servers import Server
-from ipychat.toolbox.tool import Failed, Json, Tool
+from ipychat.toolbox.tool import MCP, Failed, Json, Tool
 
 
 async def tools(name: str) -> list[Tool]:
@@ -22,12 +22,10 @@ async def tools(name: str) -> list[Tool]:
     Where they are recorded, the server is only started for a call that is not.
     """
     receipt = Receipt.of({"tools of": name})
-    looks = bool(config.cassette()) and config.replay() in {"auto", "replay"}
-    if kept := await replay.find_step(receipt, is_kept=looks, what="list of this server's tools"):
+    if kept := await _kept(receipt, "list of this server's tools"):
         return [_tool(one) for one in _definitions(name, kept)]
     found = await mcp.tools_of(name, allowed=allowed)
-    if config.cassette():
-        await replay.keep_step(receipt, {"tools": [_definition(one) for one in found]})
+    await _keep(receipt, {"tools": [_definition(one) for one in found]})
     return found
 
 
@@ -36,12 +34,11 @@ async def resource(name: str) -> Result:
 
     Where that is recorded, it is as it was then.
     """
-    server, slash, uri = name.removeprefix(mcp.PREFIX).partition("/")
+    server, slash, uri = name.removeprefix(MCP).partition("/")
     if not slash:
         raise UsageError(f"{name} names no resource: write mcp:{server}/URI, or a prompt's name.")
     receipt = Receipt.of({"resource": name})
-    looks = bool(config.cassette()) and config.replay() in {"auto", "replay"}
-    if kept := await replay.find_step(receipt, is_kept=looks, what="resource of this name"):
+    if kept := await _kept(receipt, "resource of this name"):
         return read_result(kept.get("parts"))
     try:
         if "://" in uri:
@@ -50,9 +47,19 @@ async def resource(name: str) -> Result:
             parts = await mcp.prompt(server, uri, allowed=allowed)
     except Failed as error:
         raise UsageError(f"{name} can't be read: {error}") from None
-    if config.cassette():
-        await replay.keep_step(receipt, {"parts": [part.to_dict() for part in parts]})
+    await _keep(receipt, {"parts": [part.to_dict() for part in parts]})
     return parts
+
+
+async def _kept(receipt: Receipt, what: str) -> Json | None:
+    """Return what a cassette has of this, where answers are looked up."""
+    looks = bool(config.cassette()) and config.replay() in {"auto", "replay"}
+    return await replay.find_record(receipt, is_kept=looks, what=what)
+
+
+async def _keep(receipt: Receipt, record: Json) -> None:
+    if config.cassette():
+        await replay.keep_record(receipt, record)
 
 
 def _definition(tool: Tool) -> Json:
@@ -96,7 +103,7 @@ async def allowed(server: Server) -> bool:
     from ipychat.toolbox import decisions
 
     tool = Tool(
-        f"{mcp.PREFIX}{server.name}",
+        f"{MCP}{server.name}",
         f"Start this server, which {server.source} names. The file came with this folder.",
         {"type": "object", "properties": {}, "row": server.hash},
         lambda arguments: arguments,

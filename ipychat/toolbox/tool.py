@@ -16,10 +16,11 @@ Json: TypeAlias = dict[str, Any]
 
 MARK = "__ipychat_tool__"
 """The attribute of a function that says more of it as a tool."""
+MCP = "mcp:"
+"""What the names of MCP servers and their tools begin with."""
 MAX_WIRE_NAME = 64
 """Characters of a tool's name that every service accepts."""
 HASH_DIGITS = 8
-NOT_IN_NAMES = re.compile(r"[^\w-]", re.ASCII)
 
 
 class Failed(Exception):  # noqa: N818 - the model reads its name
@@ -66,7 +67,7 @@ class Tool:
     def wire_name(self) -> str:
         """Its name for services, which take letters, digits, `_` and `-`."""
         name = re.sub(
-            r"[^\w-]", "_", self.name.removeprefix("mcp:").replace(".", "__"), flags=re.ASCII
+            r"[^\w-]", "_", self.name.removeprefix(MCP).replace(".", "__"), flags=re.ASCII
         )
         if len(name) <= MAX_WIRE_NAME:
             return name
