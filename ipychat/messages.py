@@ -185,9 +185,7 @@ class Step:
             raise TypeError("decision")
         if not all(isinstance(one, str) for one in made) or not 0 <= record["seconds"] < MOST:
             raise TypeError("made, or seconds")
-        if not all(
-            isinstance(o, TextPart) or (isinstance(o, ImagePart) and o.is_shown) for o in result
-        ):
+        if not all(part.is_shown for part in result if isinstance(part, ImagePart)):
             raise TypeError("result")
         given = {**record, "call": call, "result": result, "made": made}
         return _made(cls, given)

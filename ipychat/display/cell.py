@@ -593,9 +593,7 @@ async def _final_data(end: _Ending, work: _Work, finished: str | None = None) ->
     text = _shown(end.reply.text[:MAX_SHOWN])
     if end.reply.tool_calls and end.reply.steps:
         body = await _with_steps(end.reply, end.format, work)
-        reasoning = await _finished(_shown(end.reply.reasoning[:MAX_SHOWN]), work)
-        return end.bundle(body, reasoning)
-    if finished is not None and end.format == "markdown":
+    elif finished is not None and end.format == "markdown":
         body = _Body(finished, text)
     else:
         body = await _body(text, end.format, work)
