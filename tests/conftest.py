@@ -95,6 +95,14 @@ asyncio.BaseEventLoop.__init__ = _begin_loop
 asyncio.BaseEventLoop.__repr__ = lambda loop: f"{_repr(loop)} made by {loop.__dict__.get('_made')}"
 
 
+_run = asyncio.run
+
+
+def pytest_runtest_teardown():
+    """Take back what a test's synchronous magic has patched: that `asyncio.run` closes no loop."""
+    asyncio.run = _run
+
+
 def pytest_collection_finish():
     """What was collected stays: no collection of garbage need look at it again."""
     gc.freeze()

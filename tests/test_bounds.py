@@ -230,6 +230,7 @@ async def test_noise_is_no_answer_and_keeps_no_stream_open(ask, protocol, noise,
     if noise.startswith(b":") and protocol.content_type != "text/event-stream":
         pytest.skip("not an event stream")
     drip = [x for _ in range(200) for x in (chunk(noise), 0.05)]
+    await ask(*map(chunk, protocol.pieces("warm")), END)  # what is imported on use is there
     begin = time.monotonic()
     with pytest.raises(errors.ServiceTimeoutError, match=r"sent nothing for 0\.5 s") as caught:
         await ask(*[chunk(protocol.text(text))] * bool(text), *drip, idle_timeout=0.5)
